@@ -1,0 +1,32 @@
+# One line each over plain tools. The first call makes .venv and installs what the target needs.
+PYTHON ?= python3
+BIN := .venv/bin
+SEEDS ?= 200
+
+.PHONY: demo test check bench sim clean
+
+.venv/made: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[check]'
+	touch $@
+
+demo: .venv/made  ## analyse real files on a local cluster
+	$(BIN)/python -m examples.demo
+
+test: .venv/made  ## all tests
+	$(BIN)/python -m pytest -q
+
+check: .venv/made  ## style, types, layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: .venv/made  ## side by side with the peers, each in a virtual environment of its own
+	$(BIN)/python -m benchmarks
+
+sim: .venv/made  ## deterministic simulation of the two state machines
+	$(BIN)/python -m tests.simulation --seeds $(SEEDS)
+
+clean:
+	rm -rf .venv .bench-venv build *.egg-info

@@ -1,0 +1,1 @@
+"""Benchmarks: us and the peers side by side, on this machine, in one run. ``make bench``."""

@@ -1,0 +1,85 @@
+"""A distributed task engine for Python.
+
+Futures, task graphs and data on many processes and machines, under the names that users of dask.distributed know. Every
+public name is loaded when it is first used (PEP 562), so that ``import distributed`` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from distributed import _aliases
+from distributed._version import __version__
+
+_aliases.install()
+
+# public name -> the module that defines it
+_HOMES = {
+    "Actor": "distributed.client",
+    "CancelledError": "distributed.base.errors",
+    "Client": "distributed.client",
+    "CommClosedError": "distributed.base.errors",
+    "DataLostError": "distributed.base.errors",
+    "DeserializeError": "distributed.base.errors",
+    "Executor": "distributed.client",
+    "Future": "distributed.client",
+    "FutureCancelledError": "distributed.base.errors",
+    "HandshakeRefused": "distributed.base.errors",
+    "KilledWorker": "distributed.base.errors",
+    "LocalCluster": "distributed.deploy",
+    "Nanny": "distributed.nanny",
+    "NannyPlugin": "distributed.plugins",
+    "NoValidWorkerError": "distributed.base.errors",
+    "NoWorkerError": "distributed.base.errors",
+    "RemoteError": "distributed.base.errors",
+    "Reschedule": "distributed.base.errors",
+    "Scheduler": "distributed.scheduler",
+    "SchedulerPlugin": "distributed.plugins",
+    "SerializationError": "distributed.base.errors",
+    "SpecCluster": "distributed.deploy",
+    "Status": "distributed.base.status",
+    "TaskExited": "distributed.base.errors",
+    "TimeoutError": "distributed.base.errors",
+    "Worker": "distributed.worker",
+    "WorkerPlugin": "distributed.plugins",
+    "WorkerStartTimeoutError": "distributed.base.errors",
+    "as_completed": "distributed.client",
+    "connect": "distributed.comm",
+    "default_client": "distributed.client",
+    "fire_and_forget": "distributed.client",
+    "futures_of": "distributed.client",
+    "get_client": "distributed.client",
+    "get_worker": "distributed.worker",
+    "local_client": "distributed.client",
+    "progress": "distributed.diagnostics",
+    "rejoin": "distributed.worker",
+    "rpc": "distributed.rpc",
+    "secede": "distributed.worker",
+    "wait": "distributed.client",
+    "worker_client": "distributed.client",
+}
+_ROOMS = frozenset(
+    ["cli", "client", "comm", "deploy", "diagnostics", "http", "nanny", "plugins", "protocol", "rpc", "scheduler", "testing", "worker"]
+)
+
+__all__ = ["__version__", *sorted(_HOMES)]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is not None:
+        value = getattr(importlib.import_module(home), name)
+        globals()[name] = value
+        return value
+    if name in _ROOMS or _aliases.is_alias(f"distributed.{name}"):
+        return importlib.import_module(f"distributed.{name}")
+    if name == "config":
+        import dask
+
+        return dask.config
+    raise AttributeError(f"module 'distributed' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES, *_ROOMS})

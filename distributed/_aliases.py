@@ -1,0 +1,73 @@
+"""Old addresses: module paths that other people's code imports and that are not rooms of this house.
+
+ONE table, upstream path -> our module, served by an import hook when somebody asks. ``dask.distributed.X`` is served too,
+always as the very same module object as ``distributed.X``. This module imports nothing of the house.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.machinery
+import importlib.util
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+
+TABLE = {
+    "distributed.cfexecutor": "distributed.client.executor",
+    "distributed.compatibility": "distributed.upstream.compatibility",
+    "distributed.config": "distributed.base.settings",
+    "distributed.core": "distributed.upstream.core",
+    "distributed.diagnostics.plugin": "distributed.plugins",
+    "distributed.metrics": "distributed.upstream.metrics",
+    "distributed.preloading": "distributed.base.preloading",
+    "distributed.sizeof": "distributed.protocol.sizeof",
+    "distributed.threadpoolexecutor": "distributed.worker.runtime",
+    "distributed.utils": "distributed.upstream.utils",
+    "distributed.utils_comm": "distributed.upstream.utils_comm",
+    "distributed.utils_test": "distributed.testing",
+    "distributed.versions": "distributed.upstream.versions",
+    "distributed.worker_client": "distributed.client.current",
+}
+_DASK_PREFIX = "dask.distributed."
+
+
+def is_alias(name: str) -> bool:
+    """Whether ``name`` is an old address with a new one."""
+    return name in TABLE
+
+
+class _Loader:
+    """Hands out the module that lives at another path, untouched."""
+
+    def __init__(self, target: str) -> None:
+        self.target = target
+        self.spec: importlib.machinery.ModuleSpec | None = None
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType:
+        module = importlib.import_module(self.target)
+        self.spec = module.__spec__
+        return module
+
+    def exec_module(self, module: ModuleType) -> None:
+        module.__spec__ = self.spec
+
+
+class _Finder:
+    @classmethod
+    def find_spec(
+        cls, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        if fullname.startswith(_DASK_PREFIX):
+            own = "distributed." + fullname[len(_DASK_PREFIX) :]
+            return importlib.util.spec_from_loader(fullname, _Loader(TABLE.get(own, own)))  # type: ignore[arg-type]
+        home = TABLE.get(fullname)
+        if home is None:
+            return None
+        return importlib.util.spec_from_loader(fullname, _Loader(home))  # type: ignore[arg-type]
+
+
+def install() -> None:
+    """Put the hook before the path finders; harmless when called again."""
+    if _Finder not in sys.meta_path:
+        sys.meta_path.insert(0, _Finder)  # type: ignore[arg-type]

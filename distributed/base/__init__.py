@@ -1,0 +1,1 @@
+"""The ground floor: names, keys, ids, errors, settings. Imports nothing else of the house."""

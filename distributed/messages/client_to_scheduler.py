@@ -1,0 +1,139 @@
+"""Client to scheduler: what is wanted, and what no longer is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import Struct
+
+from distributed.base.keys import Key
+from distributed.messages.payload import FunctionBlob, Payload
+
+
+class TaskOptions(Struct, array_like=True, omit_defaults=True, frozen=True):
+    """What the tasks of one submission share; tasks name it by its place in ``UpdateGraph.options`` (empty list: the defaults).
+
+    ``workers`` holds addresses, worker names (as text) or host names, as the user gave them. ``annotations`` holds the keys
+    that the engine does not interpret itself; they reach plugins as they are.
+    """
+
+    priority: float = 0
+    retries: int = 0
+    workers: tuple[str, ...] | None = None
+    allow_other_workers: bool = False
+    resources: dict[str, float] | None = None
+    actor: bool = False
+    executor: str | None = None
+    annotations: dict[str, Any] | None = None
+
+
+class TaskSpec(Struct, array_like=True, omit_defaults=True):
+    """One task. ``payload`` is the pickle of ``(args, kwargs)`` in which each dependency is ``TaskInput(i)``, ``i`` its place
+    in ``dependencies``. With ``function`` empty the payload is the pickle of a ``dask`` graph node that is called with
+    ``{key: value}`` of its dependencies. With ``alias`` the task's value is that of its only dependency.
+    """
+
+    key: Key
+    function: bytes = b""
+    payload: Payload | None = None
+    dependencies: tuple[Key, ...] = ()
+    options: int = 0
+    alias: bool = False
+
+
+class UpdateGraph(Struct, tag="update-graph", array_like=True, omit_defaults=True):
+    """Tasks to add, in the order in which they should run; a part of a submission when it is large.
+
+    All parts of one submission have the same ``submission`` number and share one generation; ``first_rank`` is the rank of
+    the first task in this part. A dependency is a task of this part, of an earlier one, or one that the scheduler knows;
+    anything else is lost, and what needs it is cancelled with that reason. ``wanted`` is None when every task is wanted.
+    """
+
+    submission: int
+    tasks: list[TaskSpec]
+    functions: list[FunctionBlob] = []
+    options: list[TaskOptions] = []
+    wanted: list[Key] | None = None
+    first_rank: int = 0
+    fifo_timeout_s: float = 0.1
+    submitting_task: Key | None = None
+    last: bool = True
+    code: tuple[str, ...] = ()
+    span: tuple[str, ...] = ()
+
+
+class WantKeys(Struct, tag="want-keys", array_like=True):
+    """The client holds futures for tasks that it did not submit now (unpickled futures, persisted data, datasets)."""
+
+    keys: list[Key]
+
+
+class ReleaseKeys(Struct, tag="release-keys", array_like=True):
+    """The client's last future of each key is gone."""
+
+    keys: list[Key]
+
+
+class CancelKeys(Struct, tag="cancel-keys", array_like=True, omit_defaults=True):
+    """Stop these tasks unless another client wants them too (``force`` ignores the others)."""
+
+    keys: list[Key]
+    force: bool = False
+    reason: str = ""
+    msg: str = ""
+
+
+class RetryKeys(Struct, tag="retry-keys", array_like=True):
+    """Run these failed tasks (and the failed tasks below them) once more."""
+
+    keys: list[Key]
+
+
+class ReplicaOnWorkers(Struct, array_like=True, omit_defaults=True):
+    """One value that a client put on workers itself."""
+
+    key: Key
+    workers: tuple[str, ...]
+    nbytes: int
+    type_name: str = ""
+
+
+class DataScattered(Struct, tag="data-scattered", array_like=True):
+    """The client has put data on workers; it wants the keys. Scattered data has no run_spec and cannot be recomputed."""
+
+    replicas: list[ReplicaOnWorkers]
+
+
+class FireAndForget(Struct, tag="fire-and-forget", array_like=True):
+    """Run these to their end although no future holds them."""
+
+    keys: list[Key]
+
+
+class ClientHeartbeat(Struct, tag="client-heartbeat", array_like=True):
+    """Sign of life."""
+
+
+class ClientClosing(Struct, tag="client-closing", array_like=True):
+    """Orderly end: what only this client wants is released at once."""
+
+
+class ClientLogEvent(Struct, tag="client-log-event", array_like=True):
+    """``client.log_event(topic, msg)``; ``msg`` is plain data."""
+
+    topics: tuple[str, ...]
+    msg: Any
+
+
+ClientToScheduler = (
+    UpdateGraph
+    | WantKeys
+    | ReleaseKeys
+    | CancelKeys
+    | RetryKeys
+    | DataScattered
+    | FireAndForget
+    | ClientHeartbeat
+    | ClientClosing
+    | ClientLogEvent
+)

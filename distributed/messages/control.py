@@ -1,0 +1,77 @@
+"""What every link has: the first words after the handshake, and questions with answers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import Struct
+
+from distributed.messages.payload import ErrorInfo, Payload
+
+
+class RegisterClient(Struct, tag="register-client", array_like=True, omit_defaults=True):
+    """First message of a client."""
+
+    client: str
+    versions: dict[str, Any] = {}
+    name: str = ""
+
+
+class RegisterWorker(Struct, tag="register-worker", array_like=True, omit_defaults=True):
+    """First message of a worker: everything that placement must know of it."""
+
+    address: str
+    name: str
+    host: str
+    nthreads: int
+    memory_limit: int = 0
+    resources: dict[str, float] = {}
+    nanny: str | None = None
+    pid: int = 0
+    local_directory: str = ""
+    services: dict[str, Any] = {}
+    versions: dict[str, Any] = {}
+    extra: dict[str, Any] = {}
+    name_is_int: bool = False
+
+
+class RegisterNanny(Struct, tag="register-nanny", array_like=True):
+    """First message of a nanny."""
+
+    address: str
+    name: str
+
+
+class Registered(Struct, tag="registered", array_like=True, omit_defaults=True):
+    """The peer is in. ``plugins`` are pickles for workers and nannies, opened there."""
+
+    scheduler: str
+    scheduler_id: str
+    heartbeat_interval_s: float = 1.0
+    plugins: list[tuple[str, Payload]] = []
+    warning: str = ""
+
+
+class Refused(Struct, tag="refused", array_like=True):
+    """The peer may not come in, for ``reason``."""
+
+    reason: str
+
+
+class Request(Struct, tag="request", array_like=True, omit_defaults=True):
+    """A question: ``op`` names the handler, ``body`` is its keyword arguments as plain data (``protocol.plain``)."""
+
+    id: int
+    op: str
+    body: Payload
+
+
+class Reply(Struct, tag="reply", array_like=True, omit_defaults=True):
+    """The answer to the request of the same ``id``: a value, or an error."""
+
+    id: int
+    body: Payload | None = None
+    error: ErrorInfo | None = None
+
+
+Control = RegisterClient | RegisterWorker | RegisterNanny | Registered | Refused | Request | Reply

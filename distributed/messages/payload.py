@@ -1,0 +1,64 @@
+"""Bytes that the scheduler carries and never opens: functions, arguments, results, exceptions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from msgspec import Struct
+
+
+class Attached:
+    """What travels beside a message instead of inside it: out-of-band buffers, or (in one process) the object itself.
+
+    On a wire the codec sends each buffer as a segment of its own, without a copy, and puts their place into the message.
+    Over inproc an ``Attached`` goes through as it is; ``live`` then holds the object, and nothing was serialised.
+    """
+
+    __slots__ = ("buffers", "live", "is_live")
+
+    def __init__(self, buffers: Sequence[Any] = (), live: Any = None, is_live: bool = False) -> None:
+        self.buffers = buffers
+        self.live = live
+        self.is_live = is_live
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all buffers together; 0 for a live object."""
+        return sum(memoryview(b).nbytes for b in self.buffers)
+
+    def __repr__(self) -> str:
+        return "<Attached live>" if self.is_live else f"<Attached {len(self.buffers)} buffers>"
+
+
+class Payload(Struct, array_like=True, omit_defaults=True):
+    """One serialised object: a pickle stream and its out-of-band buffers. Opened only by ``protocol.serialize``."""
+
+    data: bytes = b""
+    attached: Attached | None = None
+
+    @property
+    def nbytes(self) -> int:
+        return len(self.data) + (self.attached.nbytes if self.attached is not None else 0)
+
+
+class ErrorInfo(Struct, array_like=True, omit_defaults=True):
+    """An exception on its way from where it was raised to whoever asked.
+
+    ``exception`` and ``traceback`` are pickles that only a client (or the worker of a dependent) opens; the texts are for
+    everybody else, and for the case that the pickle cannot be made or opened.
+    """
+
+    type_name: str
+    message: str
+    exception: Payload | None = None
+    traceback: Payload | None = None
+    traceback_text: str = ""
+
+
+class FunctionBlob(Struct, array_like=True):
+    """A function (or any callable), pickled once; tasks name it by ``digest``, a hash of the pickle."""
+
+    digest: bytes
+    payload: Payload
+    name: str = ""
