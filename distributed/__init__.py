@@ -60,7 +60,21 @@ _HOMES = {
     "worker_client": "distributed.client",
 }
 _ROOMS = frozenset(
-    ["cli", "client", "comm", "deploy", "diagnostics", "http", "nanny", "plugins", "protocol", "rpc", "scheduler", "testing", "worker"]
+    [
+        "cli",
+        "client",
+        "comm",
+        "deploy",
+        "diagnostics",
+        "http",
+        "nanny",
+        "plugins",
+        "protocol",
+        "rpc",
+        "scheduler",
+        "testing",
+        "worker",
+    ]
 )
 
 __all__ = ["__version__", *sorted(_HOMES)]

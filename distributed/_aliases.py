@@ -1,7 +1,7 @@
 """Old addresses: module paths that other people's code imports and that are not rooms of this house.
 
-ONE table, upstream path -> our module, served by an import hook when somebody asks. ``dask.distributed.X`` is served too,
-always as the very same module object as ``distributed.X``. This module imports nothing of the house.
+ONE table, upstream path -> our module, served by an import hook when somebody asks. ``dask.distributed.X`` is served
+too, always as the very same module object as ``distributed.X``. This module imports nothing of the house.
 """
 
 from __future__ import annotations

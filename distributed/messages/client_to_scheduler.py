@@ -11,10 +11,11 @@ from distributed.messages.payload import FunctionBlob, Payload
 
 
 class TaskOptions(Struct, array_like=True, omit_defaults=True, frozen=True):
-    """What the tasks of one submission share; tasks name it by its place in ``UpdateGraph.options`` (empty list: the defaults).
+    """What the tasks of one submission share; tasks name it by its place in ``UpdateGraph.options`` (empty list: the
+    defaults).
 
-    ``workers`` holds addresses, worker names (as text) or host names, as the user gave them. ``annotations`` holds the keys
-    that the engine does not interpret itself; they reach plugins as they are.
+    ``workers`` holds addresses, worker names (as text) or host names, as the user gave them. ``annotations`` holds
+    the keys that the engine does not interpret itself; they reach plugins as they are.
     """
 
     priority: float = 0
@@ -28,9 +29,9 @@ class TaskOptions(Struct, array_like=True, omit_defaults=True, frozen=True):
 
 
 class TaskSpec(Struct, array_like=True, omit_defaults=True):
-    """One task. ``payload`` is the pickle of ``(args, kwargs)`` in which each dependency is ``TaskInput(i)``, ``i`` its place
-    in ``dependencies``. With ``function`` empty the payload is the pickle of a ``dask`` graph node that is called with
-    ``{key: value}`` of its dependencies. With ``alias`` the task's value is that of its only dependency.
+    """One task. ``payload`` is the pickle of ``(args, kwargs)`` in which each dependency is ``TaskInput(i)``, ``i``
+    its place in ``dependencies``. With ``function`` empty the payload is the pickle of a ``dask`` graph node that is
+    called with ``{key: value}`` of its dependencies. With ``alias`` the task's value is that of its only dependency.
     """
 
     key: Key
@@ -44,9 +45,10 @@ class TaskSpec(Struct, array_like=True, omit_defaults=True):
 class UpdateGraph(Struct, tag="update-graph", array_like=True, omit_defaults=True):
     """Tasks to add, in the order in which they should run; a part of a submission when it is large.
 
-    All parts of one submission have the same ``submission`` number and share one generation; ``first_rank`` is the rank of
-    the first task in this part. A dependency is a task of this part, of an earlier one, or one that the scheduler knows;
-    anything else is lost, and what needs it is cancelled with that reason. ``wanted`` is None when every task is wanted.
+    All parts of one submission have the same ``submission`` number and share one generation; ``first_rank`` is the
+    rank of the first task in this part. A dependency is a task of this part, of an earlier one, or one that the
+    scheduler knows; anything else is lost, and what needs it is cancelled with that reason. ``wanted`` is None when
+    every task is wanted.
     """
 
     submission: int
@@ -99,7 +101,7 @@ class ReplicaOnWorkers(Struct, array_like=True, omit_defaults=True):
 
 
 class DataScattered(Struct, tag="data-scattered", array_like=True):
-    """The client has put data on workers; it wants the keys. Scattered data has no run_spec and cannot be recomputed."""
+    """The client has put data on workers and wants the keys. Scattered data has no run_spec: it cannot be recomputed."""
 
     replicas: list[ReplicaOnWorkers]
 

@@ -11,8 +11,9 @@ from msgspec import Struct
 class Attached:
     """What travels beside a message instead of inside it: out-of-band buffers, or (in one process) the object itself.
 
-    On a wire the codec sends each buffer as a segment of its own, without a copy, and puts their place into the message.
-    Over inproc an ``Attached`` goes through as it is; ``live`` then holds the object, and nothing was serialised.
+    On a wire the codec sends each buffer as a segment of its own, without a copy, and puts their place into the
+    message. Over inproc an ``Attached`` goes through as it is; ``live`` then holds the object, and nothing was
+    serialised.
     """
 
     __slots__ = ("buffers", "live", "is_live")
@@ -45,8 +46,8 @@ class Payload(Struct, array_like=True, omit_defaults=True):
 class ErrorInfo(Struct, array_like=True, omit_defaults=True):
     """An exception on its way from where it was raised to whoever asked.
 
-    ``exception`` and ``traceback`` are pickles that only a client (or the worker of a dependent) opens; the texts are for
-    everybody else, and for the case that the pickle cannot be made or opened.
+    ``exception`` and ``traceback`` are pickles that only a client (or the worker of a dependent) opens; the texts are
+    for everybody else, and for the case that the pickle cannot be made or opened.
     """
 
     type_name: str

@@ -71,12 +71,5 @@ class SchedulerClosing(Struct, tag="scheduler-closing", array_like=True, omit_de
 
 
 SchedulerToClient = (
-    KeyInMemory
-    | KeyErred
-    | KeysCancelled
-    | KeysLost
-    | KeysRetried
-    | ClusterRestarted
-    | EventLogged
-    | SchedulerClosing
+    KeyInMemory | KeyErred | KeysCancelled | KeysLost | KeysRetried | ClusterRestarted | EventLogged | SchedulerClosing
 )

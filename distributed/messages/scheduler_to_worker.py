@@ -30,8 +30,8 @@ class DefineFunction(Struct, tag="define-function", array_like=True):
 class ComputeTask(Struct, tag="compute-task", array_like=True, omit_defaults=True):
     """Run this and keep the value. The answer names ``run_id``; see TaskSpec for ``function``, ``payload``, ``alias``.
 
-    ``duration_s`` is what the scheduler expects it to take (-1 unknown). ``wanted``: a client waits, so a small value comes
-    back with the report.
+    ``duration_s`` is what the scheduler expects it to take (-1 unknown). ``wanted``: a client waits, so a small value
+    comes back with the report.
     """
 
     key: Key
