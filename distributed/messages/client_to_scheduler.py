@@ -101,7 +101,7 @@ class ReplicaOnWorkers(Struct, array_like=True, omit_defaults=True):
 
 
 class DataScattered(Struct, tag="data-scattered", array_like=True):
-    """The client has put data on workers and wants the keys. Scattered data has no run_spec: it cannot be recomputed."""
+    """The client has put data on workers and wants the keys. It has no run_spec: it cannot be recomputed."""
 
     replicas: list[ReplicaOnWorkers]
 

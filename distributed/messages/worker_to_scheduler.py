@@ -29,7 +29,7 @@ class TaskFinished(Struct, tag="task-finished", array_like=True, omit_defaults=T
 
 
 class TaskErred(Struct, tag="task-erred", array_like=True, omit_defaults=True):
-    """The task raised, or its payload or an input could not be opened (``retriable`` False: it would fail alike again)."""
+    """The task raised, or its payload or an input could not be opened (``retriable`` False: a rerun would fail too)."""
 
     key: Key
     run_id: int
