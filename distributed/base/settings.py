@@ -1,0 +1,141 @@
+"""Configuration: ``dask.config`` under the names that users know, with the defaults of ``distributed.yaml``.
+
+dask is loaded when a setting is first asked for, and our defaults are registered then; ``register()`` may be called earlier.
+Values set by users (files, environment, ``dask.config.set``) always win over the defaults. Shell: never asked by state machines.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.abc
+import importlib.machinery
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from distributed.base.formatting import parse_bytes, parse_timedelta
+
+__all__ = [
+    "config",
+    "defaults",
+    "get",
+    "get_bytes",
+    "get_seconds",
+    "parse_bytes",
+    "parse_timedelta",
+    "register",
+    "register_when_dask_loads",
+    "snapshot",
+]
+
+_DEFAULTS_FILE = Path(__file__).parent.parent / "distributed.yaml"
+_NO_DEFAULT: Any = object()
+_lock = threading.RLock()
+_dask_config: Any = None
+_defaults: dict[str, Any] | None = None
+
+
+def load_defaults() -> dict[str, Any]:
+    """The content of ``distributed.yaml``; read once."""
+    global _defaults
+    if _defaults is None:
+        yaml = importlib.import_module("yaml")
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        with _DEFAULTS_FILE.open(encoding="utf-8") as file:
+            _defaults = yaml.load(file, Loader=loader)
+    return _defaults
+
+
+def register() -> Any:
+    """Load ``dask.config``, give it our defaults, and return it; later calls return it at once."""
+    global _dask_config
+    if _dask_config is None:
+        with _lock:
+            if _dask_config is None:
+                module = importlib.import_module("dask.config")
+                module.update_defaults(load_defaults())
+                _dask_config = module
+    return _dask_config
+
+
+def get(name: str, default: Any = _NO_DEFAULT) -> Any:
+    """The setting ``name``; a name without a dot-separated root of its own is looked up as it is.
+
+    Parameters
+    ----------
+    name
+        E.g. ``"distributed.scheduler.worker-saturation"``.
+    default
+        What an unknown name gives. Without it an unknown name raises ``KeyError``.
+    """
+    module = _dask_config or register()
+    if default is _NO_DEFAULT:
+        return module.get(name)
+    return module.get(name, default)
+
+
+def get_seconds(name: str, default: Any = _NO_DEFAULT) -> Any:
+    """The setting ``name`` as seconds; None stays None."""
+    return parse_timedelta(get(name, default))
+
+
+def get_bytes(name: str, default: Any = _NO_DEFAULT) -> Any:
+    """The setting ``name`` as bytes; None and False stay as they are."""
+    value = get(name, default)
+    return value if value is None or value is False else parse_bytes(value)
+
+
+def snapshot() -> dict[str, Any]:
+    """All settings of now, for a process that shall have the same; give it to :func:`adopt` there."""
+    module = register()
+    content: dict[str, Any] = module.config
+    return content
+
+
+def adopt(settings: Mapping[str, Any]) -> None:
+    """Let ``settings`` (of :func:`snapshot`, in another process) win over this process's own files and defaults."""
+    module = register()
+    module.update(module.config, settings, priority="new")
+
+
+class _AfterDaskConfig(importlib.abc.MetaPathFinder):
+    """Runs :func:`register` right after somebody else has loaded ``dask.config``."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        if fullname != "dask.config":
+            return None
+        if self in sys.meta_path:
+            sys.meta_path.remove(self)
+        spec = importlib.machinery.PathFinder.find_spec(fullname, path)
+        if spec is None or spec.loader is None:
+            return None
+        run = spec.loader.exec_module
+
+        def exec_module(module: ModuleType) -> None:
+            run(module)
+            module.update_defaults(load_defaults())
+
+        spec.loader.exec_module = exec_module  # type: ignore[method-assign]
+        return spec
+
+
+def register_when_dask_loads() -> None:
+    """Register now if dask is loaded already, else at the moment when somebody loads it. Costs nothing until then."""
+    if "dask.config" in sys.modules:
+        register()
+    elif not any(isinstance(finder, _AfterDaskConfig) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _AfterDaskConfig())
+
+
+def __getattr__(name: str) -> Any:
+    # `distributed.config` is an old address of this module: its `config` is dask's, its `defaults` are ours.
+    if name == "config":
+        return register().config
+    if name == "defaults":
+        return load_defaults()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,1 @@
+"""Command lines: thin programs around Scheduler, Worker and Nanny."""

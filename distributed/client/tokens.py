@@ -1,0 +1,82 @@
+"""What a call is named: ``inc-<token>``, the same name for the same function with the same arguments.
+
+Arguments made of builtin scalars and containers are named by a hash of their marshalled form (about a microsecond; version 2
+of that format has neither back references nor interning, so equal values give equal bytes). Everything else goes to dask's
+tokenizer, which is loaded at that moment. Pure but for the random part of impure names.
+"""
+
+from __future__ import annotations
+
+import itertools
+import marshal
+import os
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from hashlib import blake2b
+from typing import Any
+
+SCALARS: frozenset[type] = frozenset({type(None), bool, int, float, complex, str, bytes, type(...)})
+_DIGEST_BYTES = 16
+_NAME_LENGTH = 50
+
+_counter = itertools.count()
+_unique_lock = threading.Lock()
+_unique_pid = 0
+_unique_part = ""
+
+
+def function_name(func: Callable[..., Any]) -> str:
+    """A short name for keys and pictures: that of the function inside partials and methods; ``lambda`` for lambdas."""
+    while isinstance(func, partial):
+        func = func.func
+    name = getattr(func, "__name__", None)
+    if type(name) is not str:
+        name = type(func).__name__
+    if name == "<lambda>":
+        return "lambda"
+    return name if len(name) <= _NAME_LENGTH else name[:_NAME_LENGTH]
+
+
+def simple_token(parts: Any) -> str:
+    """The token of something made of exact builtin scalars, lists, tuples, sets and dicts.
+
+    Raises ``ValueError`` when it nests too deep to be marshalled.
+    """
+    return blake2b(marshal.dumps(parts, 2), digest_size=_DIGEST_BYTES).hexdigest()
+
+
+def bytes_token(*parts: bytes) -> str:
+    """The token of a few byte strings."""
+    digest = blake2b(digest_size=_DIGEST_BYTES)
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "little"))
+        digest.update(part)
+    return digest.hexdigest()
+
+
+def general_token(*parts: Any) -> str:
+    """dask's token of anything; a random one for what has no stable content."""
+    from dask.tokenize import tokenize
+
+    return str(tokenize(*parts))
+
+
+def call_token(function_token: bytes, args: Iterable[Any], kwargs: Mapping[str, Any], simple: bool) -> str:
+    """The token of a call. ``simple``: the arguments are known to be builtins all through."""
+    if simple:
+        try:
+            return simple_token((function_token, tuple(args), sorted(kwargs.items()) if kwargs else None))
+        except ValueError:
+            pass
+    return general_token(function_token, args, kwargs)
+
+
+def unique_token() -> str:
+    """A name part that no other call in any process gets: a random part per process, and a counter."""
+    global _unique_pid, _unique_part
+    if _unique_pid != os.getpid():
+        with _unique_lock:
+            _unique_part = os.urandom(10).hex()
+            _unique_pid = os.getpid()
+    return f"{_unique_part}{next(_counter):012x}"

@@ -1,0 +1,343 @@
+"""Getting from a fresh socket to an authenticated comm: the accept loop, the handshake's deadline, the limit on strangers.
+
+A stranger costs a file descriptor, a few hundred bytes and a timer until it has proved that it knows the secret. At most
+``MAX_STRANGERS`` are kept a listener; when more come, those that have been silent longest make room, so that an authenticated peer
+gets in past any number of silent connections. When file descriptors run out, accepting pauses and tries again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import socket
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+from distributed.base.errors import CommClosedError, HandshakeRefused
+from distributed.comm.handshake import (
+    DEADLINE_S,
+    InitiatorHandshake,
+    ListenerHandshake,
+    describe_foreign,
+)
+from distributed.comm.secrets import Secret
+from distributed.comm.sockets import SocketComm
+from distributed.comm.transport import OnComm
+
+logger = logging.getLogger("distributed.comm")
+
+MAX_STRANGERS = 128
+# A stranger may be shown out for a newcomer only after so much silence.
+_PATIENCE_S = 0.05
+_RETRY_ACCEPT_S = 0.02
+_BACKOFF_S = (0.05, 0.1, 0.2, 0.5, 1.0)
+_LOG_INTERVAL_S = 60.0
+_ACCEPTS_A_TURN = 64
+_OUT_OF_FDS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+
+AddressOf = Callable[[socket.socket], tuple[str, str]]
+
+
+class LogLimit:
+    """One line for each subject a minute; the number of lines held back is told with the next."""
+
+    def __init__(self, interval_s: float = _LOG_INTERVAL_S) -> None:
+        self._interval_s = interval_s
+        self._last: OrderedDict[str, tuple[float, int]] = OrderedDict()
+
+    def warn(self, subject: str, text: str, *args: Any) -> None:
+        now = time.monotonic()
+        at, held_back = self._last.get(subject, (-1e9, 0))
+        if now - at < self._interval_s:
+            self._last[subject] = (at, held_back + 1)
+            return
+        self._last[subject] = (now, 0)
+        self._last.move_to_end(subject)
+        while len(self._last) > 256:
+            self._last.popitem(last=False)
+        if held_back:
+            text += f" ({held_back} more like this since the last such line)"
+        logger.warning(text, *args)
+
+
+class HandshakeRun:
+    """Moves the bytes of one handshake between its machine and a socket; then calls ``on_done`` with the error or None."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        sock: socket.socket,
+        machine: InitiatorHandshake | ListenerHandshake,
+        on_done: Callable[[HandshakeRun, BaseException | None], None],
+        deadline_s: float,
+    ) -> None:
+        self.loop = loop
+        self.sock = sock
+        self.machine = machine
+        self.last_heard = loop.time()
+        self._on_done: Callable[[HandshakeRun, BaseException | None], None] | None = on_done
+        self._timer = loop.call_later(deadline_s, self._late, deadline_s)
+        loop.add_reader(sock.fileno(), self.on_readable)
+
+    def begin(self) -> None:
+        self._send()
+
+    def _send(self) -> None:
+        out = self.machine.outgoing
+        if not out:
+            return
+        # A few hundred bytes always fit into the buffer of a socket that is new; if not, the peer is up to no good.
+        try:
+            sent = self.sock.send(out)
+        except (BlockingIOError, InterruptedError):
+            sent = 0
+        except OSError as e:
+            self.end(e)
+            return
+        if sent != len(out):
+            self.end(CommClosedError("the peer does not read"))
+            return
+        out.clear()
+
+    def on_readable(self) -> None:
+        machine = self.machine
+        try:
+            data = self.sock.recv(machine.wanted)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as e:
+            self.end(e)
+            return
+        if not data:
+            self.end(EOFError(describe_silence(machine.received)))
+            return
+        self.last_heard = self.loop.time()
+        machine.feed(data)
+        self._send()
+        if self._on_done is not None and (machine.error is not None or machine.done):
+            self.end(machine.error)
+
+    def silent_since(self, moment: float) -> bool:
+        """Whether nothing has come since, not even bytes that still wait in the kernel."""
+        if self.last_heard > moment:
+            return False
+        try:
+            return not self.sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except (BlockingIOError, InterruptedError):
+            return True
+        except OSError:
+            return True
+
+    def _late(self, deadline_s: float) -> None:
+        machine = self.machine
+        if isinstance(machine, ListenerHandshake):
+            machine.refuse(f"no handshake within {deadline_s:g} s", "silent")
+            self._send()
+        self.end(TimeoutError(f"no handshake within {deadline_s:g} s"))
+
+    def end(self, error: BaseException | None) -> None:
+        on_done, self._on_done = self._on_done, None
+        if on_done is None:
+            return
+        self._timer.cancel()
+        self.loop.remove_reader(self.sock.fileno())
+        on_done(self, error)
+
+
+def describe_silence(received: int) -> str:
+    return "the peer closed the connection " + ("during" if received else "before") + " the handshake"
+
+
+def close_after_refusal(sock: socket.socket) -> None:
+    """Close so that the refusal just sent arrives: unread input would turn the end into a reset that overtakes it."""
+    try:
+        sock.shutdown(socket.SHUT_WR)
+        for _ in range(16):
+            if not sock.recv(65536):
+                break
+    except OSError:
+        pass
+    sock.close()
+
+
+class Acceptor:
+    """One listening socket: accepts, authenticates, hands over :class:`SocketComm` objects."""
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        on_comm: OnComm,
+        role: str,
+        secret: Secret,
+        addresses_of: AddressOf,
+        configure: Callable[[socket.socket], None],
+        deadline_s: float = DEADLINE_S,
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._sock = sock
+        self._fd = sock.fileno()
+        self._on_comm = on_comm
+        self._role = role
+        self._secret = secret
+        self._addresses_of = addresses_of
+        self._configure = configure
+        self._deadline_s = deadline_s
+        self._strangers: OrderedDict[HandshakeRun, None] = OrderedDict()
+        self._log = LogLimit()
+        self._failures = 0
+        self._resume_timer: asyncio.TimerHandle | None = None
+        self._closed = False
+        sock.setblocking(False)
+        self._loop.add_reader(self._fd, self._on_readable)
+
+    @property
+    def n_strangers(self) -> int:
+        return len(self._strangers)
+
+    def _on_readable(self) -> None:
+        for _ in range(_ACCEPTS_A_TURN):
+            if len(self._strangers) >= MAX_STRANGERS and not self._make_room():
+                self._pause(_RETRY_ACCEPT_S)
+                return
+            try:
+                sock, _ = self._sock.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as e:
+                if self._closed:
+                    return
+                if e.errno in _OUT_OF_FDS:
+                    # The connection stays in the kernel's queue, so this callback would fire again at once.
+                    pause = _BACKOFF_S[min(self._failures, len(_BACKOFF_S) - 1)]
+                    self._failures += 1
+                    self._log.warn("accept", "Cannot accept connections for now: %s (raise 'ulimit -n')", e.strerror)
+                    self._pause(pause)
+                    return
+                self._log.warn("accept", "Cannot accept a connection: %s", e)
+                return
+            self._failures = 0
+            self._greet(sock)
+
+    def _make_room(self) -> bool:
+        """Show out the stranger that has been silent longest, if it has been for long enough."""
+        moment = self._loop.time() - _PATIENCE_S
+        for run in self._strangers:
+            if run.last_heard > moment:
+                continue
+            if run.silent_since(moment):
+                self._log.warn("strangers", "Too many connections without a handshake: the oldest are closed")
+                run.end(EOFError("made room for others"))
+                return True
+        return False
+
+    def _pause(self, seconds: float) -> None:
+        self._loop.remove_reader(self._fd)
+        self._resume_timer = self._loop.call_later(seconds, self._resume)
+
+    def _resume(self) -> None:
+        self._resume_timer = None
+        if not self._closed:
+            self._loop.add_reader(self._fd, self._on_readable)
+
+    def _greet(self, sock: socket.socket) -> None:
+        try:
+            sock.setblocking(False)
+            self._configure(sock)
+            machine = ListenerHandshake(self._role, self._secret)
+            run = HandshakeRun(self._loop, sock, machine, self._greeted, self._deadline_s)
+        except OSError:
+            sock.close()
+            return
+        self._strangers[run] = None
+        # The bytes of a peer that connects in order are usually there already.
+        run.on_readable()
+
+    def _greeted(self, run: HandshakeRun, error: BaseException | None) -> None:
+        self._strangers.pop(run, None)
+        sock = run.sock
+        if error is None and not self._closed:
+            try:
+                local, peer = self._addresses_of(sock)
+            except OSError:
+                sock.close()
+                return
+            comm = SocketComm(self._loop, sock, local, peer, self._role, run.machine.peer_role)
+            try:
+                self._on_comm(comm)
+            except Exception:
+                logger.exception("Error while taking in a connection from %s", peer)
+                comm.abort()
+            return
+        if isinstance(error, (HandshakeRefused, TimeoutError)):
+            try:
+                name = self._addresses_of(sock)[1]
+            except OSError:
+                name = "a peer that is gone"
+            host = name.rpartition(":")[0] if name.startswith("tcp") else name
+            self._log.warn(host, "Refused a connection from %s: %s", name, error)
+            close_after_refusal(sock)
+        else:
+            sock.close()
+
+    def close(self) -> None:
+        """Stop accepting; whoever is in the middle of a handshake is dropped. Idempotent."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._resume_timer is not None:
+            self._resume_timer.cancel()
+        self._loop.remove_reader(self._fd)
+        self._sock.close()
+        for run in list(self._strangers):
+            run.end(EOFError("the listener closes"))
+
+
+async def greet_listener(
+    sock: socket.socket,
+    address: str,
+    role: str,
+    find_secret: Callable[[bytes], Secret | None],
+    deadline_s: float,
+) -> str:
+    """The connecting end's handshake on a connected socket. Returns the peer's role.
+
+    Raises HandshakeRefused when trying again is pointless, ``CommClosedError`` when the peer went away, TimeoutError when it
+    stayed silent. The socket is closed in each of these cases.
+    """
+    loop = asyncio.get_running_loop()
+    machine = InitiatorHandshake(role, find_secret)
+    outcome: asyncio.Future[BaseException | None] = loop.create_future()
+
+    def on_done(run: HandshakeRun, error: BaseException | None) -> None:
+        if not outcome.done():
+            outcome.set_result(error)
+
+    run = HandshakeRun(loop, sock, machine, on_done, deadline_s)
+    error: BaseException | None = None
+    try:
+        run.begin()
+        error = await outcome
+    except BaseException:
+        run.end(EOFError("cancelled"))
+        sock.close()
+        raise
+    if error is None:
+        return machine.peer_role
+    if isinstance(error, HandshakeRefused):
+        close_after_refusal(sock)
+        who = "refused by" if machine.cause == "by peer" else "cannot connect to"
+        raise HandshakeRefused(f"{who} {address}: {error}") from None
+    sock.close()
+    if isinstance(error, TimeoutError):
+        raise TimeoutError(
+            f"Timed out trying to connect to {address}: connected, but no answer to the handshake within {deadline_s:.3g} s"
+        ) from None
+    if isinstance(error, EOFError):
+        raise CommClosedError(f"{address}: {error}") from None
+    raise CommClosedError(f"{address}: connection lost during the handshake: {error}") from error
+
+
+__all__ = ["MAX_STRANGERS", "Acceptor", "HandshakeRun", "LogLimit", "greet_listener"]

@@ -1,0 +1,260 @@
+"""The first bytes on every socket: both ends prove that they know the cluster's secret before anything else is read.
+
+Pure: bytes in, bytes out; :mod:`distributed.comm.sockets` moves them and keeps the deadline. Four frames of at most 256
+bytes; no pickle, no msgpack, no allocation that a peer could choose::
+
+    initiator                                              listener
+    HELLO     role, nonce                          ->
+                                                   <-      CHALLENGE  role, nonce, id of the secret
+    PROOF     HMAC("initiator", ...)               ->
+                                                   <-      WELCOME    HMAC("listener", ...)
+    either side, at any time                      <->      REFUSAL    text for a person
+
+Each HMAC-SHA256 covers a label with the direction, the version, both roles, both nonces and the id of the secret, so that
+a proof cannot be reflected, replayed, or moved to another cluster. The secret never crosses the wire. The initiator goes
+first, so that a stranger who connects learns nothing made from the secret but its id (a hash of 32 random bytes). The model is
+``multiprocessing.connection``'s challenge; the frame header (magic, version, kind, detail, length) and REFUSAL will stay as they
+are in every version, so that any two versions can tell each other that they differ.
+"""
+
+from __future__ import annotations
+
+import hmac
+import os
+import struct
+from collections.abc import Callable
+
+from distributed.base.errors import HandshakeRefused
+from distributed.comm.secrets import ENV_TOKEN_FILE, Secret
+
+MAGIC = b"\xd5dskeng\n"
+PROTOCOL_VERSION = 1
+MAX_FRAME = 256
+DEADLINE_S = 5.0
+
+_HEADER = struct.Struct("!8sHBBHxx")  # magic, version, kind, detail (role or cause), length of the whole frame
+_HELLO = struct.Struct("!32s")
+_CHALLENGE = struct.Struct("!32s8s")
+_PROOF = struct.Struct("!32s")
+_KIND_HELLO, _KIND_CHALLENGE, _KIND_PROOF, _KIND_WELCOME, _KIND_REFUSAL = range(1, 6)
+_LENGTH = {
+    _KIND_HELLO: _HEADER.size + _HELLO.size,
+    _KIND_CHALLENGE: _HEADER.size + _CHALLENGE.size,
+    _KIND_PROOF: _HEADER.size + _PROOF.size,
+    _KIND_WELCOME: _HEADER.size + _PROOF.size,
+}
+ROLES = ("", "client", "worker", "nanny", "scheduler")
+
+_HTTP_VERBS = (b"GET ", b"HEAD", b"POST", b"PUT ", b"OPTI", b"DELE", b"PATC", b"CONN", b"TRAC", b"PRI ")
+
+
+class _Handshake:
+    """What both ends have in common: cut frames from bytes, keep what to send, end with a result or a refusal."""
+
+    def __init__(self, role: str) -> None:
+        self.role = role
+        self.peer_role = ""
+        self.done = False
+        self.error: HandshakeRefused | None = None
+        self.cause = ""  # one word for the error: "by peer", "foreign", "version", "secret", "role", "malformed", "silent"
+        self.outgoing = bytearray()
+        self.received = 0
+        self._buffer = bytearray()
+        self._nonce = os.urandom(32)
+
+    @property
+    def wanted(self) -> int:
+        """How many bytes may be read now: never beyond the end of the frame that is awaited (0: finished)."""
+        if self.done or self.error is not None:
+            return 0
+        have = len(self._buffer)
+        if have < _HEADER.size:
+            return _HEADER.size - have
+        return self._frame_length() - have
+
+    def _frame_length(self) -> int:
+        length = int.from_bytes(self._buffer[12:14], "big")
+        return min(max(length, _HEADER.size + 1), MAX_FRAME)
+
+    def feed(self, data: bytes) -> None:
+        """Take bytes from the peer (at most ``wanted``); look at ``done``, ``error`` and ``outgoing`` afterwards."""
+        self.received += len(data)
+        self._buffer += data
+        common = min(len(self._buffer), len(MAGIC))
+        if self._buffer[:common] != MAGIC[:common]:
+            # A foreigner's first bytes are kept until they suffice to say who it is.
+            if len(self._buffer) >= 4:
+                self._foreign(bytes(self._buffer))
+            return
+        if len(self._buffer) < _HEADER.size:
+            return
+        _, version, kind, detail, length = _HEADER.unpack_from(self._buffer)
+        if kind == _KIND_REFUSAL:
+            if len(self._buffer) >= self._frame_length():
+                text = bytes(self._buffer[_HEADER.size :]).decode("utf-8", "replace")
+                self._fail(HandshakeRefused(self._printable(text)), "by peer", tell=False)
+            return
+        if version != PROTOCOL_VERSION:
+            self.refuse(
+                f"protocol version {PROTOCOL_VERSION} here, {version} there; install the same release of "
+                "'distributed' at both ends",
+                "version",
+            )
+            return
+        if length != _LENGTH.get(kind):
+            self.refuse("malformed handshake", "malformed")
+            return
+        if len(self._buffer) < length:
+            return
+        body = bytes(self._buffer[_HEADER.size : length])
+        self._buffer.clear()
+        self.on_frame(kind, detail, body)
+
+    def on_frame(self, kind: int, detail: int, body: bytes) -> None:
+        raise NotImplementedError
+
+    def refuse(self, text: str, cause: str) -> None:
+        """End here; the peer is told why."""
+        self._fail(HandshakeRefused(text), cause, tell=True)
+
+    def _fail(self, error: HandshakeRefused, cause: str, tell: bool) -> None:
+        if self.error is None and not self.done:
+            self.error = error
+            self.cause = cause
+            if tell:
+                self.outgoing += refusal_frame(str(error))
+
+    def _foreign(self, first: bytes) -> None:
+        self.refuse(f"the peer speaks another protocol ({describe_foreign(first)})", "foreign")
+
+    @staticmethod
+    def _printable(text: str) -> str:
+        return "".join(c if c.isprintable() else "?" for c in text.strip("\0"))
+
+    def _frame(self, kind: int, detail: int, body: bytes) -> bytes:
+        return _HEADER.pack(MAGIC, PROTOCOL_VERSION, kind, detail, _HEADER.size + len(body)) + body
+
+    def _take_role(self, detail: int) -> bool:
+        if not 0 < detail < len(ROLES):
+            self.refuse("unknown role", "malformed")
+            return False
+        self.peer_role = ROLES[detail]
+        return True
+
+
+def _transcript(initiator: str, listener: str, nonce_i: bytes, nonce_l: bytes, secret: Secret) -> tuple[bytes, ...]:
+    return (PROTOCOL_VERSION.to_bytes(2, "big"), initiator.encode(), listener.encode(), nonce_i, nonce_l, secret.id)
+
+
+class InitiatorHandshake(_Handshake):
+    """The end that connects.
+
+    Parameters
+    ----------
+    role: one of :data:`ROLES`
+    find_secret: called with the id of the secret that the listener names; the secret, or None when there is none
+    """
+
+    def __init__(self, role: str, find_secret: Callable[[bytes], Secret | None]) -> None:
+        super().__init__(role)
+        self._find_secret = find_secret
+        self._secret: Secret | None = None
+        self._peer_nonce = b""
+        self.outgoing += self._frame(_KIND_HELLO, ROLES.index(role), _HELLO.pack(self._nonce))
+
+    def on_frame(self, kind: int, detail: int, body: bytes) -> None:
+        if kind == _KIND_CHALLENGE and self._secret is None:
+            if not self._take_role(detail):
+                return
+            self._peer_nonce, secret_id = _CHALLENGE.unpack(body)
+            try:
+                secret = self._find_secret(secret_id)
+            except PermissionError as e:  # an unsafe file: its remedy is for this end's user only
+                self.refuse("the initiator cannot read its secret", "secret")
+                self.error = HandshakeRefused(str(e))
+                return
+            if secret is None or secret.id != secret_id:
+                self.refuse("the initiator does not have this cluster's secret", "secret")
+                self.error = HandshakeRefused(no_secret_text(secret_id, secret))
+                return
+            self._secret = secret
+            parts = _transcript(self.role, self.peer_role, self._nonce, self._peer_nonce, secret)
+            self.outgoing += self._frame(_KIND_PROOF, ROLES.index(self.role), _PROOF.pack(secret.mac(b"initiator", *parts)))
+        elif kind == _KIND_WELCOME and self._secret is not None:
+            parts = _transcript(self.role, self.peer_role, self._nonce, self._peer_nonce, self._secret)
+            if hmac.compare_digest(body, self._secret.mac(b"listener", *parts)):
+                self.done = True
+            else:
+                self.refuse("authentication failed: the listener does not have the cluster's secret", "secret")
+        else:
+            self.refuse("malformed handshake", "malformed")
+
+
+class ListenerHandshake(_Handshake):
+    """The end that listens; accepts only those that prove ``secret`` (and have one of ``roles``, when given)."""
+
+    def __init__(self, role: str, secret: Secret, roles: frozenset[str] | None = None) -> None:
+        super().__init__(role)
+        self._secret = secret
+        self._roles = roles
+        self._peer_nonce: bytes | None = None
+
+    def on_frame(self, kind: int, detail: int, body: bytes) -> None:
+        if kind == _KIND_HELLO and self._peer_nonce is None:
+            if not self._take_role(detail):
+                return
+            (self._peer_nonce,) = _HELLO.unpack(body)
+            self.outgoing += self._frame(
+                _KIND_CHALLENGE, ROLES.index(self.role), _CHALLENGE.pack(self._nonce, self._secret.id)
+            )
+        elif kind == _KIND_PROOF and self._peer_nonce is not None:
+            parts = _transcript(self.peer_role, self.role, self._peer_nonce, self._nonce, self._secret)
+            if not hmac.compare_digest(body, self._secret.mac(b"initiator", *parts)):
+                self.refuse("authentication failed: wrong secret", "secret")
+            elif self._roles is not None and self.peer_role not in self._roles:
+                self.refuse(f"a {self.role} takes no connection in the role of a {self.peer_role}", "role")
+            else:
+                proof = self._secret.mac(b"listener", *parts)
+                self.outgoing += self._frame(_KIND_WELCOME, ROLES.index(self.role), _PROOF.pack(proof))
+                self.done = True
+        else:
+            self.refuse("malformed handshake", "malformed")
+
+    def _foreign(self, first: bytes) -> None:
+        super()._foreign(first)
+        if first.startswith(_HTTP_VERBS):
+            text = f"This port speaks the protocol of distributed, not HTTP; a {self.role}'s web pages are on another port.\n"
+            self.outgoing[:] = (
+                "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n"
+                f"Content-Length: {len(text)}\r\n\r\n{text}"
+            ).encode()
+
+
+def refusal_frame(text: str) -> bytes:
+    """A REFUSAL of at most 256 bytes that says ``text``."""
+    raw = text.encode()[: MAX_FRAME - _HEADER.size]
+    raw = raw.decode("utf-8", "ignore").encode() or b"refused"
+    return _HEADER.pack(MAGIC, PROTOCOL_VERSION, _KIND_REFUSAL, 0, _HEADER.size + len(raw)) + raw
+
+
+def describe_foreign(first: bytes) -> str:
+    """Who might send these first bytes, in words; never the bytes themselves beyond a few printable ones."""
+    if first.startswith((*_HTTP_VERBS, b"HTTP")):
+        return "HTTP; the web pages of a scheduler or worker are on another port"
+    if first[:2] == b"\x16\x03":
+        return "TLS"
+    if first.startswith(b"SSH-"):
+        return "SSH"
+    if len(first) >= 4 and first[1:4] == b"\0\0\0" or first[4:8] == b"\0\0\0\0" and len(first) >= 8:
+        return "perhaps dask.distributed's, which is another product: use this 'distributed' at both ends"
+    return "unknown"
+
+
+def no_secret_text(secret_id: bytes, offered: Secret | None) -> str:
+    """What a user reads who has no, or another, secret."""
+    have = "you have another cluster's secret" if offered is not None else "no secret for it was found"
+    return (
+        f"this cluster asks for its secret ({secret_id.hex()[:8]}), and {have}. Connect as the user who started it on this machine, "
+        f"or give its scheduler file (scheduler_file=..., --scheduler-file ...), or copy the secret to a file with mode 0600 and "
+        f"set {ENV_TOKEN_FILE}"
+    )

@@ -1,0 +1,243 @@
+"""The one way in and the one way out: ``listen(address, on_comm)`` and ``connect(address)``, whatever the transport.
+
+``connect`` takes the shortest way there: within this process to its own listener, on this machine through the unix twin, else
+as the address says. A transport is an entry of :data:`transports`; a new one fills the port of :mod:`distributed.comm.transport`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import functools
+import os
+import socket
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from distributed.base import settings
+from distributed.base.errors import CommClosedError, HandshakeRefused
+from distributed.comm import addressing, secrets, tcp, unix
+from distributed.comm.accepting import greet_listener
+from distributed.comm.handshake import DEADLINE_S
+from distributed.comm.inproc import InprocListener, doors
+from distributed.comm.secrets import Secret
+from distributed.comm.sockets import SocketComm
+from distributed.comm.transport import Comm, Listener, OnComm
+
+DEFAULT_TIMEOUT_S = 30.0
+# A listener that is flooded may show us out in the middle of the handshake; then we try again for so long.
+_SHOWN_OUT_S = 3.0
+
+
+@dataclass
+class Visit:
+    """What a connect attempt needs to know, whatever the transport."""
+
+    address: str
+    location: str
+    role: str
+    find_secret: Callable[[bytes], Secret | None]
+    deadline: float
+    shortcuts: bool
+
+    def handshake_s(self) -> float:
+        return max(0.01, min(DEADLINE_S, self.deadline - asyncio.get_running_loop().time()))
+
+
+@dataclass(frozen=True)
+class Transport:
+    """One way to carry messages: how to connect, how to listen."""
+
+    connect: Callable[[Visit], Awaitable[Comm]]
+    listener: Callable[..., Listener]
+
+
+async def _connect_inproc(visit: Visit) -> Comm:
+    door = doors.find(visit.address)
+    if door is None:
+        raise ConnectionRefusedError(errno.ECONNREFUSED, f"nobody in this process listens at {visit.address}")
+    return door.connect(visit.role)
+
+
+async def _greet(sock: socket.socket, visit: Visit, local: str, peer: str) -> Comm:
+    peer_role = await greet_listener(sock, visit.address, visit.role, visit.find_secret, visit.handshake_s())
+    return SocketComm(asyncio.get_running_loop(), sock, local, peer, visit.role, peer_role)
+
+
+async def _connect_unix(visit: Visit) -> Comm:
+    if visit.shortcuts:
+        door = doors.find(visit.address)
+        if door is not None:
+            return door.connect(visit.role)
+    sock = await unix.connect_socket(visit.location)
+    return await _greet(sock, visit, "unix://", visit.address)
+
+
+async def _connect_tcp(visit: Visit) -> Comm:
+    host, port = addressing.parse_host_port(visit.location)
+    if visit.shortcuts:
+        door = tcp.find_door(host, port)
+        if door is not None:
+            return door.connect(visit.role)
+        ip = "127.0.0.1" if host in ("", "localhost") else host
+        path = unix.find_twin(ip, port) if unix.supported() and addressing.is_own_ip(ip) else None
+        if path is not None:
+            try:
+                sock = await unix.connect_socket(path)
+            except OSError:
+                pass  # left behind by a listener that was killed
+            else:
+                return await _greet(sock, visit, "unix://", visit.address)
+    sock = await tcp.connect_socket(host, port)
+    try:
+        local, peer = tcp.addresses_of(sock)
+    except OSError:
+        sock.close()
+        raise
+    return await _greet(sock, visit, local, peer)
+
+
+def _listen_inproc(address: str, location: str, on_comm: OnComm, role: str, secret: Secret, **options: Any) -> Listener:
+    return InprocListener(address, on_comm, role)
+
+
+def _listen_unix(address: str, location: str, on_comm: OnComm, role: str, secret: Secret, **options: Any) -> Listener:
+    return unix.UnixListener(location, on_comm, role, secret)
+
+
+def _listen_tcp(address: str, location: str, on_comm: OnComm, role: str, secret: Secret, **options: Any) -> Listener:
+    host, port = addressing.parse_host_port(location, options.pop("default_port", 0))
+    return tcp.TCPListener(host, port, on_comm, role, secret, **options)
+
+
+transports: dict[str, Transport] = {
+    "inproc": Transport(_connect_inproc, _listen_inproc),
+    "unix": Transport(_connect_unix, _listen_unix),
+    "tcp": Transport(_connect_tcp, _listen_tcp),
+}
+
+
+def get_transport(scheme: str) -> Transport:
+    """The transport of a scheme; ``ValueError`` that lists the known ones."""
+    try:
+        return transports[scheme]
+    except KeyError:
+        raise ValueError(f"unknown address scheme {scheme!r} (known schemes: {sorted(transports)})") from None
+
+
+def listen(
+    address: str,
+    on_comm: OnComm,
+    *,
+    role: str = "worker",
+    secret: Secret | None = None,
+    contact_host: str | None = None,
+    default_port: int = 0,
+    twin: bool = True,
+) -> Listener:
+    """A listener at ``address``, not yet started.
+
+    Parameters
+    ----------
+    address: ``tcp://:8786``, ``tcp://host`` (``default_port``), ``unix://`` (a path is made), ``inproc://`` (a name is made), ...
+    on_comm: called on the loop with each authenticated Comm
+    role: what this end is: client, worker, nanny or scheduler
+    secret: what peers must prove to know; None: the environment's, else a new one that nobody has
+    contact_host: host to name in the contact address
+    twin: tcp also listens at a unix socket for this machine's processes
+    """
+    scheme, location = addressing.parse_address(address)
+    transport = get_transport(scheme)
+    if secret is None:
+        secret = secrets.from_environment() or Secret.new()
+    options: dict[str, Any] = {}
+    if scheme not in ("inproc", "unix"):
+        options = {"contact_host": contact_host, "default_port": default_port, "twin": twin}
+    return transport.listener(addressing.unparse_address(scheme, location), location, on_comm, role, secret, **options)
+
+
+def connect_timeout() -> float:
+    """Seconds that a connect may take by default (setting ``comm.timeouts.connect``)."""
+    return float(settings.get_seconds("distributed.comm.timeouts.connect", DEFAULT_TIMEOUT_S) or DEFAULT_TIMEOUT_S)
+
+
+def _find_secret(explicit: Secret | None, address: str, secret_id: bytes) -> Secret | None:
+    if explicit is not None:
+        return explicit
+    return secrets.lookup_by_id(secret_id, address) or secrets.lookup(address)
+
+
+async def connect(
+    address: str,
+    timeout: float | None = None,
+    *,
+    role: str = "client",
+    secret: Secret | None = None,
+    retry_refused_s: float = 0.0,
+    shortcuts: bool = True,
+) -> Comm:
+    """A comm to whoever listens at ``address``; ``start()`` it.
+
+    Parameters
+    ----------
+    timeout: seconds for all of it (default: setting ``comm.timeouts.connect``)
+    secret: the cluster's; None: the one known for the address or named by the listener (see :mod:`distributed.comm.secrets`)
+    retry_refused_s: go on for so long when nobody listens there (yet)
+    shortcuts: False: go through the socket that the address names, even within this process or machine
+
+    Raises
+    ------
+    HandshakeRefused: the peer is no fitting one, or we are not for it; trying again is pointless
+    ConnectionRefusedError: nobody listens there
+    TimeoutError: no answer
+    OSError: anything else that the network says, such as an unknown host
+    """
+    scheme, location = addressing.parse_address(address)
+    transport = get_transport(scheme)
+    address = addressing.unparse_address(scheme, location)
+    if scheme not in ("inproc", "unix"):
+        addressing.parse_host_port(location)  # says what is wrong before anything is tried
+    loop = asyncio.get_running_loop()
+    total = connect_timeout() if timeout is None else float(timeout)
+    begin = loop.time()
+    deadline = begin + total
+    pause = 0.01
+    find_secret = functools.partial(_find_secret, secret, address)
+    while True:
+        visit = Visit(address, location, role, find_secret, deadline, shortcuts)
+        try:
+            async with asyncio.timeout_at(deadline):
+                comm = await transport.connect(visit)
+            if secret is not None:
+                secrets.remember(secret)
+            return comm
+        except HandshakeRefused:
+            raise
+        except TimeoutError as e:
+            if loop.time() >= deadline or "handshake" not in str(e):
+                text = str(e) if "handshake" in str(e) else f"Timed out trying to connect to {address} after {total:g} s"
+                raise TimeoutError(text) from None
+            raise
+        except CommClosedError:
+            # Closed in the middle of the handshake: shown out by a crowd, or starting up, or ending.
+            if loop.time() + pause >= min(deadline, begin + max(_SHOWN_OUT_S, retry_refused_s)):
+                raise
+        except OSError as e:
+            if loop.time() + pause >= min(deadline, begin + retry_refused_s):
+                raise _told(e, address) from e
+        await asyncio.sleep(pause)
+        pause = min(0.2, pause * 1.6)
+
+
+def _told(error: OSError, address: str) -> OSError:
+    """The same kind of error, with the address in its text."""
+    if isinstance(error, socket.gaierror):
+        host = addressing.parse_address(address)[1]
+        return OSError(error.errno, f"cannot connect to {address}: unknown host {host!r} ({error.strerror})")
+    if isinstance(error, (ConnectionRefusedError, FileNotFoundError)):
+        return ConnectionRefusedError(
+            errno.ECONNREFUSED, f"cannot connect to {address}: connection refused (nobody listens there)"
+        )
+    number = error.errno if error.errno is not None else errno.EIO
+    return type(error)(number, f"cannot connect to {address}: {error.strerror or error or os.strerror(number)}")

@@ -1,0 +1,225 @@
+"""``tcp://host:port``: listening, connecting, socket options; and the unix twin by which this machine's processes come in.
+
+A tcp listener also listens at a unix socket in this user's runtime directory (when there is one), under a name made from its
+host and port. Whoever connects to the tcp address on the same machine finds it there, which is faster; nobody needs to know.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+import socket
+
+from distributed.base import settings
+from distributed.comm import addressing, unix
+from distributed.comm.accepting import Acceptor
+from distributed.comm.inproc import Door, doors
+from distributed.comm.secrets import Secret
+from distributed.comm.transport import Listener, OnComm
+
+logger = logging.getLogger("distributed.comm")
+
+_DEFAULT_BACKLOG = 2048
+
+
+def configure(sock: socket.socket) -> None:
+    """Socket options of a connection: no Nagle delay, and a dead peer is noticed (setting ``comm.timeouts.tcp``)."""
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    timeout_s = max(4.0, dead_peer_timeout())
+    idle, interval, count = max(1, int(timeout_s // 4)), max(1, int(timeout_s // 8)), 6
+    for name, value in (("TCP_KEEPIDLE", idle), ("TCP_KEEPINTVL", interval), ("TCP_KEEPCNT", count)):
+        option = getattr(socket, name, None)
+        if option is not None:
+            sock.setsockopt(socket.IPPROTO_TCP, option, value)
+    option = getattr(socket, "TCP_USER_TIMEOUT", None)
+    if option is not None:
+        sock.setsockopt(socket.IPPROTO_TCP, option, int(timeout_s * 1000))
+
+
+def dead_peer_timeout() -> float:
+    return float(settings.get_seconds("distributed.comm.timeouts.tcp", "30s"))
+
+
+def socket_address(name: tuple[str, int] | tuple[str, int, int, int]) -> str:
+    return f"tcp://{addressing.unparse_host_port(name[0].partition('%')[0], name[1])}"
+
+
+def addresses_of(sock: socket.socket) -> tuple[str, str]:
+    """(local, peer) of a connected socket."""
+    return socket_address(sock.getsockname()), socket_address(sock.getpeername())
+
+
+async def resolve(host: str, port: int, passive: bool = False) -> list[tuple[int, tuple[str, int]]]:
+    """(family, address) to try, in order. Names are looked up off the loop; ip addresses and localhost are not looked up."""
+    if host in ("", "localhost"):
+        if not passive:
+            return [(socket.AF_INET, ("127.0.0.1", port)), (socket.AF_INET6, ("::1", port))]
+        if host:
+            return [(socket.AF_INET, ("127.0.0.1", port))]
+        return [(socket.AF_INET, ("0.0.0.0", port))]
+    for family in (socket.AF_INET, socket.AF_INET6):
+        try:
+            socket.inet_pton(family, host)
+        except OSError:
+            continue
+        return [(family, (host, port))]
+    loop = asyncio.get_running_loop()
+    flags = socket.AI_PASSIVE if passive else 0
+    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
+    return [(family, address) for family, _, _, _, address in found]  # type: ignore[misc]
+
+
+async def connect_socket(host: str, port: int) -> socket.socket:
+    """A connected, configured socket. Raises OSError, for the last of the addresses tried."""
+    loop = asyncio.get_running_loop()
+    error: OSError | None = None
+    for family, address in await resolve(host, port):
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            sock.setblocking(False)
+            configure(sock)
+            await loop.sock_connect(sock, address)
+            if sock.getsockname() == sock.getpeername():
+                # A free ephemeral port may be chosen as our own source port, and we would talk to ourselves.
+                raise ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
+        except OSError as e:
+            sock.close()
+            # Prefer the more telling error of the first address over "::1 refuses too".
+            error = error or e
+            continue
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+    raise error or OSError(f"no address found for {host!r}")
+
+
+class TCPListener(Listener):
+    """Listens at a tcp address; port 0 is any free one.
+
+    Parameters
+    ----------
+    contact_host: the host to name in ``contact_address`` instead of the one found (behind NAT, in a container)
+    twin: also listen at the unix twin, when the platform and the runtime directory allow
+    """
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        on_comm: OnComm,
+        role: str,
+        secret: Secret,
+        *,
+        contact_host: str | None = None,
+        twin: bool = True,
+    ) -> None:
+        self._host = host
+        self._port = port
+        self._on_comm = on_comm
+        self._role = role
+        self._secret = secret
+        self._contact_host = contact_host
+        self._twin_wanted = twin
+        self._acceptors: list[Acceptor] = []
+        self._twin: unix.UnixListener | None = None
+        self._door: Door | None = None
+        self._door_addresses: list[str] = []
+        self.listen_address = f"tcp://{addressing.unparse_host_port(host, port)}"
+
+    async def start(self) -> None:
+        if self._acceptors:
+            return
+        socks = await self._bind()
+        self._acceptors = [
+            Acceptor(s, self._on_comm, self._role, self._secret, addresses_of, configure) for s in socks
+        ]
+        port = int(socks[0].getsockname()[1])
+        self._port = port
+        host = self._host
+        self.listen_address = f"tcp://{addressing.unparse_host_port(host or '0.0.0.0', port)}"
+        if self._contact_host:
+            contact = self._contact_host
+        elif addressing.is_wildcard(host):
+            contact = addressing.get_ipv6() if ":" in host else addressing.get_ip()
+        else:
+            contact = str(socks[0].getsockname()[0]).partition("%")[0]
+        self.contact_address = f"tcp://{addressing.unparse_host_port(contact, port)}"
+        self._door = Door(self.contact_address, self._on_comm, self._role, asyncio.get_running_loop())
+        self._door_addresses = [self.contact_address, door_name(host, port)]
+        for address in self._door_addresses:
+            doors.add(address, self._door)
+        if self._twin_wanted:
+            await self._start_twin(host, port)
+
+    async def _bind(self) -> list[socket.socket]:
+        backlog = int(settings.get("distributed.comm.socket-backlog", _DEFAULT_BACKLOG))
+        found = await resolve(self._host, self._port, passive=True)
+        socks: list[socket.socket] = []
+        port = self._port
+        error: OSError | None = None
+        for family, address in dict.fromkeys(found):
+            sock = socket.socket(family, socket.SOCK_STREAM)
+            try:
+                if os.name == "posix":
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                if family == socket.AF_INET6:
+                    sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                sock.bind((address[0], port, *address[2:]))
+                sock.listen(backlog)
+            except OSError as e:
+                sock.close()
+                error = error or e
+                continue
+            port = int(sock.getsockname()[1])
+            socks.append(sock)
+        if not socks:
+            assert error is not None
+            raise OSError(error.errno, f"cannot listen at {self.listen_address}: {error.strerror or error}") from error
+        return socks
+
+    async def _start_twin(self, host: str, port: int) -> None:
+        path = unix.twin_path("any" if addressing.is_wildcard(host) else addressing.ensure_ip(host), port, make=True)
+        if path is None:
+            return
+        twin = unix.UnixListener(path, self._on_comm, self._role, self._secret)
+        try:
+            await twin.start()
+        except OSError as e:
+            logger.debug("No unix twin for %s: %s", self.listen_address, e)
+            return
+        self._twin = twin
+
+    def stop(self) -> None:
+        for acceptor in self._acceptors:
+            acceptor.close()
+        self._acceptors = []
+        if self._twin is not None:
+            self._twin.stop()
+            self._twin = None
+        if self._door is not None:
+            self._door.open = False
+            for address in self._door_addresses:
+                doors.discard(address, self._door)
+            self._door = None
+
+
+def door_name(host: str, port: int) -> str:
+    """The name of a listener for connects from within the process: a listener on every interface answers to each."""
+    return f"tcp-door:{'any' if addressing.is_wildcard(host) else host}:{port}"
+
+
+def find_door(host: str, port: int) -> Door | None:
+    """This process's own listener behind ``host:port``, if that is what the address means."""
+    exact = doors.find(f"tcp://{addressing.unparse_host_port(host, port)}") or doors.find(door_name(host, port))
+    if exact is not None:
+        return exact
+    name = door_name("", port)
+    if doors.find(name) is None and host not in ("", "localhost"):
+        return None
+    if host in ("", "localhost"):
+        return doors.find(name) or doors.find(f"tcp://127.0.0.1:{port}")
+    return doors.find(name) if addressing.is_own_ip(host) else None

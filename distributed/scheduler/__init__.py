@@ -1,0 +1,1 @@
+"""The scheduler: a pure core (``state_machine``) and the shell that feeds it."""

@@ -1,0 +1,93 @@
+"""What can happen to the scheduler core besides messages. Facts about connections, and operators' wishes. Pure data.
+
+Messages of ``messages/`` are events as they are; see ``SchedulerEvent``.
+"""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from distributed.base.keys import Key
+from distributed.messages.client_to_scheduler import ClientToScheduler
+from distributed.messages.control import RegisterWorker
+from distributed.messages.nanny import NannyToScheduler
+from distributed.messages.worker_to_scheduler import WorkerToScheduler
+
+
+class ClientJoined(Struct):
+    """A client has registered. ``mute``: it stands for something that wants tasks but is sent nothing (published data)."""
+
+    client: str
+    mute: bool = False
+
+
+class ClientLeft(Struct):
+    """The client is gone for good; what only it wants is released."""
+
+    client: str
+
+
+class WorkerJoined(Struct):
+    """A worker has registered."""
+
+    info: RegisterWorker
+
+
+class WorkerLost(Struct):
+    """The connection to a worker broke without ``WorkerClosing``."""
+
+    address: str
+    cause: str = "connection lost"
+
+
+class Restart(Struct):
+    """Cancel every task and start new worker processes."""
+
+    reason: str = "restart"
+
+
+class RetireWorkers(Struct):
+    """Copy what only these workers hold to others, then close them; answered by a ``RetirementEnded`` each."""
+
+    addresses: list[str]
+    close: bool = True
+    timeout_s: float | None = None
+    reason: str = "retired"
+
+
+class MoveReplicas(Struct):
+    """Copy ``key`` to each of ``to``, and drop it at each of ``drop`` once the copies are there (rebalance, replicate)."""
+
+    key: Key
+    to: list[str]
+    drop: list[str] = []
+
+
+class SetThreads(Struct):
+    """The worker now has this many threads."""
+
+    address: str
+    nthreads: int
+
+
+class SetResources(Struct):
+    """The worker now has these resources."""
+
+    address: str
+    resources: dict[str, float]
+
+
+SchedulerEvent = (
+    ClientToScheduler
+    | WorkerToScheduler
+    | NannyToScheduler
+    | ClientJoined
+    | ClientLeft
+    | WorkerJoined
+    | WorkerLost
+    | Restart
+    | RetireWorkers
+    | MoveReplicas
+    | SetThreads
+    | SetResources
+)

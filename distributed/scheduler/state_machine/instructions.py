@@ -1,0 +1,57 @@
+"""What the core asks of its shell besides sending messages. A small, closed set. Pure data."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from distributed.base.keys import Key
+
+
+class Transitioned(NamedTuple):
+    """A task went from one state to another (recorded for plugins, in order). ``event`` is the message that caused it."""
+
+    key: Key
+    start: str
+    finish: str
+    stimulus_id: str
+    worker: str
+    event: Any
+
+
+class WorkerRemoved(NamedTuple):
+    """The worker is no longer in the tables; its connection, if it still stands, should be closed.
+
+    ``expected``: it closed in order. ``n_rerun`` tasks run again elsewhere, ``n_recomputed`` results are computed again.
+    """
+
+    address: str
+    name: str
+    cause: str
+    expected: bool
+    n_rerun: int
+    n_recomputed: int
+
+
+class WorkerRefused(NamedTuple):
+    """The worker may not come in."""
+
+    address: str
+    reason: str
+
+
+class RetirementEnded(NamedTuple):
+    """``retired``: all it held is elsewhere (and it was told to close, if wished). Else ``reason`` says why it stays."""
+
+    address: str
+    retired: bool
+    reason: str
+    n_left: int
+
+
+class LogWarning(NamedTuple):
+    """For the log and the ``warn`` topic."""
+
+    message: str
+
+
+Instruction = WorkerRemoved | WorkerRefused | RetirementEnded | LogWarning

@@ -1,0 +1,41 @@
+"""Every number that the scheduler core goes by, in one place. Pure data; the shell fills it from the configuration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class SchedulerSettings:
+    """Seconds and bytes unless the name says otherwise; None switches a limit off."""
+
+    # Worker deaths that one task may be blamed for; one more makes it erred (KilledWorker).
+    allowed_failures: int = 3
+    # Queued tasks are sent to a worker that has fewer than ceil(saturation * nthreads) of them...
+    saturation: float = 1.1
+    # ...or whose tasks are expected to keep each of its threads busy for less than this.
+    prefetch_s: float = 0.01
+    # Expected duration of tasks of a prefix that was never seen; smallest that is ever expected (what a task costs a worker).
+    unknown_duration_s: float = 0.5
+    min_duration_s: float = 1e-5
+    # Weight of the newest duration in the moving average of its prefix.
+    duration_weight: float = 0.25
+    default_durations_s: dict[str, float] = field(default_factory=dict)
+    # Bytes per second between workers, seconds to start a transfer, and the size assumed where it is unknown.
+    bandwidth: float = 100e6
+    transfer_latency_s: float = 0.001
+    unknown_nbytes: int = 1000
+    # Work stealing: how often, from which expected backlog (seconds a thread) on, and how much at once.
+    stealing: bool = True
+    steal_interval_s: float = 0.1
+    steal_backlog_s: float = 0.05
+    steal_batch: int = 200
+    # A worker with a nanny that vanished: how long its exit report may take.
+    exit_report_s: float = 0.5
+    worker_ttl_s: float | None = 300.0
+    no_workers_timeout_s: float | None = None
+    retire_timeout_s: float | None = None
+    # Entries of the log that story() reads; 0 switches it off.
+    story_length: int = 20_000
+    # Put every transition into the outbox (for plugins).
+    record_transitions: bool = False

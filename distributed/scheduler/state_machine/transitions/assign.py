@@ -1,0 +1,90 @@
+"""waiting, queued, no-worker -> processing, and the ways back. Pure."""
+
+from __future__ import annotations
+
+from distributed.messages.scheduler_to_worker import ComputeTask, DefineFunction, TaskNeed
+from distributed.scheduler.state_machine.entities import TaskState, WorkerState
+from distributed.scheduler.state_machine.reports import holder_addresses
+from distributed.scheduler.state_machine.resources import take_resources
+from distributed.scheduler.state_machine.tables import Tables, set_state, trace
+from distributed.scheduler.state_machine.transitions.release import unassign
+
+
+def assign(state: Tables, ts: TaskState, ws: WorkerState, stimulus_id: str) -> None:
+    """Send a ready task to a worker. The caller has taken it out of the queue or of ``unrunnable``."""
+    group = ts.group
+    prefix = group.prefix
+    expected = prefix.expected_s
+    run_id = state.run_counter + 1
+    state.run_counter = run_id
+    ts.run_id = run_id
+    ts.processing_on = ws
+    ws.processing[ts] = expected
+    ws.occupancy += expected
+
+    origin = ts.state
+    states = group.states
+    states[origin] -= 1
+    states["processing"] += 1
+    ts.state = "processing"
+    if state.tracing:
+        trace(state, ts, origin, "processing")
+
+    spec = ts.run_spec
+    assert spec is not None
+    box = state.out.to_workers[ws.address]
+    function = spec.function
+    if function and function not in ws.functions:
+        blob = state.functions.get(function)
+        if blob is not None:
+            ws.functions.add(function)
+            box.append(DefineFunction(blob))
+    policy = ts.policy
+    average = prefix.duration_average
+    if policy is state.default_policy and not ts.dependencies and not spec.alias:
+        box.append(
+            ComputeTask(ts.key, run_id, ts.priority, function, spec.payload, (), average, bool(ts.who_wants), None, None,
+                        False, False, None, stimulus_id)  # fmt: skip
+        )
+        return
+    if policy.resources is not None:
+        take_resources(ts, ws)
+    box.append(
+        ComputeTask(ts.key, run_id, ts.priority, function, spec.payload, needs_of(state, ts, ws), average,
+                    bool(ts.who_wants), policy.resources, policy.executor, policy.actor, spec.alias, policy.annotations,
+                    stimulus_id)  # fmt: skip
+    )
+
+
+def needs_of(state: Tables, ts: TaskState, ws: WorkerState) -> tuple[TaskNeed, ...]:
+    """The task's dependencies in the order of its spec, with their holders unless the worker is one."""
+    dependencies = ts.dependencies
+    spec = ts.run_spec
+    if spec is not None and len(spec.dependencies) != len(dependencies):
+        # A dependency is named twice: the payload counts places.
+        dependencies = tuple([state.tasks[key] for key in spec.dependencies])
+    return tuple(
+        [
+            TaskNeed(dep.key, () if ws in dep.who_has else holder_addresses(dep), dep.nbytes)
+            for dep in dependencies
+        ]
+    )  # fmt: skip
+
+
+def requeue(state: Tables, ts: TaskState, free: bool) -> None:
+    """processing -> released -> waiting: it has to run again, here or elsewhere."""
+    unassign(state, ts, free)
+    back_to_waiting(state, ts)
+
+
+def back_to_waiting(state: Tables, ts: TaskState) -> None:
+    """A task that was ready (queued, no-worker, processing) waits again, perhaps only for the placing beat."""
+    if ts.state == "queued":
+        state.queued.remove(ts)
+    elif ts.state == "no-worker":
+        state.unrunnable.pop(ts, None)
+    set_state(state, ts, "released")
+    ts.n_waiting = sum([dep.state != "memory" for dep in ts.dependencies])
+    set_state(state, ts, "waiting")
+    if not ts.n_waiting:
+        state.ready.append(ts)

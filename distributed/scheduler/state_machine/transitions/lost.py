@@ -1,0 +1,74 @@
+"""A replica, or the last one, is gone. Pure."""
+
+from __future__ import annotations
+
+from distributed.messages.payload import ErrorInfo
+from distributed.messages.scheduler_to_client import KeysLost
+from distributed.scheduler.state_machine.entities import ClientState, TaskState, WorkerState
+from distributed.scheduler.state_machine.tables import Tables, set_state
+from distributed.scheduler.state_machine.transitions.assign import back_to_waiting, requeue
+from distributed.scheduler.state_machine.transitions.cancel import cancel_lost
+from distributed.scheduler.state_machine.transitions.fail import fail
+from distributed.scheduler.state_machine.transitions.release import leave_state, release_unneeded
+from distributed.scheduler.state_machine.transitions.start import start
+
+
+def remove_replica(ts: TaskState, ws: WorkerState) -> bool:
+    """Strike one copy off; true when it was the last."""
+    if ws not in ts.who_has:
+        return False
+    del ws.has_what[ts]
+    if ts.nbytes > 0:
+        ws.nbytes -= ts.nbytes
+    ws.actors.pop(ts, None)
+    ts.who_has = tuple([holder for holder in ts.who_has if holder is not ws])
+    return not ts.who_has
+
+
+def lose_values(state: Tables, tasks: list[TaskState], holder: str, cause: str) -> int:
+    """The last copies of these are gone: compute again what is needed. Returns how many that are."""
+    again: list[TaskState] = []
+    gone: list[TaskState] = []
+    unneeded: list[TaskState] = []
+    for ts in tasks:
+        if ts.state != "memory" or ts.who_has:
+            continue
+        if not ts.who_wants and not ts.n_waiters:
+            unneeded.append(ts)
+        elif ts.actor:
+            text = f"the worker {holder} that held the actor {ts.key!r} was lost: {cause}"
+            fail(state, ts, ErrorInfo("ActorLost", text))
+        else:
+            _back_to_released(state, ts)
+            if ts.run_spec is None:
+                gone.append(ts)
+            else:
+                again.append(ts)
+    lost_by: dict[ClientState, list[TaskState]] = {}
+    for ts in again:
+        for cs in ts.who_wants:
+            if not cs.mute:
+                lost_by.setdefault(cs, []).append(ts)
+    for cs, lost in lost_by.items():
+        state.out.to_clients[cs.client_key].append(KeysLost([ts.key for ts in lost]))
+    release_unneeded(state, unneeded)
+    if gone:
+        names = ", ".join([repr(ts.key) for ts in gone[:5]]) + (", ..." if len(gone) > 5 else "")
+        cancel_lost(state, gone, f"lost: {names} was held only by {holder} ({cause}) and cannot be recomputed")
+    n = len(again)
+    start(state, again[::-1])
+    return n
+
+
+def _back_to_released(state: Tables, ts: TaskState) -> None:
+    """memory -> released; what was ready because of it waits again."""
+    leave_state(state, ts, [])
+    set_state(state, ts, "released")
+    for dependent in ts.dependents:
+        found = dependent.state
+        if found == "waiting":
+            dependent.n_waiting += 1
+        elif found == "processing":
+            requeue(state, dependent, free=True)
+        elif found in ("queued", "no-worker"):
+            back_to_waiting(state, dependent)

@@ -1,0 +1,131 @@
+"""To released and to forgotten: giving up what is not needed. Pure."""
+
+from __future__ import annotations
+
+from distributed.scheduler.state_machine.entities import NEEDING, NO_TASKS, NOBODY, ClientState, TaskState, WorkerState
+from distributed.scheduler.state_machine.resources import give_back_resources
+from distributed.scheduler.state_machine.tables import Tables, set_state, trace
+
+
+def unassign(state: Tables, ts: TaskState, free: bool) -> WorkerState:
+    """Take a processing task off its worker's account; ``free`` also tells the worker to forget it."""
+    ws = ts.processing_on
+    assert ws is not None
+    ts.processing_on = None
+    charge = ws.processing.pop(ts)
+    ws.occupancy = ws.occupancy - charge if ws.processing else 0.0
+    if ws.long_running:
+        ws.long_running.pop(ts, None)
+    if ws.executing:
+        ws.executing.pop(ts, None)
+    if ts.policy.resources is not None:
+        give_back_resources(ts, ws)
+    if state.steals:
+        state.steals.pop(ts, None)
+    state.touched[ws] = None
+    if free and ws.alive:
+        state.out.free(ws.address, ts.key, state.stimulus_id)
+    return ws
+
+
+def leave_state(state: Tables, ts: TaskState, unneeded: list[TaskState], free: bool = True) -> None:
+    """Undo what the task's present state means, before it gets another. Dependencies that it was the last to need are
+    appended to ``unneeded``."""
+    start = ts.state
+    if start in NEEDING:
+        if start == "processing":
+            unassign(state, ts, free)
+        elif start == "queued":
+            state.queued.remove(ts)
+        elif start == "no-worker":
+            state.unrunnable.pop(ts, None)
+        ts.n_waiting = 0
+        stop_needing(ts, unneeded)
+    elif start == "memory":
+        drop_value(state, ts)
+    elif start == "erred" and ts.rare is not None:
+        ts.rare.error = None
+        ts.rare.blame = None
+
+
+def stop_needing(ts: TaskState, unneeded: list[TaskState]) -> None:
+    """The task no longer needs its dependencies."""
+    for dep in ts.dependencies:
+        dep.n_waiters -= 1
+        if not dep.n_waiters and not dep.who_wants:
+            unneeded.append(dep)
+
+
+def drop_value(state: Tables, ts: TaskState) -> None:
+    """Forget all copies of a task in memory, and tell their holders."""
+    nbytes = ts.nbytes if ts.nbytes > 0 else 0
+    for ws in ts.who_has:
+        del ws.has_what[ts]
+        ws.nbytes -= nbytes
+        if ws.actors:
+            ws.actors.pop(ts, None)
+        if ws.alive:
+            state.out.free(ws.address, ts.key, state.stimulus_id)
+    ts.who_has = NOBODY
+    if state.moves:
+        state.moves.pop(ts, None)
+    if ts.rare is not None:
+        ts.rare.unshippable = None
+    state.retire_again = True
+
+
+def release_unneeded(state: Tables, unneeded: list[TaskState]) -> None:
+    """Release each task that nobody needs, and forget it when no known task depends on it; then the same for its
+    dependencies."""
+    groups = state.groups
+    tracing = state.tracing
+    while unneeded:
+        ts = unneeded.pop()
+        if ts.who_wants or ts.n_waiters:
+            continue
+        start = ts.state
+        if start == "forgotten":
+            continue
+        if start != "released" and not (start == "erred" and ts.dependents):
+            leave_state(state, ts, unneeded)
+            set_state(state, ts, "released")
+        if ts.dependents or ts.state != "released":
+            continue
+        for dep in ts.dependencies:
+            dependents = dep.dependents
+            del dependents[ts]
+            if not dependents and not dep.who_wants and not dep.n_waiters:
+                unneeded.append(dep)
+        group = ts.group
+        states = group.states
+        states["released"] -= 1
+        states["forgotten"] += 1
+        ts.state = "forgotten"
+        ts.dependents = NO_TASKS
+        del state.tasks[ts.key]
+        group.n_alive -= 1
+        if not group.n_alive:
+            groups.drop(group)
+        if tracing:
+            trace(state, ts, "released", "forgotten")
+
+
+def want(ts: TaskState, cs: ClientState) -> None:
+    """A client begins to want a task."""
+    wanters = ts.who_wants
+    if not wanters:
+        ts.who_wants = cs.as_wanter
+    elif cs not in wanters:
+        ts.who_wants = wanters + cs.as_wanter
+    cs.wants_what[ts] = None
+
+
+def unwant(ts: TaskState, cs: ClientState) -> None:
+    """A client no longer wants a task."""
+    cs.wants_what.pop(ts, None)
+    wanters = ts.who_wants
+    if len(wanters) == 1:
+        if wanters[0] is cs:
+            ts.who_wants = NOBODY
+    elif wanters:
+        ts.who_wants = tuple([c for c in wanters if c is not cs])

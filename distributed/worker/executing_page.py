@@ -1,0 +1,47 @@
+"""A page of memory shared by a worker process and its nanny: which runs are being executed right now.
+
+The worker writes, the nanny reads after the worker's death, whatever killed it. One 8-byte cell per executing thread holds
+``run_id + 1``, or 0. No locks: a cell has one writer, and the reader comes when there are no writers any more. Shell.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import tempfile
+
+PAGE_BYTES = 4096
+CELLS = PAGE_BYTES // 8
+
+
+class ExecutingPage:
+    """The page, mapped from the file descriptor ``fd`` (which this object owns)."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self._map = mmap.mmap(fd, PAGE_BYTES)
+        self.cells = memoryview(self._map).cast("Q")
+
+    @classmethod
+    def create(cls) -> ExecutingPage:
+        """A fresh page; its descriptor can be inherited by a child process."""
+        if hasattr(os, "memfd_create"):
+            fd = os.memfd_create("distributed-executing", os.MFD_CLOEXEC)
+        else:
+            fd, path = tempfile.mkstemp(prefix="distributed-executing-")
+            os.unlink(path)
+        os.ftruncate(fd, PAGE_BYTES)
+        return cls(fd)
+
+    def run_ids(self) -> tuple[int, ...]:
+        """What is noted now."""
+        return tuple(cell - 1 for cell in self.cells.tolist() if cell)
+
+    def close(self) -> None:
+        """Unmap and close; harmless when called again."""
+        if self.fd < 0:
+            return
+        self.cells.release()
+        self._map.close()
+        os.close(self.fd)
+        self.fd = -1

@@ -1,0 +1,527 @@
+"""Runs tasks: one long-lived thread per slot that drains a shared queue and reports in batches. Shell.
+
+What it owes to the state machine: exactly one terminal event (``ExecuteSuccess``, ``ExecuteFailure``,
+``ExecuteRescheduled``, ``ExecuteSkipped``) for each ``Execute``, whatever the task does short of killing the process. No
+future, coroutine or lock per task: a queued run sits in one dict and whoever pops it, a thread that starts it or the loop
+that takes it back, owns it. A finished run is appended to a deque, and the loop is woken once for all that are there.
+
+Coroutine functions run on the worker's loop and tasks for a named executor run there, while the slot waits: so both count
+as slots. Must not decide what runs next (the state machine's order is kept) nor keep results (``effects.py`` does).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import functools
+import inspect
+import logging
+import os
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from distributed.base.errors import DeserializeError, Reschedule, TaskExited
+from distributed.base.keys import Key, user_key
+from distributed.messages.payload import ErrorInfo, FunctionBlob
+from distributed.protocol import serialize
+from distributed.protocol.sizeof import sizeof
+from distributed.worker.data_store import DataStore, Sealed
+from distributed.worker.executing_page import CELLS, ExecutingPage
+from distributed.worker.inputs import fill_arguments
+from distributed.worker.runtime import RunningTask, current_task, current_worker, mirror_to_dask
+from distributed.worker.shipping import ship
+from distributed.worker.state_machine.events import (
+    ExecuteFailure,
+    ExecuteLongRunning,
+    ExecuteRescheduled,
+    ExecuteSkipped,
+    ExecuteSuccess,
+)
+from distributed.worker.state_machine.instructions import Execute
+
+logger = logging.getLogger("distributed.worker")
+
+ExecutorEvent = ExecuteSuccess | ExecuteFailure | ExecuteRescheduled | ExecuteSkipped | ExecuteLongRunning
+Report = tuple[ExecutorEvent, Any]
+"""An event, and the value that comes with an ``ExecuteSuccess`` (else None)."""
+
+
+class _Unopened(Exception):
+    """The function, the arguments or an input of the task could not be opened."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
+class _Job:
+    """One ``Execute`` with the values it needs in hand."""
+
+    __slots__ = ("execute", "inputs", "future")
+
+    def __init__(self, execute: Execute, inputs: list[Any]) -> None:
+        self.execute = execute
+        self.inputs = inputs
+        self.future: concurrent.futures.Future[Any] | None = None
+
+
+class _Rejoin:
+    """Asks the slot thread that takes it to give its slot to the thread that waits."""
+
+    __slots__ = ("granted",)
+
+    def __init__(self) -> None:
+        self.granted = threading.Event()
+
+
+class TaskExecutor:
+    """The slots of one worker.
+
+    Parameters
+    ----------
+    nthreads :
+        How many slots there are.
+    loop :
+        The worker's event loop; ``on_reports`` is called there.
+    on_reports :
+        Gets what has happened since the last call.
+    store :
+        Where held values are opened.
+    worker :
+        What ``get_worker()`` returns in a task.
+    is_inproc :
+        Results travel as live objects, nothing is pickled.
+    executors :
+        Named executors for tasks annotated so; one named ``"default"`` runs every other task too.
+    page :
+        Where the executing runs are noted for the nanny.
+    """
+
+    def __init__(
+        self,
+        nthreads: int,
+        loop: asyncio.AbstractEventLoop,
+        on_reports: Callable[[list[Report]], None],
+        store: DataStore,
+        worker: Any = None,
+        is_inproc: bool = False,
+        executors: Mapping[str, concurrent.futures.Executor] | None = None,
+        page: ExecutingPage | None = None,
+        max_error_length: int = 10_000,
+    ) -> None:
+        self.nthreads = nthreads
+        self.loop = loop
+        self.store = store
+        self.worker = worker
+        self.is_inproc = is_inproc
+        self.executors: dict[str, concurrent.futures.Executor] = dict(executors or {})
+        self.page = page
+        self.max_error_length = max_error_length
+        self.threads: set[threading.Thread] = set()
+        self.running: dict[int, RunningTask] = {}
+        """By the ident of the thread."""
+        self._on_reports = on_reports
+        self._blobs: dict[bytes, FunctionBlob] = {}
+        self._loaded: dict[bytes, tuple[Callable[..., Any], bool]] = {}
+        self._queue: queue.SimpleQueue[int | _Rejoin | None] = queue.SimpleQueue()
+        self._jobs: dict[int, _Job] = {}
+        self._reports: deque[Report] = deque()
+        self._awake = False
+        self._closed = False
+        self._slots = 0
+        self._thread_count = 0
+        self._free_cells: deque[int] = deque(range(CELLS))
+        self._jobs_running: dict[int, _Job] = {}
+
+    # -- called on the loop
+
+    def define(self, blob: FunctionBlob) -> None:
+        """Know a function from now on; it is unpickled by the first task that needs it."""
+        self._blobs[blob.digest] = blob
+
+    def forget_functions(self) -> None:
+        """Unpickle every function anew when it is next needed (its module has been replaced)."""
+        self._loaded.clear()
+
+    def submit(self, execute: Execute) -> None:
+        """Queue a run behind those that are queued already."""
+        hold = self.store.hold
+        run_id = execute.run_id
+        try:
+            inputs = [hold(key) for key in execute.dependencies] if execute.dependencies else []
+        except Exception as error:
+            self._report(self._failure(execute, error, 0.0, 0.0, retriable=True), None)
+            return
+        self._jobs[run_id] = _Job(execute, inputs)
+        self._queue.put(run_id)
+        if self._slots < self.nthreads:
+            self._start_slot()
+
+    def cancel(self, run_id: int) -> None:
+        """Take the run back; one that has begun goes on, unless it is a coroutine."""
+        if self._jobs.pop(run_id, None) is not None:
+            self._report(ExecuteSkipped(run_id), None)
+            return
+        job = self._jobs_running.get(run_id)
+        if job is not None and job.future is not None:
+            job.future.cancel()
+
+    @property
+    def queued(self) -> int:
+        """Runs that no slot has begun."""
+        return len(self._jobs)
+
+    def executing_keys(self) -> dict[int, Key]:
+        """Key by ident of the thread that runs it."""
+        return {ident: task.key for ident, task in self.running.copy().items()}
+
+    async def close(self, timeout: float | None = None) -> None:
+        """End the slots; a task that still runs after ``timeout`` seconds is left behind in its (daemon) thread."""
+        if self._closed:
+            return
+        self._closed = True
+        self._jobs.clear()
+        for job in list(self._jobs_running.values()):
+            if job.future is not None:
+                job.future.cancel()
+        for _ in range(self._slots):
+            self._queue.put(None)
+        deadline = time.monotonic() + (2.0 if timeout is None else timeout)
+        delay = 0.0005
+        while any(thread.is_alive() for thread in list(self.threads)) and time.monotonic() < deadline:
+            await asyncio.sleep(delay)
+            delay = min(delay * 2, 0.02)
+        for executor in self.executors.values():
+            executor.shutdown(wait=False, cancel_futures=True)
+        self._loaded.clear()
+        self._blobs.clear()
+
+    # -- called by the task, in its thread
+
+    def secede(self, task: RunningTask) -> None:
+        """The task gives its slot to a new thread and runs on."""
+        task.seceded = True
+        if task.in_slot:
+            task.in_slot = False
+            self._call_loop(self._replace_slot)
+        now = time.monotonic()
+        self._report(ExecuteLongRunning(task.key, task.run_id, now - task.started), None)
+
+    def rejoin(self, task: RunningTask) -> None:
+        """Wait until a slot is given up for this task."""
+        if not task.in_slot and threading.get_ident() == task.thread:
+            request = _Rejoin()
+            self._queue.put(request)
+            while not request.granted.wait(1.0):
+                if self._closed:
+                    break
+            task.in_slot = True
+        task.seceded = False
+
+    # -- slots
+
+    def _start_slot(self) -> None:
+        self._slots += 1
+        self._thread_count += 1
+        name = f"Dask-Default-Threads-{os.getpid()}-{self._thread_count}"
+        thread = threading.Thread(target=self._run_slot, name=name, daemon=True)
+        self.threads.add(thread)
+        thread.start()
+
+    def _replace_slot(self) -> None:
+        self._slots -= 1
+        if not self._closed and (self._jobs or self._slots == 0):
+            self._start_slot()
+
+    def _run_slot(self) -> None:
+        """What a slot thread does all its life."""
+        current_worker.set(self.worker)
+        cell = self._free_cells.popleft() if self._free_cells else -1
+        get, jobs, running = self._queue.get, self._jobs, self.running
+        ident = threading.get_ident()
+        cells = None if self.page is None or cell < 0 else self.page.cells
+        try:
+            while True:
+                item = get()
+                if item is None:
+                    return
+                if item.__class__ is _Rejoin:
+                    item.granted.set()  # type: ignore[union-attr]
+                    return
+                job = jobs.pop(item, None)  # type: ignore[call-overload]
+                if job is None:
+                    continue  # taken back
+                execute = job.execute
+                task = RunningTask(execute.key, execute.run_id, time.monotonic(), self.worker, self, execute.actor)
+                task.in_slot = True
+                task.thread = ident
+                if cells is not None:
+                    cells[cell] = execute.run_id + 1
+                running[ident] = task
+                try:
+                    self._run(job, task)
+                except BaseException as error:  # also what is thrown into the thread from outside
+                    self._fail_anyhow(job, error)
+                finally:
+                    running.pop(ident, None)
+                    if cells is not None:
+                        cells[cell] = 0
+                in_slot = task.in_slot
+                del job, execute, task
+                if not in_slot:
+                    return
+        finally:
+            if cell >= 0:
+                self._free_cells.append(cell)
+            self.threads.discard(threading.current_thread())
+
+    def _run(self, job: _Job, task: RunningTask) -> None:
+        """Run one task and report its end."""
+        execute = job.execute
+        token = current_task.set(task)
+        started = time.time()
+        begin = task.started
+        try:
+            value = self._call(job, task)
+            job.inputs = []
+            duration = time.monotonic() - begin
+            nbytes = sizeof(value)
+            if self.is_inproc:
+                inline, unshippable = (serialize.live(value) if execute.wanted else None), None
+            else:
+                inline, unshippable = ship(value, nbytes, execute.wanted)
+            event: ExecutorEvent = ExecuteSuccess(
+                execute.key,
+                execute.run_id,
+                nbytes,
+                type_name(type(value)),
+                duration,
+                inline,
+                unshippable,
+                started,
+                task.thread,
+                task.metadata,
+            )
+            self._report(event, value)
+        except Reschedule:
+            self._report(ExecuteRescheduled(execute.key, execute.run_id), None)
+        except _Unopened as unopened:
+            self._report(self._failure(execute, unopened.error, started, time.monotonic() - begin, False), None)
+        except BaseException as error:
+            self._report(self._failure(execute, error, started, time.monotonic() - begin, True), None)
+        finally:
+            current_task.reset(token)
+
+    def _call(self, job: _Job, task: RunningTask) -> Any:
+        """Open what the task consists of, and run it."""
+        execute = job.execute
+        if execute.alias:
+            return self._input(job, 0)
+        if not execute.function:
+            return self._call_graph_node(job, task)
+        loaded = self._loaded.get(execute.function)
+        if loaded is None:
+            loaded = self._load_function(execute)
+        function, is_coroutine_function = loaded
+        args: Any = ()
+        kwargs: dict[str, Any] = {}
+        if execute.payload is not None:
+            try:
+                args, kwargs = serialize.loads(execute.payload)
+            except BaseException as error:
+                raise _Unopened(self._deserialize_error(execute.key, "the arguments", error)) from None
+        if job.inputs:
+            args, kwargs = fill_arguments(args, kwargs, functools.partial(self._input, job))
+        mirror_to_dask(task)
+        if is_coroutine_function:
+            return self._call_coroutine(job, task, function(*args, **kwargs))
+        if execute.executor is not None or "default" in self.executors:
+            return self._call_elsewhere(job, task, function, args, kwargs)
+        return function(*args, **kwargs)
+
+    def _call_graph_node(self, job: _Job, task: RunningTask) -> Any:
+        execute = job.execute
+        assert execute.payload is not None
+        try:
+            node = serialize.loads(execute.payload)
+        except BaseException as error:
+            raise _Unopened(self._deserialize_error(execute.key, "the task", error)) from None
+        values = {user_key(key): self._input(job, i) for i, key in enumerate(execute.dependencies)}
+        mirror_to_dask(task)
+        if not callable(node):
+            return node
+        if execute.executor is not None or "default" in self.executors:
+            value = self._call_elsewhere(job, task, node, (values,), {})
+        else:
+            value = node(values)
+        if inspect.iscoroutine(value):
+            return self._call_coroutine(job, task, value)
+        return value
+
+    def _call_coroutine(self, job: _Job, task: RunningTask, coroutine: Any) -> Any:
+        if not inspect.isawaitable(coroutine):
+            return coroutine
+
+        async def run() -> tuple[bool, Any]:
+            current_task.set(task)
+            try:
+                return True, await coroutine
+            except asyncio.CancelledError as error:
+                if self._closed:
+                    raise
+                return False, error
+            except BaseException as error:  # SystemExit must not reach the loop
+                return False, error
+
+        job.future = asyncio.run_coroutine_threadsafe(run(), self.loop)
+        self._jobs_running[job.execute.run_id] = job
+        try:
+            succeeded, value = job.future.result()
+        finally:
+            self._jobs_running.pop(job.execute.run_id, None)
+        if succeeded:
+            return value
+        raise value
+
+    def _call_elsewhere(self, job: _Job, task: RunningTask, function: Any, args: Any, kwargs: Any) -> Any:
+        name = job.execute.executor or "default"
+        executor = self.executors.get(name)
+        if executor is None:
+            if name == "default":
+                return function(*args, **kwargs)
+            known = sorted({"default", *self.executors})
+            raise ValueError(f"Invalid executor {name!r}; expected one of: {known}")
+        if isinstance(executor, concurrent.futures.ThreadPoolExecutor) or "Thread" in type(executor).__name__:
+            return executor.submit(self._in_context, task, function, args, kwargs).result()
+        return executor.submit(function, *args, **kwargs).result()
+
+    def _in_context(self, task: RunningTask, function: Any, args: Any, kwargs: Any) -> Any:
+        token = current_task.set(task)
+        mirror_to_dask(task)
+        try:
+            return function(*args, **kwargs)
+        finally:
+            current_task.reset(token)
+
+    def _load_function(self, execute: Execute) -> tuple[Callable[..., Any], bool]:
+        blob = self._blobs.get(execute.function)
+        if blob is None:
+            raise RuntimeError(f"the function of task {user_key(execute.key)!r} has never reached this worker")
+        try:
+            function = serialize.loads_function(blob)
+        except BaseException as error:
+            what = f"the function {blob.name}" if blob.name else "the function"
+            raise _Unopened(self._deserialize_error(execute.key, what, error)) from None
+        loaded = self._loaded[execute.function] = (function, is_coroutine_function(function))
+        return loaded
+
+    def _input(self, job: _Job, index: int) -> Any:
+        value = job.inputs[index]
+        if type(value) is not Sealed:
+            return value
+        try:
+            value = job.inputs[index] = self.store.opened(value)
+        except BaseException as error:
+            key = job.execute.dependencies[index]
+            text = f"its input {user_key(key)!r}, received from {value.producer},"
+            raise _Unopened(self._deserialize_error(job.execute.key, text, error)) from None
+        return value
+
+    # -- ends
+
+    def _deserialize_error(self, key: Key, what: str, cause: BaseException) -> DeserializeError:
+        error = DeserializeError(
+            f"task {user_key(key)!r} could not run: {what} could not be unpickled on worker "
+            f"{getattr(self.worker, 'address', None)}: {type(cause).__name__}: {cause}"
+        )
+        error.__cause__ = cause
+        error.__traceback__ = cause.__traceback__
+        return error
+
+    def _failure(
+        self, execute: Execute, error: BaseException, started: float, duration: float, retriable: bool
+    ) -> ExecuteFailure:
+        if isinstance(error, SystemExit):
+            error = _exited(error, error.code)
+        elif isinstance(error, (KeyboardInterrupt, GeneratorExit)):
+            error = _exited(error, type(error).__name__)
+        error.__traceback__ = _without_own_frames(error.__traceback__)
+        return ExecuteFailure(
+            execute.key,
+            execute.run_id,
+            self._pack(error),
+            duration,
+            started,
+            threading.get_ident(),
+            retriable,
+        )
+
+    def _pack(self, error: BaseException) -> ErrorInfo:
+        try:
+            return serialize.pack_error(error, self.max_error_length)
+        except BaseException as second:
+            try:
+                text = str(error)
+            except BaseException:
+                text = "<an exception without a readable text>"
+            return ErrorInfo(type(error).__name__, text[: self.max_error_length], traceback_text=repr(second))
+
+    def _fail_anyhow(self, job: _Job, error: BaseException) -> None:
+        logger.error("task %r ended in an unforeseen way", job.execute.key, exc_info=error)
+        self._report(self._failure(job.execute, error, 0.0, 0.0, True), None)
+
+    def _report(self, event: ExecutorEvent, value: Any) -> None:
+        self._reports.append((event, value))
+        if not self._awake:  # append, then look: the loop clears the flag, then drains
+            self._awake = True
+            self._call_loop(self._drain)
+
+    def _call_loop(self, function: Callable[[], None]) -> None:
+        try:
+            self.loop.call_soon_threadsafe(function)
+        except RuntimeError:
+            self._awake = False  # the loop is closed: nobody listens any more
+
+    def _drain(self) -> None:
+        self._awake = False
+        reports = self._reports
+        batch = []
+        while reports:
+            batch.append(reports.popleft())
+        if batch and not self._closed:
+            self._on_reports(batch)
+
+
+@functools.lru_cache(maxsize=256)
+def type_name(kind: type) -> str:
+    """``int``, ``numpy.ndarray``."""
+    module = kind.__module__
+    name = kind.__qualname__
+    return name if module == "builtins" else f"{module.partition('.')[0]}.{name}" if module else name
+
+
+def is_coroutine_function(function: Any) -> bool:
+    """Whether calling ``function`` gives a coroutine, also through ``functools.partial`` and ``__call__``."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    if inspect.iscoroutinefunction(function):
+        return True
+    return not inspect.isroutine(function) and inspect.iscoroutinefunction(getattr(type(function), "__call__", None))
+
+
+def _exited(error: BaseException, code: object) -> TaskExited:
+    exited = TaskExited(code)
+    exited.__cause__ = error
+    exited.__traceback__ = error.__traceback__
+    return exited
+
+
+def _without_own_frames(traceback: Any) -> Any:
+    own = __file__
+    tb = traceback
+    while tb is not None and tb.tb_frame.f_code.co_filename == own:
+        tb = tb.tb_next
+    return traceback if tb is None else tb

@@ -1,0 +1,83 @@
+"""What the worker's state machine decides: a small, closed set, performed by ``worker/effects.py`` and nobody else.
+
+``WorkerState.outbox.take()`` gives them in the order in which they must be performed. The messages to the scheduler
+come last, in one ``SendToScheduler``: first act, then tell. Data only, no behaviour. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+from msgspec import Struct
+
+from distributed.base.keys import Key
+from distributed.messages.payload import Payload
+from distributed.messages.scheduler_to_worker import Priority
+from distributed.messages.worker_to_scheduler import WorkerToScheduler
+
+
+class Execute(Struct, eq=False):
+    """Hand this to the executor, in this order; exactly one terminal event must come back.
+
+    ``dependencies`` are the keys whose values the payload's ``TaskInput(i)`` stand for: the shell takes hold of the
+    values now, since a later ``Evict`` may drop them from the store. ``alias``: there is nothing to call, the result
+    is the value of the only dependency. ``wanted``: a client waits, so a small value goes into the report.
+    """
+
+    key: Key
+    run_id: int
+    function: bytes
+    payload: Payload | None
+    dependencies: Sequence[Key]
+    wanted: bool = False
+    executor: str | None = None
+    actor: bool = False
+    alias: bool = False
+    annotations: dict[str, Any] | None = None
+    priority: Priority = (0.0, 0.0, 0)
+
+
+class CancelExecute(Struct, eq=False):
+    """Take this run back if it has not begun (answer ``ExecuteSkipped``); else it may be told to stop, and its end is
+    awaited. What it returns will not be stored."""
+
+    run_id: int
+    key: Key
+
+
+class StoreResult(Struct, eq=False):
+    """Keep the value that this run has returned (``ExecuteSuccess``) under its key. A result without this is dropped."""
+
+    key: Key
+    run_id: int
+
+
+class StoreFetched(Struct, eq=False):
+    """Keep these of the values that ``worker`` has sent (``GatherDepSuccess``); drop the rest."""
+
+    worker: str
+    keys: list[Key]
+
+
+class Evict(Struct, eq=False):
+    """Drop these values from the data store."""
+
+    keys: list[Key]
+
+
+class GatherDep(Struct, eq=False):
+    """Fetch these from ``worker`` in one request; exactly one answer event must come back."""
+
+    worker: str
+    keys: list[Key]
+    total_nbytes: int
+
+
+class SendToScheduler(Struct, eq=False):
+    """Send these, in this order."""
+
+    messages: list[WorkerToScheduler]
+
+
+Instruction: TypeAlias = Execute | CancelExecute | StoreResult | StoreFetched | Evict | GatherDep | SendToScheduler
