@@ -1,4 +1,4 @@
-"""``dask-scheduler``: a scheduler as a program. Also ``dask scheduler``, ``dscheduler`` and ``python -m`` this module."""
+"""``dask-scheduler``: a scheduler as a program. Also ``dask scheduler``, ``dscheduler``, ``python -m`` this module."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from distributed.cli.options import (
     show_logs,
     until_signal,
 )
-from distributed.rpc.loop_runner import new_event_loop
+from distributed.rpc.loop_runner import new_asyncio_loop
 from distributed.scheduler import Scheduler
 
 logger = logging.getLogger("distributed.scheduler")
@@ -111,7 +111,7 @@ def main(
     show_logs()
     with _pid_file(pid_file):
         gc.set_threshold(10_000, 20, 20)
-        with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        with asyncio.Runner(loop_factory=new_asyncio_loop) as runner:
             runner.run(_serve(options))
 
 

@@ -27,7 +27,7 @@ from distributed.cli.options import (
 )
 from distributed.deploy.utils import CPU_COUNT, nprocesses_nthreads
 from distributed.nanny import Nanny
-from distributed.rpc.loop_runner import new_event_loop
+from distributed.rpc.loop_runner import new_asyncio_loop
 
 logger = logging.getLogger("distributed.worker")
 nanny_logger = logging.getLogger("distributed.nanny")
@@ -41,8 +41,16 @@ CLOSE_TIMEOUT_S = 10.0
 @click.option("--tls-cert", type=str, default=None, help="Certificate file for TLS (PEM)")
 @click.option("--tls-key", type=str, default=None, help="Private key file for TLS (PEM)")
 @click.option("--scheduler-sni", type=str, default=None, hidden=True)
-@click.option("--worker-port", "--port", type=PortsType(), default=None, help="Port of the worker, or first:last for several; default: any")
-@click.option("--nanny-port", type=PortsType(), default=None, help="Port of the nanny, or first:last for several; default: any")
+@click.option(
+    "--worker-port",
+    "--port",
+    type=PortsType(),
+    default=None,
+    help="Port of the worker, or first:last for several; default: any",
+)
+@click.option(
+    "--nanny-port", type=PortsType(), default=None, help="Port of the nanny, or first:last for several; default: any"
+)
 @click.option("--dashboard-address", type=str, default=":0", show_default=True, help="Where the web pages listen")
 @click.option("--dashboard/--no-dashboard", default=True, help="Serve web pages [default: dashboard]")
 @click.option("--dashboard-prefix", type=str, default=None, help="Prefix of the URLs of the web pages")
@@ -53,17 +61,33 @@ CLOSE_TIMEOUT_S = 10.0
 @click.option("--host", type=str, default=None, help="Name or IP address to bind and to be reached by")
 @click.option("--interface", type=str, default=None, help="Network interface, like 'eth0' or 'ib0'")
 @click.option("--protocol", type=str, default=None, help="Protocol, like tcp or tls")
-@click.option("--nthreads", "--nthreads-per-worker", type=int, default=0, help="Threads of each worker; default: cores / nworkers")
-@click.option("--nworkers", "--nprocs", "n_workers", type=str, default=None, help="Number of workers; 'auto': by the cores; negative: cores + 1 + this; default: 1")
+@click.option(
+    "--nthreads", "--nthreads-per-worker", type=int, default=0, help="Threads of each worker; default: cores / nworkers"
+)
+@click.option(
+    "--nworkers",
+    "--nprocs",
+    "n_workers",
+    type=str,
+    default=None,
+    help="Number of workers; 'auto': by the cores; negative: cores + 1 + this; default: 1",
+)
 @click.option("--name", type=str, default=None, help="Name of this worker; with several, name-0, name-1, ...")
-@click.option("--memory-limit", default="auto", show_default=True, help="Memory of each worker: bytes, a fraction of the machine's, text like 5GB, auto, or 0 for no limit")
+@click.option(
+    "--memory-limit",
+    default="auto",
+    show_default=True,
+    help="Memory of each worker: bytes, a fraction of the machine's, text like 5GB, auto, or 0 for no limit",
+)
 @click.option("--reconnect/--no-reconnect", default=None, hidden=True)
 @click.option("--nanny/--no-nanny", default=True, help="Run each worker in a process that is watched [default: nanny]")
 @click.option("--pid-file", type=str, default=None, help="File to write the process id to")
 @click.option("--local-directory", type=str, default=None, help="Directory for files of the workers")
 @click.option("--resources", type=str, default=None, help='Resources of each worker, like "GPU=2 MEM=10e9"')
 @click.option("--scheduler-file", type=str, default=None, help="File with the scheduler's address; waited for")
-@click.option("--death-timeout", type=DurationType(), default=None, help="Give up when there is no scheduler for this long")
+@click.option(
+    "--death-timeout", type=DurationType(), default=None, help="Give up when there is no scheduler for this long"
+)
 @click.option("--lifetime", type=DurationType(), default=None, help="End in good order after this long")
 @click.option("--lifetime-stagger", type=DurationType(), default=0, help="Random spread of the lifetime")
 @click.option("--lifetime-restart/--no-lifetime-restart", default=False, help="Start anew at the end of the lifetime")
@@ -113,8 +137,8 @@ def main(
 ) -> None:
     """Start workers that connect to SCHEDULER, an address like tcp://127.0.0.1:8786.
 
-    Without SCHEDULER the address comes from --scheduler-file or the configuration (scheduler-address). Further arguments
-    go to the --preload module.
+    Without SCHEDULER the address comes from --scheduler-file or the configuration (scheduler-address). Further
+    arguments go to the --preload module.
     """
     if scheduler is not None and scheduler.startswith("-"):
         preload_argv = (scheduler, *preload_argv)
@@ -196,7 +220,7 @@ def main(
     show_logs()
     with _pid_file(pid_file):
         gc.set_threshold(10_000, 20, 20)
-        with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        with asyncio.Runner(loop_factory=new_asyncio_loop) as runner:
             runner.run(_serve(server, scheduler, scheduler_file, names, options, context.info_name == "dworker"))
 
 

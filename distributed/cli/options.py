@@ -62,7 +62,7 @@ def parse_ports(port: Any) -> list[int | None]:
     return list(range(low, high + 1))
 
 
-class PortsType(click.ParamType):
+class PortsType(click.ParamType):  # type: ignore[type-arg]
     """A port or a range ``first:last``; a busy port of a range is passed over."""
 
     name = "port or first:last"
@@ -75,7 +75,7 @@ class PortsType(click.ParamType):
         return value
 
 
-class DurationType(click.ParamType):
+class DurationType(click.ParamType):  # type: ignore[type-arg]
     """Seconds, or text such as ``"5 minutes"``."""
 
     name = "duration"
@@ -122,7 +122,7 @@ def pid_file(path: str | None) -> Iterator[None]:
 
 
 async def wait_for_scheduler_file(path: str, timeout: float | None) -> str:
-    """The scheduler's address in the file, once that is there and complete; its secret becomes known to this process."""
+    """The scheduler's address in the file, once that is complete; its secret becomes known to this process."""
     deadline = None if timeout is None else time.monotonic() + timeout
     pause = 0.01
     said = False

@@ -11,7 +11,7 @@ import itertools
 import marshal
 import os
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from hashlib import blake2b
 from typing import Any
@@ -62,14 +62,37 @@ def general_token(*parts: Any) -> str:
     return str(tokenize(*parts))
 
 
-def call_token(function_token: bytes, args: Iterable[Any], kwargs: Mapping[str, Any], simple: bool) -> str:
-    """The token of a call. ``simple``: the arguments are known to be builtins all through."""
-    if simple:
-        try:
-            return simple_token((function_token, tuple(args), sorted(kwargs.items()) if kwargs else None))
-        except ValueError:
-            pass
-    return general_token(function_token, args, kwargs)
+class CallTokens:
+    """Tokens of calls of one function with the same keyword arguments and varying positional ones.
+
+    ``simple_kwargs``: the keyword arguments are builtins all through.
+    """
+
+    __slots__ = ("_function_token", "_hasher", "_kwargs")
+
+    def __init__(self, function_token: bytes, kwargs: Mapping[str, Any], simple_kwargs: bool) -> None:
+        self._function_token = function_token
+        self._kwargs = kwargs
+        self._hasher = None
+        if simple_kwargs:
+            try:
+                head = marshal.dumps((function_token, sorted(kwargs.items()) if kwargs else None), 2)
+                self._hasher = blake2b(head, digest_size=_DIGEST_BYTES)
+            except ValueError:
+                pass
+
+    def token(self, args: Any, simple: bool) -> str:
+        """The token of the call with ``args``, a tuple. ``simple``: they are builtins all through."""
+        if simple and self._hasher is not None:
+            try:
+                data = marshal.dumps(args, 2)
+            except ValueError:
+                pass
+            else:
+                hasher = self._hasher.copy()
+                hasher.update(data)
+                return hasher.hexdigest()
+        return general_token(self._function_token, args, self._kwargs)
 
 
 def unique_token() -> str:

@@ -15,9 +15,9 @@ import threading
 from collections import deque
 from typing import Any
 
-from distributed.base.errors import CommClosedError
+from distributed.base.errors import CommClosedError, FrameError
+from distributed.comm.framing import Frame, FrameReader, frame_buffers
 from distributed.comm.transport import Comm, OnBatch, OnClose, WireCodec
-from distributed.protocol.frames import FrameReader, frame_buffers
 
 logger = logging.getLogger("distributed.comm")
 
@@ -69,6 +69,9 @@ class SocketComm(Comm):
         self._on_close: OnClose | None = None
         self._codec: WireCodec | None = None
         self._reader = FrameReader()
+        # How many messages have come and gone: frames are numbered by them, so that a lost or doubled one is noticed.
+        self._received = 0
+        self._sent = 0
 
     # --- receiving
 
@@ -110,23 +113,26 @@ class SocketComm(Comm):
                     # The kernel has given all it had, or the segment is complete and little follows it.
                     more = True
                 quota -= n
-                for segments in frames:
-                    self._on_frame(segments)
+                for frame in frames:
+                    self._on_frame(frame)
                 if not more:
                     return
         except (BlockingIOError, InterruptedError):
             pass
+        except FrameError as e:
+            self._fail(FrameError(f"{self!r}: bad bytes received, connection closed: {e}"))
         except OSError as e:
             self._fail(e)
-        except ValueError as e:
-            self._fail(CommClosedError(f"{self!r}: bad bytes received, connection closed: {e}"))
 
-    def _on_frame(self, segments: list[Any]) -> None:
+    def _on_frame(self, frame: Frame) -> None:
         assert self._codec is not None
         try:
-            batch = self._codec.decode(segments)
+            if frame.first != self._received:
+                raise FrameError(f"message {self._received} should come next, not {frame.first}")
+            batch = self._codec.decode(frame.segments)
+            self._received += len(batch)
         except Exception as e:
-            error = CommClosedError(f"{self!r}: bad message received, connection closed: {type(e).__name__}: {e}")
+            error = FrameError(f"{self!r}: bad message received, connection closed: {type(e).__name__}: {e}")
             error.__cause__ = e
             self._fail(error)
             return
@@ -150,7 +156,8 @@ class SocketComm(Comm):
         if self._closed or self._closing:
             raise CommClosedError(f"{self!r} is closed")
         assert self._codec is not None, "start() comes before send()"
-        buffers, nbytes = frame_buffers(self._codec.encode(batch))
+        buffers, nbytes = frame_buffers(self._codec.encode(batch), self._sent)
+        self._sent += len(batch)
         if self._writing:
             self._out.extend(buffers)
             self._out_bytes += nbytes

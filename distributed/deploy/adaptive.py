@@ -1,4 +1,4 @@
-"""Adaptive scaling: looks at the scheduler's need at an interval and scales a cluster to it. Shell around the policy."""
+"""Adaptive scaling: looks at the scheduler's need at an interval and scales a cluster to it. Shell of the policy."""
 
 from __future__ import annotations
 

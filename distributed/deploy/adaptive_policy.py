@@ -1,7 +1,7 @@
 """When to grow, when to shrink: the arithmetic of adaptive scaling. Pure: no clock, no cluster, no I/O.
 
-Growing is immediate. Shrinking waits until ``wait_count`` looks in a row have named the same worker, so that a short lull
-does not cost workers. Workers that were asked for and have not arrived go first: they hold nothing.
+Growing is immediate. Shrinking waits until ``wait_count`` looks in a row have named the same worker, so that a short
+lull does not cost workers. Workers that were asked for and have not arrived go first: they hold nothing.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What every kind of cluster shares: a life (start, close), a scheduler to talk to, and the questions users ask of it.
 
-A cluster object runs on an event loop: the caller's (``asynchronous=True``) or one in a background thread. Public methods
-work in both: on the thread of the loop they return awaitables, elsewhere they wait. Shell.
+A cluster object runs on an event loop: the caller's (``asynchronous=True``) or one in a background thread. Public
+methods work in both: on the thread of the loop they return awaitables, elsewhere they wait. Shell.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from distributed.deploy.adaptive import Adaptive
 from distributed.deploy.dashboard_link import format_dashboard_link
 from distributed.deploy.logs import Log, Logs
 from distributed.rpc.loop_runner import LoopRunner, SyncMethodMixin
-from distributed.rpc.pool import rpc
 
 if TYPE_CHECKING:
     from tornado.ioloop import IOLoop
@@ -64,6 +63,7 @@ class Cluster(SyncMethodMixin):
         scheduler_sync_interval: float = 1,
     ) -> None:
         self._loop_runner = LoopRunner(loop=loop, asynchronous=asynchronous)
+        self._io_loop: Any = self._loop_runner.loop
         self._asynchronous = asynchronous
         self._name: str | None = name if name is not None else getattr(self, "_name", None)
         if self._name is None:
@@ -82,8 +82,12 @@ class Cluster(SyncMethodMixin):
 
     @property
     def loop(self) -> Any:
-        """The tornado loop on which the cluster runs."""
-        return self._loop_runner.loop
+        """The tornado loop on which the cluster runs; after its end, ran."""
+        return self._io_loop
+
+    @loop.setter
+    def loop(self, loop: Any) -> None:
+        self._io_loop = loop
 
     @property
     def name(self) -> str:
@@ -185,7 +189,7 @@ class Cluster(SyncMethodMixin):
         if self.status == Status.closed and not self._loop_runner.is_started():
             return None
         try:
-            if self.status != Status.closed:
+            if self.status not in (Status.closed, Status.failed):
                 limit = None if timeout is None else float(parse_timedelta(timeout))
                 self.sync(self._close, callback_timeout=limit)
         finally:

@@ -49,8 +49,8 @@ class LocalCluster(SpecCluster):
     silence_logs : int
         Least level of log lines shown, ``logging.WARN`` by default; False or None: no change.
     dashboard_address : str, optional
-        Where the status page listens, ``":8787"`` by default (a free port if that is taken), ``":0"`` for any port, None
-        for no page. Without a host: on the loopback address only.
+        Where the status page listens, ``":8787"`` by default (a free port if that is taken), ``":0"`` for any port,
+        None for no page. Without a host: on the loopback address only.
     worker_dashboard_address : str, optional
         The same for each worker; None: no page.
     diagnostics_port : int, optional
@@ -64,8 +64,8 @@ class LocalCluster(SpecCluster):
     security : Security, optional
         Certificates; without them a random secret guards every connection.
     protocol : str, optional
-        ``"tcp://"``, ``"tls://"`` or ``"inproc://"``; default: inproc for ``processes=False`` unless an address, interface or
-        port was asked for, else tcp.
+        ``"tcp://"``, ``"tls://"`` or ``"inproc://"``; default: inproc for ``processes=False`` unless an address,
+        interface or port was asked for, else tcp.
     blocked_handlers : list of str, optional
         Operations that the scheduler refuses, such as ``["feed", "run_function"]``.
     interface : str, optional
@@ -147,7 +147,9 @@ class LocalCluster(SpecCluster):
         elif not protocol.endswith("://"):
             protocol += "://"
         if protocol == "inproc://" and self.processes and issubclass(worker_class, Nanny):
-            raise ValueError("protocol='inproc://' needs processes=False: other processes cannot reach an in-process address")
+            raise ValueError(
+                "protocol='inproc://' needs processes=False: other processes cannot reach an in-process address"
+            )
         if host is None and interface is None and protocol in ("tcp://", "tls://"):
             host = _LOOPBACK
 

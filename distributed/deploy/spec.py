@@ -38,8 +38,8 @@ logger = logging.getLogger("distributed.deploy.spec")
 class ProcessInterface:
     """What a SpecCluster expects of a scheduler or worker that lives in another process: start, close, finished.
 
-    A subclass starts its process in ``start`` and ends it in ``close``, each calling its base; ``address`` says where it
-    listens (schedulers), ``external_address`` where clients reach it when that is another place.
+    A subclass starts its process in ``start`` and ends it in ``close``, each calling its base; ``address`` says where a
+    scheduler listens, ``external_address`` where clients reach it when that is another place.
     """
 
     def __init__(self, scheduler: Any = None, name: Any = None) -> None:
@@ -74,8 +74,8 @@ class ProcessInterface:
         async with self.lock:
             if self.status == Status.created:
                 await self.start()
-                if self.status != Status.running:
-                    raise RuntimeError(f"{self!r} has not started: status is {self.status.name}")
+                if self._status is not Status.running:
+                    raise RuntimeError(f"{self!r} has not started: status is {self._status.name}")
         return self
 
     def __await__(self) -> Generator[Any, None, Self]:
@@ -103,7 +103,7 @@ class NoOpAwaitable:
 
 
 class WorkerMap(dict[Any, Any]):
-    """Workers by name, that can also be counted through like a list: an index or slice that is no name is a position."""
+    """Workers by name, that also serve as a list: an index or slice that is no name is a position."""
 
     def __missing__(self, key: Any) -> Any:
         if isinstance(key, int | slice):
@@ -167,7 +167,7 @@ class SpecCluster(Cluster):
         shutdown_scheduler: bool = True,
     ) -> None:
         self.scheduler_spec: Any = copy.copy(scheduler)
-        self.worker_spec: dict[Any, Any] = dict(copy.copy(workers) or {})
+        self.worker_spec: dict[Any, Any] = dict(workers or {})
         self.new_spec: Any = copy.copy(worker)
         self.scheduler: Any = None
         self.workers: WorkerMap = WorkerMap()
@@ -175,6 +175,7 @@ class SpecCluster(Cluster):
         self.shutdown_on_close = shutdown_on_close
         self.shutdown_scheduler = shutdown_scheduler
         self._i = 0
+        self._life = asyncio.Lock()
         self._lock = asyncio.Lock()
         self._correct_state_waiting: asyncio.Task[None] | None = None
         self._last_correction: asyncio.Task[None] | None = None
@@ -200,13 +201,15 @@ class SpecCluster(Cluster):
     # --- life -----------------------------------------------------------------------------------------------------
 
     async def _start(self) -> None:
-        while self.status == Status.starting:
-            await asyncio.sleep(0.01)
-        if self.status == Status.running:
-            return
-        if self.status != Status.created:
-            raise ValueError("the cluster is closed")
-        self.status = Status.starting
+        async with self._life:
+            if self.status == Status.running:
+                return
+            if self.status != Status.created:
+                raise ValueError("the cluster is closed")
+            self.status = Status.starting
+            await self._start_parts()
+
+    async def _start_parts(self) -> None:
         try:
             if self.scheduler is None:
                 spec = self.scheduler_spec
@@ -220,26 +223,25 @@ class SpecCluster(Cluster):
             await super()._start()
             await self._correct_state()
         except BaseException as e:
+            await self._close_parts()
             self.status = Status.failed
-            await self._close()
             if isinstance(e, Exception):
                 raise RuntimeError(f"the cluster failed to start: {e}") from e
             raise
 
     async def _ready(self) -> Self:
-        if self.status == Status.created:
+        if self.status in (Status.created, Status.starting):
             await self._start()
-        while self.status == Status.starting:
-            await asyncio.sleep(0.01)
         if self._last_correction is not None and self.status == Status.running:
             await self._last_correction
         return self
 
     async def _close(self) -> None:
-        while self.status == Status.closing:
-            await asyncio.sleep(0.005)
-        if self.status == Status.closed:
-            return
+        async with self._life:
+            if self.status not in (Status.closed, Status.failed):
+                await self._close_parts()
+
+    async def _close_parts(self) -> None:
         self.status = Status.closing
         if self._adaptive is not None:
             self._adaptive.stop("the cluster closes")
@@ -359,7 +361,7 @@ class SpecCluster(Cluster):
         return {name: self.new_spec}
 
     @property
-    def _supports_scaling(self) -> bool:  # type: ignore[override]
+    def _supports_scaling(self) -> bool:
         return bool(self.new_spec)
 
     # --- size -----------------------------------------------------------------------------------------------------
@@ -383,7 +385,7 @@ class SpecCluster(Cluster):
     def scale(self, n: int = 0, memory: str | int | None = None, cores: int | None = None) -> Any:
         """Have ``n`` workers, or as many as give so much memory or so many cores.
 
-        Returns at once, while workers start or hand over their data and close; on an asynchronous cluster it can be awaited.
+        Returns at once, while workers start, or hand over their data and close; can be awaited if asynchronous.
 
         Parameters
         ----------
@@ -445,7 +447,7 @@ class SpecCluster(Cluster):
                 del self.worker_spec[name]
         return self._begin_correction()
 
-    def adapt(  # type: ignore[override]
+    def adapt(
         self,
         Adaptive: type[Adaptive] = Adaptive,
         minimum: float = 0,

@@ -246,6 +246,10 @@ class Connection:
         if function is not None and self._held:
             self._loop.call_soon(self._release_held)
 
+    def hold(self, messages: list[Any]) -> None:
+        """Give back the rest of a batch: it comes again, first, when ``on_messages`` is set anew."""
+        self._held[:0] = messages
+
     def _release_held(self) -> None:
         if self._held and self._on_messages is not None:
             held, self._held = self._held, []
@@ -290,7 +294,7 @@ class Connection:
         if op in self.blocked:
             owner = self.owner or "this server"
             error: Exception = ValueError(
-                f"The {op!r} handler has been explicitly disallowed in {owner}, possibly due to security concerns."
+                f"the operation {op!r} is blocked on {owner} (blocked_handlers), so it cannot be called"
             )
         elif handler is None:
             error = ValueError(f"unknown operation {op!r}: {self.owner or 'the peer'} has no handler of this name")

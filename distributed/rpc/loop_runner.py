@@ -202,12 +202,11 @@ def _wait_for(loop: asyncio.AbstractEventLoop, wait: _Wait) -> None:
 class _Running:
     """A loop that LoopRunners have in use: how many, and the thread that one of them has started for it."""
 
-    __slots__ = ("count", "owned", "thread")
+    __slots__ = ("count", "thread")
 
-    def __init__(self, thread: threading.Thread | None, owned: bool) -> None:
+    def __init__(self, thread: threading.Thread | None) -> None:
         self.thread = thread
         self.count = 0
-        self.owned = owned
 
 
 _in_use: weakref.WeakKeyDictionary[IOLoop, _Running] = weakref.WeakKeyDictionary()
@@ -278,9 +277,9 @@ class LoopRunner:
                 if inner.is_closed():
                     raise RuntimeError("the event loop is closed")
                 if inner.is_running():
-                    running = _Running(None, False)
+                    running = _Running(None)
                 else:
-                    running = _Running(_start_thread(inner), self._own)
+                    running = _Running(_start_thread(loop, self._own))
                 _in_use[loop] = running
             running.count += 1
             self._started = True
@@ -315,10 +314,6 @@ class LoopRunner:
         if thread.is_alive():
             logger.warning("The event loop's thread is busy and has not ended within %g s", timeout)
             return
-        if running.owned:
-            if self._loop is loop:
-                self._loop = None
-            loop.close(all_fds=False)
 
     def run_sync(self, func: Callable[..., Awaitable[T] | T], *args: Any, **kwargs: Any) -> T:
         """Call ``func`` on the loop and wait for its result; the loop is started for it, and only for it, when it does not run.
@@ -337,7 +332,8 @@ class LoopRunner:
         return f"<LoopRunner {'started' if self._started else 'not started'}>"
 
 
-def _start_thread(inner: asyncio.AbstractEventLoop) -> threading.Thread:
+def _start_thread(loop: IOLoop, close_after: bool) -> threading.Thread:
+    inner = as_asyncio_loop(loop)
     ready = threading.Event()
 
     def run() -> None:
@@ -350,6 +346,8 @@ def _start_thread(inner: asyncio.AbstractEventLoop) -> threading.Thread:
                 _finish_tasks(inner)
             finally:
                 asyncio.set_event_loop(None)
+                if close_after:
+                    loop.close()
 
     thread = threading.Thread(target=run, name="IO loop", daemon=True)
     thread.start()

@@ -1,6 +1,5 @@
 """Tools for tests of programs that use this engine; the home of ``distributed.utils_test``. Needs pytest."""
 
-from distributed.testing.in_process import end_cluster, gen_cluster, gen_test, run_async, start_cluster, validate_state
 from distributed.testing.environment import (
     captured_handler,
     captured_logger,
@@ -39,6 +38,7 @@ from distributed.testing.functions import (
     throws,
     varying,
 )
+from distributed.testing.in_process import end_cluster, gen_cluster, gen_test, run_async, start_cluster, validate_state
 from distributed.testing.processes import cluster, popen
 from distributed.testing.waiting import (
     async_poll_for,

@@ -25,7 +25,15 @@ settings.register()
 
 original_config: dict[str, Any] = copy.deepcopy(dask.config.config)
 
-_LASTING_THREADS = ("Profile", "offload", "TCP-Executor", "QueueFeederThread", "asyncio_", "pytest_timeout", "ThreadPool")
+_LASTING_THREADS = (
+    "Profile",
+    "offload",
+    "TCP-Executor",
+    "QueueFeederThread",
+    "asyncio_",
+    "pytest_timeout",
+    "ThreadPool",
+)
 
 
 def reset_config() -> None:

@@ -68,5 +68,3 @@ def client(loop: Any, cluster_fixture: Any) -> Iterator[Client]:
     scheduler, _ = cluster_fixture
     with Client(scheduler["address"], loop=loop) as client:
         yield client
-
-

@@ -1,4 +1,4 @@
-"""Small functions for tests to run as tasks: they add, wait, raise, or differ from call to call. Pure, but for the naps."""
+"""Small functions for tests to run as tasks: they add, wait, raise, or differ from call to call."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from distributed.client import Client
-from distributed.rpc.loop_runner import new_event_loop
+from distributed.rpc.loop_runner import new_asyncio_loop
 from distributed.scheduler import Scheduler
 from distributed.testing.environment import clean, config_for_cluster_tests
 from distributed.worker import Worker as DefaultWorker
@@ -38,7 +38,7 @@ def run_async(coroutine_function: Callable[[], Any], timeout: float | None) -> A
             text.write(f"\nWhile being cancelled: {task.exception()!r}")
         raise TimeoutError(f"test not done in {timeout} s\n========= where it stood =========\n{text.getvalue()}")
 
-    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+    with asyncio.Runner(loop_factory=new_asyncio_loop) as runner:
         return runner.run(limited())
 
 
@@ -89,9 +89,7 @@ async def start_cluster(
 ) -> tuple[Scheduler, list[Any]]:
     """A scheduler and one worker for each ``(host, threads[, options])``, all in this process and registered."""
     options: dict[str, Any] = {"dashboard": False, "dashboard_address": ":0", "port": 0, "validate": True}
-    scheduler = await Scheduler(
-        **{**options, "host": scheduler_addr, "security": security, **(scheduler_kwargs or {})}
-    )
+    scheduler = await Scheduler(**{**options, "host": scheduler_addr, "security": security, **(scheduler_kwargs or {})})
     workers = []
     for i, (host, threads, *more) in enumerate(nthreads):
         worker_options: dict[str, Any] = {

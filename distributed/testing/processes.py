@@ -21,7 +21,7 @@ from typing import Any
 import dask.config
 
 from distributed.nanny import Nanny
-from distributed.rpc.loop_runner import new_event_loop
+from distributed.rpc.loop_runner import new_asyncio_loop
 from distributed.scheduler import Scheduler
 from distributed.worker import Worker
 
@@ -35,7 +35,7 @@ _CLI_MODULES = {
 
 @functools.cache
 def _context() -> Any:
-    """Processes are forked from a clean server process that has imported everything: milliseconds instead of a second."""
+    """Processes are forked from a clean process that has imported everything: milliseconds instead of a second."""
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
@@ -43,7 +43,9 @@ def _context() -> Any:
     return context
 
 
-def _serve(conn: Any, kind: str, environ: dict[str, str], config: dict[str, Any], args: tuple[Any, ...], kwargs: Any) -> None:
+def _serve(
+    conn: Any, kind: str, environ: dict[str, str], config: dict[str, Any], args: tuple[Any, ...], kwargs: Any
+) -> None:
     """Body of a child: one server, until the parent says so, or is gone."""
     os.environ.clear()
     os.environ.update(environ)
@@ -72,7 +74,7 @@ def _serve(conn: Any, kind: str, environ: dict[str, str], config: dict[str, Any]
         finished.cancel()
         stopped.cancel()
 
-    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+    with asyncio.Runner(loop_factory=new_asyncio_loop) as runner:
         runner.run(run())
 
 

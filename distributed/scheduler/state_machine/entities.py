@@ -4,7 +4,8 @@ Data and cheap views only; rules are in the other modules. Attribute names are t
 are iterated to decide something are tuples or dicts (insertion-ordered), never sets: the same events give the same
 instructions in every process.
 
-What most tasks do not need (errors, deaths, metadata) sits in :class:`Rare`, made on first use; a pending task is small.
+What most tasks do not need (errors, deaths, metadata) sits in :class:`Rare`, made on first use; a pending task is
+small.
 """
 
 from __future__ import annotations
@@ -55,8 +56,8 @@ class DeathRecord:
 class Rare:
     """What few tasks have."""
 
-    __slots__ = ("suspicious", "deaths", "retries_used", "error", "blame", "erred_on", "metadata", "unshippable", "avoid",
-                 "reason", "annotations")  # fmt: skip
+    __slots__ = ("suspicious", "deaths", "retries_used", "error", "blame", "erred_on", "metadata", "unshippable",
+                 "avoid")  # fmt: skip
 
     def __init__(self) -> None:
         self.suspicious = 0
@@ -69,16 +70,14 @@ class Rare:
         self.unshippable: ErrorInfo | None = None
         # The worker that gave the task back by Reschedule.
         self.avoid: WorkerState | None = None
-        # Why there is no worker for it.
-        self.reason = ""
-        self.annotations: dict[str, Any] | None = None
 
 
 class Policy:
-    """What the tasks of one submission share (``TaskOptions``), with the workers that qualify, kept while the fleet is the same."""
+    """What tasks of one submission share (``TaskOptions``), and the workers that qualify (kept while the fleet
+    stays)."""
 
-    __slots__ = ("options", "negative_priority", "retries", "workers", "loose", "resources", "actor", "executor", "annotations",
-                 "free", "allowed", "epoch", "cursor")  # fmt: skip
+    __slots__ = ("options", "negative_priority", "retries", "workers", "loose", "resources", "actor", "executor",
+                 "annotations", "free", "allowed", "epoch", "cursor")  # fmt: skip
 
     def __init__(self, options: TaskOptions) -> None:
         self.options = options
@@ -98,7 +97,8 @@ class Policy:
 
 
 class TaskState:
-    """One task. ``n_waiting`` counts dependencies that are not in memory, ``n_waiters`` dependents that still need this.
+    """One task. ``n_waiting`` counts dependencies that are not in memory, ``n_waiters`` dependents that still need
+    this.
 
     ``processing_on`` and ``run_id`` name the current assignment; a report with another run id is stale.
     """
@@ -293,9 +293,19 @@ class WorkerState:
 
 
 class ClientState:
-    """One client. A ``mute`` one stands for something else that wants tasks (fire_and_forget, datasets, an open submission)."""
+    """One client. A ``mute`` one stands for something else that wants tasks (fire_and_forget, open submissions)."""
 
-    __slots__ = ("client_key", "wants_what", "mute", "as_wanter", "functions", "last_seen", "submission", "generation", "pins")
+    __slots__ = (
+        "client_key",
+        "wants_what",
+        "mute",
+        "as_wanter",
+        "functions",
+        "last_seen",
+        "submission",
+        "generation",
+        "pins",
+    )
 
     def __init__(self, client_key: str, now: float, mute: bool = False) -> None:
         self.client_key = client_key
@@ -311,5 +321,3 @@ class ClientState:
 
     def __repr__(self) -> str:
         return f"<Client {self.client_key!r}>"
-
-

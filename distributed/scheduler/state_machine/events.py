@@ -15,7 +15,7 @@ from distributed.messages.worker_to_scheduler import WorkerToScheduler
 
 
 class ClientJoined(Struct):
-    """A client has registered. ``mute``: it stands for something that wants tasks but is sent nothing (published data)."""
+    """A client has registered. ``mute``: it only stands for something that wants tasks (published data)."""
 
     client: str
     mute: bool = False
@@ -56,7 +56,7 @@ class RetireWorkers(Struct):
 
 
 class MoveReplicas(Struct):
-    """Copy ``key`` to each of ``to``, and drop it at each of ``drop`` once the copies are there (rebalance, replicate)."""
+    """Copy ``key`` to each of ``to``; once the copies are there, drop it at each of ``drop`` (rebalance, replicate)."""
 
     key: Key
     to: list[str]

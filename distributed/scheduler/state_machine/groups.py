@@ -1,4 +1,4 @@
-"""Task groups (one submission's tasks of one name) and prefixes (all tasks of one name): counters and durations. Pure."""
+"""Task groups (tasks of one name made together) and prefixes (all of one name): counters and durations. Pure."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from distributed.base.keys import Key
 
 
 class Transitioned(NamedTuple):
-    """A task went from one state to another (recorded for plugins, in order). ``event`` is the message that caused it."""
+    """A task went from one state to another (for plugins, in order). ``event`` is the message that caused it."""
 
     key: Key
     start: str
@@ -21,7 +21,8 @@ class Transitioned(NamedTuple):
 class WorkerRemoved(NamedTuple):
     """The worker is no longer in the tables; its connection, if it still stands, should be closed.
 
-    ``expected``: it closed in order. ``n_rerun`` tasks run again elsewhere, ``n_recomputed`` results are computed again.
+    ``expected``: it closed in order. ``n_rerun`` tasks run again elsewhere, ``n_recomputed`` results are computed
+    again.
     """
 
     address: str
@@ -40,7 +41,7 @@ class WorkerRefused(NamedTuple):
 
 
 class RetirementEnded(NamedTuple):
-    """``retired``: all it held is elsewhere (and it was told to close, if wished). Else ``reason`` says why it stays."""
+    """``retired``: all it held is elsewhere (and it was told to close, if wished). Else ``reason`` why it stays."""
 
     address: str
     retired: bool

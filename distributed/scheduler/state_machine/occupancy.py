@@ -10,8 +10,8 @@ Every running worker sits in one of a few *levels*, from idle to far behind:
 7..    no room for queued tasks; the more, the more expected seconds (powers of two)
 ====== ==========================================================================
 
-Within a level workers keep the order in which they came into it, so that equals take turns. Events only note a worker in
-``touched``; its level is computed once in the placing beat.
+Within a level workers keep the order in which they came into it, so that equals take turns. Events only note a worker
+in ``touched``; its level is computed once in the placing beat.
 """
 
 from __future__ import annotations

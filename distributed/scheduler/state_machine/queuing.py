@@ -1,9 +1,9 @@
 """The queue of ready tasks that no worker has room for yet. Pure.
 
-Theory: tasks of one submission come in the order of their priority, so the queue keeps one FIFO for each (user priority,
-generation) and a heap of those few; push and pop are O(1). What comes out of order (a task that returns from a dead worker,
-a second submission of the same generation) goes to a small heap beside the FIFO. Removal only counts: an entry whose task
-is no longer in state ``queued`` is skipped when its turn comes.
+Theory: tasks of one submission come in the order of their priority, so the queue keeps one FIFO for each (user
+priority, generation) and a heap of those few; push and pop are O(1). What comes out of order (a task that returns
+from a dead worker, a second submission of the same generation) goes to a small heap beside the FIFO. Removal only
+counts: an entry whose task is no longer in state ``queued`` is skipped when its turn comes.
 """
 
 from __future__ import annotations

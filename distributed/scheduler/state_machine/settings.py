@@ -15,7 +15,7 @@ class SchedulerSettings:
     saturation: float = 1.1
     # ...or whose tasks are expected to keep each of its threads busy for less than this.
     prefetch_s: float = 0.01
-    # Expected duration of tasks of a prefix that was never seen; smallest that is ever expected (what a task costs a worker).
+    # Expected duration of tasks of an unknown prefix; the smallest that is ever expected (what a task costs a worker).
     unknown_duration_s: float = 0.5
     min_duration_s: float = 1e-5
     # Weight of the newest duration in the moving average of its prefix.

@@ -1,4 +1,5 @@
-"""The tables of the scheduler core. Data only: the rules are functions of other modules that take the tables first. Pure."""
+"""The tables of the scheduler core. Data only: rules are functions of other modules that take the tables first.
+Pure."""
 
 from __future__ import annotations
 
@@ -71,8 +72,8 @@ class Tables:
                  "unrunnable", "ready", "touched", "levels", "running", "idle", "saturated", "epoch", "fleet_changed",
                  "functions", "orphan_functions", "run_counter", "stimulus", "cause", "event", "generation",
                  "generation_started", "default_policy", "fire_and_forget", "steals", "next_steal", "vanished",
-                 "retirements", "retire_again", "moves", "log", "record", "tracing", "no_workers_since", "next_ttl_check",
-                 "n_workers_seen", "stolen_count")  # fmt: skip
+                 "retirements", "retire_again", "moves", "log", "record", "tracing", "no_workers_since",
+                 "next_ttl_check", "n_workers_seen", "stolen_count")  # fmt: skip
 
     def __init__(self, settings: SchedulerSettings | None = None, seed: int = 0) -> None:
         self.settings = settings = settings if settings is not None else SchedulerSettings()
@@ -189,5 +190,3 @@ def note(state: Tables, key: Key, what: str, detail: str) -> None:
     """Something worth telling in the story that is no transition."""
     if state.log is not None:
         state.log.append((key, what, detail, state.stimulus, state.cause, state.now))
-
-

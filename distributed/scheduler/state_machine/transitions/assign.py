@@ -43,16 +43,43 @@ def assign(state: Tables, ts: TaskState, ws: WorkerState, stimulus_id: str) -> N
     average = prefix.duration_average
     if policy is state.default_policy and not ts.dependencies and not spec.alias:
         box.append(
-            ComputeTask(ts.key, run_id, ts.priority, function, spec.payload, (), average, bool(ts.who_wants), None, None,
-                        False, False, None, stimulus_id)  # fmt: skip
+            ComputeTask(
+                ts.key,
+                run_id,
+                ts.priority,
+                function,
+                spec.payload,
+                (),
+                average,
+                bool(ts.who_wants),
+                None,
+                None,
+                False,
+                False,
+                None,
+                stimulus_id,
+            )
         )
         return
     if policy.resources is not None:
         take_resources(ts, ws)
     box.append(
-        ComputeTask(ts.key, run_id, ts.priority, function, spec.payload, needs_of(state, ts, ws), average,
-                    bool(ts.who_wants), policy.resources, policy.executor, policy.actor, spec.alias, policy.annotations,
-                    stimulus_id)  # fmt: skip
+        ComputeTask(
+            ts.key,
+            run_id,
+            ts.priority,
+            function,
+            spec.payload,
+            needs_of(state, ts, ws),
+            average,
+            bool(ts.who_wants),
+            policy.resources,
+            policy.executor,
+            policy.actor,
+            spec.alias,
+            policy.annotations,
+            stimulus_id,
+        )
     )
 
 
@@ -64,11 +91,8 @@ def needs_of(state: Tables, ts: TaskState, ws: WorkerState) -> tuple[TaskNeed, .
         # A dependency is named twice: the payload counts places.
         dependencies = tuple([state.tasks[key] for key in spec.dependencies])
     return tuple(
-        [
-            TaskNeed(dep.key, () if ws in dep.who_has else holder_addresses(dep), dep.nbytes)
-            for dep in dependencies
-        ]
-    )  # fmt: skip
+        [TaskNeed(dep.key, () if ws in dep.who_has else holder_addresses(dep), dep.nbytes) for dep in dependencies]
+    )
 
 
 def requeue(state: Tables, ts: TaskState, free: bool) -> None:

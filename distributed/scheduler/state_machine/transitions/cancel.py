@@ -14,8 +14,8 @@ def cancel_by_client(
 ) -> list[TaskState]:
     """The client gives the tasks up, and its tasks that need them; ``force``: all clients do.
 
-    Other clients' interest keeps a task, and what depends on it, alive. ``told`` collects whom to tell of what. Returns the
-    tasks that may be unneeded now.
+    Other clients' interest keeps a task, and what depends on it, alive. ``told`` collects whom to tell of what.
+    Returns the tasks that may be unneeded now.
     """
     closure: dict[TaskState, None] = {}
     stack = list(reversed(tasks))

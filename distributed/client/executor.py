@@ -1,0 +1,153 @@
+"""A view of the client with the interface of ``concurrent.futures.Executor``. Shell."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from distributed.base.errors import CancelledError
+from distributed.client.futures import Future
+from distributed.client.session import ClosedClientError
+
+_ALLOWED = frozenset({"pure", "workers", "resources", "allow_other_workers", "retries", "priority", "fifo_timeout", "actor"})
+
+
+class ClientExecutor(concurrent.futures.Executor):
+    """Runs functions on the cluster; made by ``client.get_executor(**options of submit)``."""
+
+    def __init__(self, client: Any, **kwargs: Any) -> None:
+        unknown = sorted(set(kwargs) - _ALLOWED)
+        if unknown:
+            raise TypeError(f"unsupported arguments to ClientExecutor: {unknown}")
+        self._client = client
+        self._kwargs = kwargs
+        self._futures: weakref.WeakSet[Future] = weakref.WeakSet()
+        self._lock = threading.Lock()
+        self._shutdown = False
+
+    def _wrap(self, future: Future) -> concurrent.futures.Future[Any]:
+        mine: concurrent.futures.Future[Any] = _LinkedFuture(future)
+
+        def copy_state(done: Future) -> None:
+            if mine.cancelled() or mine.done():
+                return
+            try:
+                status = done.status
+                if status == "finished":
+                    value = done.client.gatherer_result(done)
+                    if mine.set_running_or_notify_cancel():
+                        mine.set_result(value)
+                elif status == "error":
+                    error, traceback = done.client.gatherer.error_of(done._bound())
+                    if mine.set_running_or_notify_cancel():
+                        mine.set_exception(error.with_traceback(traceback))
+                elif status == "cancelled" and mine.cancel():
+                    mine.set_running_or_notify_cancel()
+            except CancelledError:
+                if mine.cancel():
+                    mine.set_running_or_notify_cancel()
+            except Exception as e:
+                if not mine.done():
+                    mine.set_exception(e)
+
+        future.add_done_callback(copy_state)
+        return mine
+
+    def _check(self) -> None:
+        if self._shutdown:
+            raise RuntimeError("cannot schedule new futures after shutdown")
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> concurrent.futures.Future[Any]:
+        """Run ``fn(*args, **kwargs)`` on a worker."""
+        self._check()
+        call: Callable[..., Any] = fn
+        if kwargs.keys() & {"key", *_ALLOWED}:
+            call, kwargs = _Bound(fn, kwargs), {}
+        options = {"pure": False, **self._kwargs}
+        future = self._client.submit(call, *args, **{**kwargs, **options})
+        self._futures.add(future)
+        return self._wrap(future)
+
+    def map(self, fn: Callable[..., Any], *iterables: Iterable[Any], **kwargs: Any) -> Iterator[Any]:
+        """The results of ``fn`` over the iterables, in order.
+
+        Parameters
+        ----------
+        timeout : float, optional
+            Seconds from this call after which the iterator raises ``TimeoutError``.
+        chunksize : int, optional
+            Accepted, without effect.
+        """
+        self._check()
+        timeout = kwargs.pop("timeout", None)
+        kwargs.pop("chunksize", None)
+        if kwargs:
+            raise TypeError(f"unexpected arguments to map(): {sorted(kwargs)}")
+        deadline = None if timeout is None else time.monotonic() + timeout
+        options = {"pure": False, **self._kwargs}
+        futures = self._client.map(fn, *[list(part) for part in iterables], **options)
+        self._futures.update(futures)
+
+        def results() -> Iterator[Any]:
+            try:
+                for future in futures:
+                    left = None if deadline is None else deadline - time.monotonic()
+                    try:
+                        yield self._client.gatherer_result(future, left)
+                    except TimeoutError:
+                        if deadline is None or time.monotonic() < deadline:
+                            raise
+                        raise concurrent.futures.TimeoutError(f"the results did not come within {timeout:g} s") from None
+            finally:
+                unfinished = [future for future in futures if not future.done()]
+                if unfinished and not self._shutdown:
+                    self._client.cancel(unfinished)
+
+        return results()
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Take no more work. ``wait``: until what runs has ended; else the futures are cancelled. The client stays open."""
+        with self._lock:
+            if self._shutdown:
+                return
+            self._shutdown = True
+        futures = list(self._futures)
+        self._futures.clear()
+        try:
+            if cancel_futures or not wait:
+                self._client.cancel([future for future in futures if not future.done()])
+            for future in futures if wait else ():
+                self._client.gatherer.exception(future)
+        except ClosedClientError:
+            pass
+
+
+class _LinkedFuture(concurrent.futures.Future[Any]):
+    """Cancelling it cancels the task; it keeps the task alive."""
+
+    def __init__(self, future: Future) -> None:
+        super().__init__()
+        self._task = future
+
+    def cancel(self) -> bool:
+        cancelled = super().cancel()
+        task = self._task
+        if cancelled and not task.done():
+            task._client.session.cancel([task._bound().key], False, "cancelled", "")
+        return cancelled
+
+
+class _Bound:
+    """A call with keyword arguments that have the names of options of ``submit``."""
+
+    def __init__(self, func: Callable[..., Any], kwargs: dict[str, Any]) -> None:
+        self.func = func
+        self.kwargs = kwargs
+        self.__name__ = getattr(func, "__name__", type(func).__name__)
+
+    def __call__(self, *args: Any) -> Any:
+        return self.func(*args, **self.kwargs)

@@ -1,0 +1,178 @@
+"""How callers wait for futures: threads on a lock, coroutines on a future of their loop; one of either, however many keys.
+
+A task that waits for other tasks leaves its slot meanwhile (after :data:`PATIENCE_S`), so that they can run even when every
+slot of the cluster waits. Shell.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+import threading
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from distributed.client.future_table import Callback, FutureState, FutureTable
+
+PATIENCE_S = 0.005
+"""A task waits so long in its slot before it leaves it."""
+
+
+class BlockedThread:
+    """Parks the calling thread until somebody else says go; lighter than an Event."""
+
+    __slots__ = ("_lock",)
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lock.acquire()
+
+    def go(self) -> None:
+        """Wake the thread. May be called more than once."""
+        with contextlib.suppress(RuntimeError):
+            self._lock.release()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """False when ``timeout`` seconds have passed first."""
+        return self._lock.acquire(timeout=-1 if timeout is None else min(max(0.0, timeout), threading.TIMEOUT_MAX))
+
+
+class ParkedCoroutine:
+    """Parks the calling coroutine until another thread, or its own loop, says go."""
+
+    __slots__ = ("_future", "_loop", "_thread")
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
+        self._future: asyncio.Future[None] = self._loop.create_future()
+
+    def go(self) -> None:
+        """Wake the coroutine. May be called more than once."""
+        if threading.get_ident() == self._thread:
+            self._set()
+        else:
+            with contextlib.suppress(RuntimeError):  # the waiter's loop is gone
+                self._loop.call_soon_threadsafe(self._set)
+
+    def _set(self) -> None:
+        if not self._future.done():
+            self._future.set_result(None)
+
+    async def wait(self, timeout: float | None = None) -> bool:
+        """False when ``timeout`` seconds have passed first."""
+        if timeout is None:
+            await self._future
+            return True
+        done, _ = await asyncio.wait([self._future], timeout=max(0.0, timeout))
+        return bool(done)
+
+
+class Countdown:
+    """Says go when all states are done; with ``first``, when one is; with ``stop_at_error``, when one has failed."""
+
+    def __init__(
+        self,
+        table: FutureTable,
+        states: Iterable[FutureState],
+        parked: BlockedThread | ParkedCoroutine,
+        first: bool = False,
+        stop_at_error: bool = False,
+    ) -> None:
+        self._parked = parked
+        self._stop_at_error = stop_at_error
+        self._first = first
+        self._table = table
+        self._hit: Callback = self._on_done
+        states = list(states)
+        # One too many, until every callback is registered: a state may be done meanwhile.
+        self._left = len(states) + 1
+        self._lock = threading.Lock()
+        self._waiting: list[FutureState] = []
+        over = first and not states
+        for state in states:
+            if table.on_done(state, self._hit):
+                self._waiting.append(state)
+            else:
+                self._left_one()
+                if first or (stop_at_error and state.status != "finished"):
+                    over = True
+                    break
+        self._left_one()
+        self.over = over or self._left <= 0
+
+    def _left_one(self) -> int:
+        with self._lock:
+            self._left -= 1
+            return self._left
+
+    def _on_done(self, state: FutureState) -> None:
+        left = self._left_one()
+        if left <= 0 or self._first or (self._stop_at_error and state.status != "finished"):
+            self._parked.go()
+
+    def give_up(self) -> None:
+        """Leave nothing behind in the states that are not done."""
+        self._table.forget_callback([state for state in self._waiting if not state.done], self._hit)
+
+
+def _leave_slot() -> Any:
+    """Leave the slot if this is the thread of a task that holds one; what to call to come back, or None."""
+    runtime = sys.modules.get("distributed.worker.runtime")
+    task = runtime.current_task.get() if runtime is not None else None
+    if runtime is None or task is None or task.seceded or getattr(task, "actor", False):
+        return None
+    try:
+        runtime.secede()
+    except Exception:
+        return None
+    return runtime.rejoin
+
+
+def wait_here(
+    table: FutureTable,
+    states: Sequence[FutureState],
+    timeout: float | None = None,
+    first: bool = False,
+    stop_at_error: bool = False,
+) -> bool:
+    """Block the calling thread until the states are done (see :class:`Countdown`); False when ``timeout`` came first."""
+    parked = BlockedThread()
+    countdown = Countdown(table, states, parked, first, stop_at_error)
+    if countdown.over:
+        if countdown._waiting:
+            countdown.give_up()
+        return True
+    try:
+        if "distributed.worker.runtime" not in sys.modules or (timeout is not None and timeout <= PATIENCE_S):
+            return parked.wait(timeout)
+        if parked.wait(PATIENCE_S):
+            return True
+        come_back = _leave_slot()
+        try:
+            return parked.wait(None if timeout is None else timeout - PATIENCE_S)
+        finally:
+            if come_back is not None:
+                come_back()
+    finally:
+        countdown.give_up()
+
+
+async def wait_async(
+    table: FutureTable,
+    states: Sequence[FutureState],
+    timeout: float | None = None,
+    first: bool = False,
+    stop_at_error: bool = False,
+) -> bool:
+    """The same for a coroutine."""
+    parked = ParkedCoroutine()
+    countdown = Countdown(table, states, parked, first, stop_at_error)
+    if countdown.over:
+        countdown.give_up()
+        return True
+    try:
+        return await parked.wait(timeout)
+    finally:
+        countdown.give_up()

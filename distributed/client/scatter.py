@@ -1,0 +1,203 @@
+"""Data from the client to the workers: ``scatter``. Straight to them, in one message each; the scheduler hears where it is.
+
+Everything is pickled (once, also for a broadcast) before anything is sent, in the caller's thread. Shell.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from distributed.base.errors import CommClosedError
+from distributed.base.keys import Key, as_key, user_key
+from distributed.client.futures import Future
+from distributed.client.future_table import run_ready
+from distributed.client.session import Session, seconds
+from distributed.client.submission import worker_names
+from distributed.client.tokens import SCALARS, general_token, simple_token, unique_token
+from distributed.comm.registry import connect_timeout
+from distributed.messages.client_to_scheduler import DataScattered, ReplicaOnWorkers
+from distributed.messages.payload import Payload
+from distributed.protocol.serialize import dumps, live
+from distributed.protocol.sizeof import sizeof
+
+logger = logging.getLogger("distributed.client")
+
+POLL_S = 0.02
+
+
+class _Item:
+    __slots__ = ("key", "nbytes", "payload", "type_name")
+
+    def __init__(self, key: Key, value: Any, as_it_is: bool) -> None:
+        self.key = key
+        self.payload: Payload = live(value) if as_it_is else dumps(value)
+        self.nbytes = sizeof(value)
+        self.type_name = type_name(value)
+
+
+def type_name(value: Any) -> str:
+    """``int``, ``numpy.ndarray``, ...: what ``Future.type`` finds the class by."""
+    kind = type(value)
+    module = kind.__module__
+    return kind.__qualname__ if module == "builtins" else f"{module}.{kind.__qualname__}"
+
+
+def _key_of(value: Any, stable: bool) -> str:
+    if not stable:
+        token = unique_token()
+    elif type(value) in SCALARS:
+        token = simple_token(("data", value))
+    else:
+        token = general_token(value)
+    return f"{type(value).__name__}-{token}"
+
+
+class Scatterer:
+    """Places data of one client."""
+
+    def __init__(self, client: Any, session: Session) -> None:
+        self.client = client
+        self.session = session
+        self._turn = itertools.count(random.randrange(1 << 16))
+
+    def scatter(
+        self,
+        data: Any,
+        workers: Any = None,
+        broadcast: Any = False,
+        direct: bool | None = None,
+        hash: bool = True,
+        timeout: Any = None,
+        asynchronous: bool | None = None,
+    ) -> Any:
+        if isinstance(data, Iterator):
+            raise TypeError("scatter takes a value, list, tuple, set or dict, not an iterator: make a list of it first")
+        self.session.check_open("scatter")
+        chosen = worker_names(workers)
+        limit = seconds(timeout)
+        if limit is None:
+            limit = connect_timeout()
+        items, shape = self._items(data, hash)
+        return self.client.sync(
+            self._scatter, items, shape, chosen, broadcast, direct, limit, asynchronous=asynchronous
+        )
+
+    def _items(self, data: Any, stable: bool) -> tuple[list[_Item], Any]:
+        as_it_is = self.session.live
+        if isinstance(data, dict):
+            names = {name: as_key(name) for name in data}
+            return [_Item(names[name], value, as_it_is) for name, value in data.items()], dict
+        if type(data) in (list, tuple, set, frozenset) or isinstance(data, range):
+            items: dict[Key, _Item] = {}
+            keys = []
+            for value in data:
+                key = _key_of(value, stable)
+                keys.append(key)
+                if key not in items:
+                    items[key] = _Item(key, value, as_it_is)
+            return list(items.values()), (list if isinstance(data, range) else type(data), keys)
+        return [_Item(_key_of(data, stable), data, as_it_is)], None
+
+    async def _scatter(
+        self,
+        items: list[_Item],
+        shape: Any,
+        workers: tuple[str, ...] | None,
+        broadcast: Any,
+        direct: bool | None,
+        limit: float,
+    ) -> Any:
+        table = self.session.table
+        made: dict[Key, Future] = {}
+        if items:
+            nthreads = await self._find_workers(workers, limit)
+            plan = self._plan(items, nthreads, broadcast)
+            by_worker: dict[str, dict[Key, Payload]] = {}
+            for item in items:
+                for worker in plan[item.key]:
+                    by_worker.setdefault(worker, {})[item.key] = item.payload
+            if direct is None:
+                direct = self.client.direct_to_workers
+            await asyncio.gather(*[self._send(worker, data, direct) for worker, data in by_worker.items()])
+            replicas = []
+            with table.lock:
+                for item in items:
+                    state, _ = table.hold(item.key)
+                    made[item.key] = Future(user_key(item.key), self.client, state)
+                    replicas.append(ReplicaOnWorkers(item.key, tuple(plan[item.key]), item.nbytes, item.type_name))
+                self.session._outgoing.append(DataScattered(replicas))
+            for item in items:
+                state = table.states[item.key]
+                if state.status != "finished":
+                    run_ready(table.arrived(state, item.type_name, tuple(plan[item.key]), item.nbytes))
+            self.session.wake()
+        if shape is None:
+            return made[items[0].key]
+        if shape is dict:
+            return {user_key(item.key): made[item.key] for item in items}
+        kind, keys = shape
+        return kind([made[key] for key in keys])
+
+    async def _find_workers(self, wanted: Sequence[str] | None, limit: float) -> dict[str, int]:
+        """Address -> threads of the workers to use; waits for the first one."""
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + limit
+        while True:
+            info = await self.session.call("identity", n_workers=-1)
+            found = {
+                address: int(worker.get("nthreads", 1))
+                for address, worker in (info.get("workers") or {}).items()
+                if worker.get("status", "running") in ("running", "init") and _matches(address, worker, wanted)
+            }
+            if found:
+                return found
+            if clock() >= deadline:
+                which = f" among {', '.join(wanted)}" if wanted else ""
+                raise TimeoutError(f"No valid workers found{which} within {limit:g} s")
+            await asyncio.sleep(POLL_S)
+
+    def _plan(self, items: list[_Item], nthreads: Mapping[str, int], broadcast: Any) -> dict[Key, list[str]]:
+        """Which workers get which item: in turn, weighted by threads; a broadcast goes to all, or to that many."""
+        addresses = sorted(nthreads)
+        if broadcast:
+            count = len(addresses) if broadcast is True else min(int(broadcast), len(addresses))
+            plan = {}
+            for item in items:
+                start = next(self._turn)
+                plan[item.key] = [addresses[(start + i) % len(addresses)] for i in range(count)]
+            return plan
+        wheel = [address for address in addresses for _ in range(max(1, nthreads[address]))]
+        if len(items) == 1:
+            return {items[0].key: [wheel[next(self._turn) % len(wheel)]]}
+        # Neighbours go to the same worker, as far as an even share allows.
+        start = next(self._turn)
+        return {
+            item.key: [wheel[(start + number * len(wheel) // len(items)) % len(wheel)]]
+            if len(items) > len(wheel)
+            else [wheel[(start + number) % len(wheel)]]
+            for number, item in enumerate(items)
+        }
+
+    async def _send(self, worker: str, data: dict[Key, Payload], direct: bool | None) -> None:
+        if direct is not False:
+            try:
+                await self.session.worker_call(worker, "update_data", data=data)
+                return
+            except (OSError, TimeoutError) as e:
+                if direct:
+                    raise CommClosedError(f"cannot send data to the worker {worker}: {e}") from e
+                logger.debug("Cannot reach %s directly: %s", worker, e)
+        await self.session.call("proxy", worker=worker, msg={"op": "update_data", "data": data})
+
+
+def _matches(address: str, worker: Mapping[str, Any], wanted: Sequence[str] | None) -> bool:
+    if wanted is None:
+        return True
+    host = str(worker.get("host", ""))
+    names = {address, address.partition("://")[2], str(worker.get("name", "")), host}
+    return any(one in names for one in wanted)

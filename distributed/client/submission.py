@@ -1,0 +1,576 @@
+"""From calls to tasks: ``submit`` and ``map``. Runs in the caller's thread, up to the outgoing queue.
+
+Per call: look for futures among the arguments, name the call, pickle the arguments, note the future, queue the task. What
+cannot be pickled becomes the error of that one future; it is never sent.
+"""
+
+from __future__ import annotations
+
+import itertools
+import operator
+import queue
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from numbers import Number, Real
+from typing import Any
+
+from distributed.base import settings
+from distributed.base.formatting import format_bytes
+from distributed.base.keys import Key, as_key, user_key
+from distributed.client import current
+from distributed.client.functions import FunctionBook
+from distributed.client.future_table import FutureState, run_ready
+from distributed.client.futures import Future
+from distributed.client.session import RUNNING, Part, Session, Submission
+from distributed.client.tokens import SCALARS, CallTokens, function_name, general_token, unique_token
+from distributed.messages.client_to_scheduler import TaskOptions, TaskSpec
+from distributed.messages.payload import ErrorInfo, FunctionBlob, Payload
+from distributed.protocol.serialize import TaskInput, dumps, live, pack_error
+from distributed.protocol.sizeof import sizeof
+
+FIRST_PART = 64
+PART = 1000
+"""Tasks of a map that go on their way together; fewer at first, so that the first starts at once."""
+SHARED_KWARG_BYTES = 100_000
+"""A keyword argument of ``map`` larger than this is sent once, as a task of its own."""
+
+take_first = operator.itemgetter(0)
+"""The function of tasks that are plain data: called with ``([value],)``."""
+
+
+# -- arguments ---------------------------------------------------------------------------------------------------------
+
+
+class Packer:
+    """Replaces futures among arguments by placeholders, in nested lists, tuples, sets and dicts.
+
+    ``simple`` stays True while everything met is an exact builtin (futures apart).
+    """
+
+    __slots__ = ("client", "futures", "hits", "index", "simple")
+
+    def __init__(self, client: Any) -> None:
+        self.client = client
+        self.futures: list[Future] = []
+        self.index: dict[Key, TaskInput] = {}
+        self.hits = 0
+        self.simple = True
+
+    def pack(self, obj: Any) -> Any:
+        kind = type(obj)
+        if kind in SCALARS:
+            return obj
+        if kind is Future or isinstance(obj, Future):
+            return self._placeholder(obj)
+        if kind is list or kind is tuple or kind is set or kind is frozenset:
+            if set(map(type, obj)) <= SCALARS:
+                return obj
+            before = self.hits
+            parts = [self.pack(part) for part in obj]
+            return obj if self.hits == before else kind(parts)
+        if kind is dict:
+            before = self.hits
+            pairs = {self.pack(key): self.pack(value) for key, value in obj.items()}
+            return obj if self.hits == before else pairs
+        self.simple = False
+        if isinstance(obj, tuple) and hasattr(obj, "_fields"):
+            before = self.hits
+            parts = [self.pack(part) for part in obj]
+            return obj if self.hits == before else kind._make(parts)
+        if isinstance(obj, (list, tuple, set, frozenset)):
+            before = self.hits
+            parts = [self.pack(part) for part in obj]
+            if self.hits == before:
+                return obj
+            plain = list if isinstance(obj, list) else tuple if isinstance(obj, tuple) else set
+            return plain(parts)
+        if isinstance(obj, dict):
+            before = self.hits
+            pairs = {key: self.pack(value) for key, value in obj.items()}
+            return obj if self.hits == before else pairs
+        return obj
+
+    def _placeholder(self, future: Future) -> TaskInput:
+        self.hits += 1
+        state = future._bound()
+        known = self.index.get(state.key)
+        if known is not None:
+            return known
+        if future._client is not self.client:
+            future = adopt(future, self.client)
+        placeholder = self.index[state.key] = TaskInput(len(self.futures))
+        self.futures.append(future)
+        return placeholder
+
+
+def adopt(future: Future, client: Any) -> Future:
+    """The future as one of ``client``, to which its own client must be a sibling on the same scheduler."""
+    other = future._client
+    if other.status in ("closed", "closing"):
+        raise ValueError(
+            f"Inputs contain futures that were created by another client, which is closed: {future.key!r}. "
+            "Its value is gone; submit the task again."
+        )
+    if other.session.address != client.session.address:
+        raise ValueError(
+            f"Inputs contain futures that were created by another client: {future.key!r} lives on the scheduler at "
+            f"{other.session.address}, this client talks to {client.session.address}. Gather it there and pass the value."
+        )
+    return Future(future.key, client)
+
+
+def pack_call(
+    client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any], list[Future], bool]:
+    """``(args, kwargs, futures, simple)`` with placeholders for the futures."""
+    if set(map(type, args)) <= SCALARS and (not kwargs or set(map(type, kwargs.values())) <= SCALARS):
+        return args, kwargs, [], True
+    packer = Packer(client)
+    packed = tuple([packer.pack(arg) for arg in args])
+    packed_kwargs = {name: packer.pack(value) for name, value in kwargs.items()} if kwargs else kwargs
+    return packed, packed_kwargs, packer.futures, packer.simple
+
+
+def keyed(obj: Any, keys: list[Key]) -> Any:
+    """Packed simple arguments with the keys of the futures in place of the placeholders: what their token is made of."""
+    kind = type(obj)
+    if kind is TaskInput:
+        return ("\0future", keys[obj.index])
+    if kind is list or kind is tuple:
+        return kind([keyed(part, keys) for part in obj])
+    if kind is set or kind is frozenset:
+        return ("\0set", sorted(repr(keyed(part, keys)) for part in obj))
+    if kind is dict:
+        return {keyed(key, keys): keyed(value, keys) for key, value in obj.items()}
+    return obj
+
+
+# -- options -----------------------------------------------------------------------------------------------------------
+
+_KNOWN_ANNOTATIONS = frozenset({"priority", "retries", "workers", "allow_other_workers", "resources", "executor"})
+
+
+def worker_names(workers: Any, name: str = "workers") -> tuple[str, ...] | None:
+    """``workers=`` of public calls as a tuple of texts: addresses, names or hosts; None stays None."""
+    if workers is None:
+        return None
+    if isinstance(workers, (str, Number)) and not isinstance(workers, bool):
+        return (str(workers),)
+    if isinstance(workers, (list, tuple, set, frozenset)) or (
+        isinstance(workers, Iterable) and not isinstance(workers, (bytes, Mapping))
+    ):
+        found = []
+        for worker in workers:
+            if isinstance(worker, bool) or not isinstance(worker, (str, Number)):
+                raise TypeError(f"{name}= must hold addresses, names or hosts of workers, not {worker!r}")
+            found.append(str(worker))
+        return tuple(found)
+    raise TypeError(f"{name}= must be the address, name or host of a worker, or a list of these, not {workers!r}")
+
+
+def make_options(
+    priority: Any = 0,
+    retries: Any = None,
+    workers: Any = None,
+    allow_other_workers: Any = False,
+    resources: Any = None,
+    actor: Any = False,
+    annotations: Mapping[str, Any] | None = None,
+) -> TaskOptions | None:
+    """Checked options of a submission; None when all are the defaults. Keywords win over ``annotations`` (``dask.annotate``)."""
+    executor = None
+    others = None
+    if annotations:
+        priority = priority or annotations.get("priority", 0)
+        retries = retries if retries is not None else annotations.get("retries")
+        workers = workers if workers is not None else annotations.get("workers")
+        allow_other_workers = allow_other_workers or annotations.get("allow_other_workers", False)
+        resources = resources if resources is not None else annotations.get("resources")
+        executor = annotations.get("executor")
+        others = {name: value for name, value in annotations.items() if name not in _KNOWN_ANNOTATIONS} or None
+    if priority is None:
+        priority = 0
+    if allow_other_workers is None:
+        allow_other_workers = False
+    if (
+        priority == 0
+        and not retries
+        and workers is None
+        and resources is None
+        and allow_other_workers is False
+        and not actor
+        and executor is None
+        and others is None
+    ):
+        if retries is not None and retries is not False and not isinstance(retries, int):
+            raise TypeError(f"retries= must be a whole number, not {retries!r}")
+        return None
+    if isinstance(priority, bool) or not isinstance(priority, Real):
+        raise TypeError(f"priority= must be a number, not {priority!r}")
+    if retries is None or retries is False:
+        retries = 0
+    if isinstance(retries, bool) or not hasattr(retries, "__index__"):
+        raise TypeError(f"retries= must be a whole number, not {retries!r}")
+    if retries < 0:
+        raise ValueError(f"retries= must not be negative, got {retries}")
+    if allow_other_workers not in (True, False):
+        raise TypeError("allow_other_workers= must be True or False")
+    if executor is not None and not isinstance(executor, str):
+        raise TypeError(f"the annotation executor must be the name of an executor, not {executor!r}")
+    return TaskOptions(
+        priority=float(priority),
+        retries=int(retries),
+        workers=worker_names(workers),
+        allow_other_workers=bool(allow_other_workers),
+        resources=_checked_resources(resources),
+        actor=bool(actor),
+        executor=executor,
+        annotations=others,
+    )
+
+
+def _checked_resources(resources: Any) -> dict[str, float] | None:
+    if resources is None:
+        return None
+    if not isinstance(resources, Mapping):
+        raise TypeError(f"resources= must be a dict such as {{'GPU': 1}}, not {resources!r}")
+    checked = {}
+    for name, amount in resources.items():
+        if not isinstance(name, str):
+            raise TypeError(f"resources= must have names as keys, not {name!r}")
+        if isinstance(amount, bool) or not isinstance(amount, Real):
+            raise TypeError(f"resources[{name!r}] must be a number, not {amount!r}")
+        if not float(amount) >= 0:
+            raise ValueError(f"resources[{name!r}] must not be negative, got {amount!r}")
+        checked[name] = float(amount)
+    return checked or None
+
+
+def fifo_seconds(value: Any) -> float:
+    """``fifo_timeout=`` in seconds."""
+    if value == "100 ms":
+        return 0.1
+    parsed = settings.parse_timedelta(value)
+    return float(parsed) if parsed is not None else 0.1
+
+
+# -- the submitter -----------------------------------------------------------------------------------------------------
+
+
+class Submitter:
+    """Makes tasks of one client. Safe for many threads."""
+
+    def __init__(self, client: Any, session: Session) -> None:
+        self.client = client
+        self.session = session
+        self.functions = FunctionBook(session)
+        self._large: int | None = None
+
+    def payload(self, call: Any, simple: bool) -> Payload:
+        """The packed ``(args, kwargs)``. In one process large things go as they are, small plain ones are copied all the same."""
+        return live(call) if self.session.live and not simple else dumps(call)
+
+    def submit(
+        self,
+        func: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        key: Any = None,
+        options: TaskOptions | None = None,
+        fifo_timeout_s: float = 0.1,
+        pure: bool = True,
+    ) -> Future:
+        session = self.session
+        if session.status != RUNNING:
+            session.check_open()
+        packed, packed_kwargs, futures, simple = pack_call(self.client, args, kwargs)
+        error: ErrorInfo | None = None
+        blob: FunctionBlob | None = None
+        try:
+            blob = self.functions.blob(func)
+        except Exception as e:
+            error = pack_error(e)
+        dependencies = tuple([as_key(future.key) for future in futures]) if futures else ()
+        own_key: Key
+        if key is not None:
+            own_key = as_key(key)
+        elif pure and blob is not None:
+            own_key = f"{function_name(func)}-{self._token(blob, args, kwargs, packed, packed_kwargs, dependencies, simple)}"
+        else:
+            own_key = f"{function_name(func)}-{unique_token()}"
+        table = session.table
+        with table.lock:
+            state = table.states.get(own_key)
+            if state is not None:
+                state.count += 1
+                return Future(key if key is not None else own_key, self.client, state)
+        spec: TaskSpec | None = None
+        if error is None:
+            error = failed_input(futures)
+        if error is None:
+            assert blob is not None
+            try:
+                payload = self.payload((packed, packed_kwargs), simple)
+                spec = TaskSpec(own_key, blob.digest, payload, dependencies)
+            except Exception as e:
+                error = pack_error(e)
+            else:
+                self.warn_if_large(payload.nbytes)
+        parent = current.current_task_key()
+        with table.lock:
+            state, new = table.hold(own_key)
+            if new and spec is not None and blob is not None:
+                session.submit(spec, options, blob, fifo_timeout_s, None if parent is None else as_key(parent))
+        if error is not None and new:
+            run_ready(table.fail_here(state, error))
+        session.wake()
+        session.make_room()
+        return Future(key if key is not None else own_key, self.client, state)
+
+    def _token(
+        self,
+        blob: FunctionBlob,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        packed: tuple[Any, ...],
+        packed_kwargs: dict[str, Any],
+        dependencies: tuple[Key, ...],
+        simple: bool,
+    ) -> str:
+        if simple and dependencies:
+            keys = list(dependencies)
+            args, kwargs = keyed(packed, keys), keyed(packed_kwargs, keys)
+        return CallTokens(blob.digest, kwargs, simple).token(args, simple)
+
+    def warn_if_large(self, nbytes: int) -> None:
+        """Say so when one submission carries more data than is wise."""
+        if nbytes < 1_000_000:
+            return
+        if self._large is None:
+            self._large = settings.get_bytes("distributed.admin.large-graph-warning-threshold", "10MB") or 1 << 62
+        if nbytes > self._large:
+            warnings.warn(
+                f"Sending large graph of size {format_bytes(nbytes)}. Arguments of this size slow the scheduler down: load the "
+                "data inside of the tasks, or send it to the workers once with client.scatter(data) and pass the future.",
+                UserWarning,
+                stacklevel=5,
+            )
+
+    # -- map -----------------------------------------------------------------------------------------------------------
+
+    def map(
+        self,
+        func: Callable[..., Any],
+        iterables: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        key: Any = None,
+        options: TaskOptions | None = None,
+        fifo_timeout_s: float = 0.1,
+        pure: bool = True,
+        batch_size: int | None = None,
+    ) -> list[Future]:
+        session = self.session
+        session.check_open()
+        keys, prefix = _map_keys(func, iterables, key)
+        calls: Iterator[tuple[Any, ...]] = zip(*iterables, strict=False)
+        error: ErrorInfo | None = None
+        blob: FunctionBlob | None = None
+        try:
+            blob = self.functions.blob(func)
+        except Exception as e:
+            error = pack_error(e)
+        parent = current.current_task_key()
+        parent_key = None if parent is None else as_key(parent)
+        shared, shared_futures = self._share_large(kwargs)
+        mapper = _Mapper(self, blob, error, shared, prefix, keys, pure)
+        all_options = [] if options is None else [options]
+        futures: list[Future] = []
+        submission = Submission(all_options, fifo_timeout_s, parent_key)
+        size = batch_size or FIRST_PART
+        while True:
+            chunk = list(itertools.islice(calls, size))
+            if not chunk:
+                break
+            mapper.add(chunk, submission, futures, last=batch_size is not None)
+            session.wake()
+            session.make_room()
+            if session.status != RUNNING:
+                session.check_open()
+            if batch_size:
+                submission = Submission(all_options, fifo_timeout_s, parent_key)
+            else:
+                size = PART
+        if not batch_size and submission.rank + len(futures):
+            mapper.end(submission)
+        del shared_futures
+        return futures
+
+    def _share_large(self, kwargs: dict[str, Any]) -> tuple[dict[str, Any], list[Future]]:
+        """Large keyword arguments become futures of data that is sent once."""
+        shared: dict[str, Any] = {}
+        futures: list[Future] = []
+        for name, value in kwargs.items():
+            if type(value) in SCALARS and not (isinstance(value, (str, bytes)) and len(value) > SHARED_KWARG_BYTES):
+                shared[name] = value
+            elif isinstance(value, Future) or sizeof(value) <= SHARED_KWARG_BYTES:
+                shared[name] = value
+            else:
+                kind = type(value).__name__
+                future = self.submit(take_first, ([value],), {}, key=f"{kind}-{general_token(value)}")
+                shared[name] = future
+                futures.append(future)
+        return shared, futures
+
+
+def failed_input(futures: Iterable[Future]) -> ErrorInfo | None:
+    """The error of an input that failed before it could be sent: the scheduler does not know it, so what needs it fails here."""
+    for future in futures:
+        state = future._state
+        if state is not None and state.local and state.error is not None:
+            return state.error
+    return None
+
+
+def _map_keys(func: Callable[..., Any], iterables: tuple[Any, ...], key: Any) -> tuple[Iterator[Any] | None, str]:
+    if not iterables or all(isinstance(part, queue.Queue) for part in iterables):
+        raise TypeError(
+            "map needs at least one iterable of arguments, and queues are none: "
+            "use a plain for loop with client.submit"
+        )
+    if key is None:
+        return None, function_name(func)
+    if isinstance(key, str):
+        return None, key
+    if not isinstance(key, Iterable) or isinstance(key, (bytes, Mapping)):
+        raise TypeError(f"key= must be a prefix or a list with one key for each call, not {key!r}")
+    keys = list(key)
+    if all(isinstance(part, Sized) for part in iterables):
+        count = min(len(part) for part in iterables)
+        if len(keys) < count:
+            raise ValueError(f"key= has {len(keys)} keys for {count} calls")
+    return iter(keys), ""
+
+
+class _Mapper:
+    """The inner loop of map."""
+
+    def __init__(
+        self,
+        submitter: Submitter,
+        blob: FunctionBlob | None,
+        error: ErrorInfo | None,
+        kwargs: dict[str, Any],
+        prefix: str,
+        keys: Iterator[Any] | None,
+        pure: bool,
+    ) -> None:
+        self.submitter = submitter
+        self.client = submitter.client
+        self.session = submitter.session
+        self.blob = blob
+        self.blobs = () if blob is None else (blob,)
+        self.error = error
+        self.kwargs = kwargs
+        self.prefix = prefix
+        self.keys = keys
+        self.unique = unique_token() if keys is None and (not pure or blob is None) else None
+        self.number = 0
+        _, self.packed_kwargs, self.kwarg_futures, self.simple_kwargs = pack_call(self.client, (), kwargs)
+        self.plain = not self.kwarg_futures
+        self.tokens: CallTokens | None = None
+        if blob is not None and self.unique is None:
+            self.tokens = CallTokens(blob.digest, kwargs, self.simple_kwargs and self.plain)
+        self.live = self.session.live
+
+    def add(self, calls: list[tuple[Any, ...]], submission: Submission, futures: list[Future], last: bool) -> None:
+        """Queue these calls; their futures are appended to ``futures``."""
+        made = []
+        for args in calls:
+            if self.plain and set(map(type, args)) <= SCALARS:
+                key = self._key(args, True)
+                try:
+                    payload = dumps((args, self.packed_kwargs)) if self.simple_kwargs or not self.live else None
+                    payload = payload or live((args, self.packed_kwargs))
+                    spec = None if self.blob is None else TaskSpec(key, self.blob.digest, payload)
+                    made.append((key, spec, self.error))
+                except Exception as e:
+                    made.append((key, None, pack_error(e)))
+            else:
+                made.append(self._general(args))
+        if self.keys is not None:
+            made = [one for one in made if one[0] is not _NO_KEY]
+        self._queue(made, submission, futures, last)
+
+    def _key(self, args: Any, simple: bool) -> Any:
+        if self.keys is not None:
+            key = next(self.keys, _NO_KEY)
+            return key if key is _NO_KEY else as_key(key)
+        if self.unique is not None or self.tokens is None:
+            self.number += 1
+            return f"{self.prefix}-{self.unique}-{self.number - 1}"
+        return f"{self.prefix}-{self.tokens.token(args, simple)}"
+
+    def _general(self, args: tuple[Any, ...]) -> tuple[Any, TaskSpec | None, ErrorInfo | None]:
+        packed, packed_kwargs, inputs, simple = pack_call(self.client, args, self.kwargs)
+        dependencies = tuple([as_key(future.key) for future in inputs])
+        if self.keys is None and self.unique is None and self.blob is not None:
+            token = self.submitter._token(self.blob, args, self.kwargs, packed, packed_kwargs, dependencies, simple)
+            key: Any = f"{self.prefix}-{token}"
+        else:
+            key = self._key(args, simple)
+        error = self.error or failed_input(inputs)
+        if error is not None or self.blob is None or key is _NO_KEY:
+            return key, None, error
+        try:
+            payload = self.submitter.payload((packed, packed_kwargs), simple)
+        except Exception as e:
+            return key, None, pack_error(e)
+        return key, TaskSpec(key, self.blob.digest, payload, dependencies), None
+
+    def _queue(
+        self,
+        made: list[tuple[Any, TaskSpec | None, ErrorInfo | None]],
+        submission: Submission,
+        futures: list[Future],
+        last: bool,
+    ) -> None:
+        table = self.session.table
+        states = table.states
+        client = self.client
+        failed: list[tuple[FutureState, ErrorInfo]] = []
+        tasks: list[TaskSpec] = []
+        option = 0
+        options = submission.options
+        if options and options[0] != TaskOptions():
+            if len(options) == 1:
+                options.insert(0, TaskOptions())
+            option = 1
+        nbytes = 0
+        with table.lock:
+            for key, spec, error in made:
+                state = states.get(key)
+                if state is None:
+                    state = states[key] = FutureState(key)
+                    if spec is not None:
+                        spec.options = option
+                        if spec.payload is not None:
+                            nbytes += len(spec.payload.data) if spec.payload.attached is None else spec.payload.nbytes
+                        tasks.append(spec)
+                    elif error is not None:
+                        failed.append((state, error))
+                state.count += 1
+                futures.append(Future(key if type(key) is str else user_key(key), client, state))
+            if tasks:
+                self.session.submit_part(Part(submission, tasks, self.blobs, last))
+        for state, error in failed:
+            run_ready(table.fail_here(state, error))
+        self.submitter.warn_if_large(nbytes)
+
+    def end(self, submission: Submission) -> None:
+        """The last part, empty: the submission is complete."""
+        with self.session.table.lock:
+            self.session.submit_part(Part(submission, [], (), last=True))
+        self.session.wake()
+
+
+_NO_KEY: Any = object()

@@ -1,0 +1,1 @@
+"""Objects to bytes, messages to buffers, and back. Pure: no sockets, no loop."""

@@ -1,0 +1,80 @@
+"""What happens because time passes: exit reports, silent workers, tasks without worker, retirements, stealing. Pure."""
+
+from __future__ import annotations
+
+from distributed.messages.payload import ErrorInfo
+from distributed.messages.scheduler_to_worker import CloseWorkerOrder
+from distributed.scheduler.state_machine.fleet import remove
+from distributed.scheduler.state_machine.placement import no_worker_reason
+from distributed.scheduler.state_machine.retirement import retirement_deadline
+from distributed.scheduler.state_machine.stealing import steal_deadline
+from distributed.scheduler.state_machine.tables import Tables
+from distributed.scheduler.state_machine.transitions.fail import fail
+
+
+def next_deadline(state: Tables) -> float | None:
+    """The earliest of all."""
+    candidates = [steal_deadline(state), _no_worker_deadline(state), _ttl_deadline(state)]
+    if state.vanished:
+        candidates.extend([vanished.deadline for vanished in state.vanished.values()])
+    if state.retirements:
+        candidates.append(retirement_deadline(state))
+    return min([deadline for deadline in candidates if deadline is not None], default=None)
+
+
+def handle_deadlines(state: Tables) -> None:
+    """Do what is due. Stealing is part of the placing beat that follows."""
+    now = state.now
+    for ws, vanished in list(state.vanished.items()):
+        if vanished.deadline <= now:
+            remove(state, ws, vanished.cause, blame=True)
+    due = _no_worker_deadline(state)
+    if due is not None and due <= now:
+        _fail_unrunnable(state)
+    _check_ttl(state)
+    if state.retirements:
+        state.retire_again = True
+
+
+def _no_worker_deadline(state: Tables) -> float | None:
+    timeout = state.settings.no_workers_timeout_s
+    if timeout is None:
+        return None
+    since = next(iter(state.unrunnable.values()), None)
+    if len(state.queued) and state.no_workers_since is not None and not state.running:
+        since = state.no_workers_since if since is None else min(since, state.no_workers_since)
+    return None if since is None else since + timeout
+
+
+def _fail_unrunnable(state: Tables) -> None:
+    timeout = state.settings.no_workers_timeout_s
+    assert timeout is not None
+    due = [ts for ts, since in state.unrunnable.items() if since + timeout <= state.now]
+    if not state.running and state.no_workers_since is not None and state.no_workers_since + timeout <= state.now:
+        due.extend(state.queued)
+    for ts in due:
+        if ts.state in ("no-worker", "queued"):
+            reason = "; ".join(no_worker_reason(state, ts))
+            text = f"Attempted to run task {ts.key!r} but timed out after {timeout:g} s: {reason}"
+            fail(state, ts, ErrorInfo("NoValidWorkerError", text))
+
+
+def _ttl_deadline(state: Tables) -> float | None:
+    ttl = state.settings.worker_ttl_s
+    if ttl is None or not state.workers:
+        state.next_ttl_check = None
+    elif state.next_ttl_check is None:
+        state.next_ttl_check = state.now + ttl / 4
+    return state.next_ttl_check
+
+
+def _check_ttl(state: Tables) -> None:
+    ttl = state.settings.worker_ttl_s
+    if ttl is None or state.next_ttl_check is None or state.next_ttl_check > state.now:
+        return
+    state.next_ttl_check = state.now + ttl / 4
+    for ws in list(state.workers.values()):
+        silence = state.now - ws.last_seen
+        if silence > ttl and ws not in state.vanished:
+            remove(state, ws, f"no heartbeat for {silence:.0f} s", blame=True)
+            state.out.to_workers[ws.address].append(CloseWorkerOrder(f"no heartbeat for {silence:.0f} s", True))

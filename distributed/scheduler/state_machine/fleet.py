@@ -1,0 +1,191 @@
+"""Workers come, change and go. Pure.
+
+A death is blamed on the tasks that were executing (the nanny's report names their run ids; else the first by
+priority, one a thread). A worker with a nanny that vanished is kept aside for ``exit_report_s``: the report names the
+cause.
+"""
+
+from __future__ import annotations
+
+from distributed.messages.nanny import WorkerProcessExited
+from distributed.messages.payload import ErrorInfo
+from distributed.scheduler.state_machine.entities import DeathRecord, TaskState, WorkerState
+from distributed.scheduler.state_machine.events import WorkerJoined
+from distributed.scheduler.state_machine.instructions import WorkerRefused, WorkerRemoved
+from distributed.scheduler.state_machine.queuing import sort_by_priority
+from distributed.scheduler.state_machine.tables import Tables, Vanished, note
+from distributed.scheduler.state_machine.transitions.assign import requeue
+from distributed.scheduler.state_machine.transitions.fail import fail
+from distributed.scheduler.state_machine.transitions.lost import lose_values, remove_replica
+
+
+def join(state: Tables, event: WorkerJoined) -> None:
+    """A worker has registered. A taken name is refused; a taken address means that the old worker is dead."""
+    info = event.info
+    holder = state.aliases.get(info.name)
+    if holder is not None and holder != info.address:
+        state.out.instructions.append(WorkerRefused(info.address, f"name taken: a worker named {info.name!r} exists"))
+        return
+    old = state.workers.get(info.address)
+    if old is not None:
+        remove(state, old, "replaced by a new worker at the same address", blame=False)
+    state.n_workers_seen += 1
+    settings = state.settings
+    ws = WorkerState(info, state.n_workers_seen, settings.saturation, settings.prefetch_s, state.now)
+    state.workers[info.address] = ws
+    state.aliases[info.name] = info.address
+    state.hosts.setdefault(info.host, {})[ws] = None
+    set_status(state, ws, "running")
+
+
+def set_status(state: Tables, ws: WorkerState, status: str) -> None:
+    """The worker's status has changed: it may be given tasks, or no longer."""
+    ws.status = status
+    ws.running = ws.alive and status == "running" and ws.nthreads > 0
+    if ws.running:
+        state.running[ws] = None
+    else:
+        state.running.pop(ws, None)
+    _fleet_changed(state)
+    state.touched[ws] = None
+
+
+def set_nthreads(state: Tables, ws: WorkerState, nthreads: int) -> None:
+    """The worker has got more or fewer threads."""
+    ws.set_nthreads(nthreads, state.settings.saturation, state.settings.prefetch_s)
+    set_status(state, ws, ws.status)
+
+
+def _fleet_changed(state: Tables) -> None:
+    state.epoch += 1
+    state.fleet_changed = True
+    if state.running:
+        state.no_workers_since = None
+    elif state.no_workers_since is None:
+        state.no_workers_since = state.now
+
+
+def lose(state: Tables, ws: WorkerState, cause: str) -> None:
+    """The connection broke."""
+    if ws.nanny is None or state.settings.exit_report_s <= 0:
+        remove(state, ws, cause, blame=True)
+        return
+    if ws in state.vanished:
+        return
+    ws.alive = False
+    state.out.drop_worker(ws.address)
+    state.vanished[ws] = Vanished(cause, state.now + state.settings.exit_report_s)
+    set_status(state, ws, "closed")
+
+
+def process_exited(state: Tables, event: WorkerProcessExited) -> None:
+    """The nanny knows how the process ended."""
+    ws = state.workers.get(event.worker)
+    if ws is None or (ws.pid and event.pid and ws.pid != event.pid):
+        return
+    if event.signal is not None:
+        cause = f"killed by signal {event.signal}"
+    elif event.exit_code is not None:
+        cause = f"exited with code {event.exit_code}"
+    else:
+        cause = "process ended"
+    remove(state, ws, cause, blame=not event.expected, report=event)
+
+
+def remove(
+    state: Tables,
+    ws: WorkerState,
+    cause: str,
+    blame: bool,
+    report: WorkerProcessExited | None = None,
+    expected: bool = False,
+) -> None:
+    """The worker is gone for good: run its tasks elsewhere, compute its values again."""
+    ws.alive = False
+    state.vanished.pop(ws, None)
+    state.retirements.pop(ws, None)
+    state.out.drop_worker(ws.address)
+    set_status(state, ws, "closed")
+    del state.workers[ws.address]
+    if state.aliases.get(ws.info.name) == ws.address:
+        del state.aliases[ws.info.name]
+    there = state.hosts[ws.host]
+    del there[ws]
+    if not there:
+        del state.hosts[ws.host]
+    for steal_ts in [ts for ts, steal in state.steals.items() if steal.thief is ws]:
+        # The victim's answer finds no thief: the task is placed anew.
+        state.steals[steal_ts].thief = state.steals[steal_ts].victim
+    for move in state.moves.values():
+        move.to.pop(ws, None)
+    state.moves = {ts: move for ts, move in state.moves.items() if move.to}
+
+    killed = _rerun_tasks(state, ws, cause, blame, report)
+    n_rerun = len(killed[1])
+    lost = [ts for ts in list(ws.has_what) if remove_replica(ts, ws)]
+    n_recomputed = lose_values(state, lost, ws.address, cause)
+    for ts in killed[0]:
+        if ts.state in ("waiting", "processing", "queued", "no-worker"):
+            fail(state, ts, killed_error(state, ts))
+    state.touched.pop(ws, None)
+    if ws.level >= 0:
+        del state.levels[ws.level][ws]
+        ws.level = -1
+    state.idle.pop(ws.address, None)
+    state.saturated.pop(ws, None)
+    state.retire_again = True
+    state.out.instructions.append(
+        WorkerRemoved(ws.address, str(ws.name), cause, expected or not blame, n_rerun, n_recomputed)
+    )
+
+
+def _rerun_tasks(
+    state: Tables, ws: WorkerState, cause: str, blame: bool, report: WorkerProcessExited | None
+) -> tuple[list[TaskState], list[TaskState]]:
+    """Put the worker's tasks back; returns those that have killed too many workers, and the rest."""
+    tasks = list(ws.processing)
+    sort_by_priority(tasks)
+    blamed = _blamed(ws, tasks, report) if blame else {}
+    killed: list[TaskState] = []
+    rerun: list[TaskState] = []
+    for ts in tasks:
+        requeue(state, ts, free=False)
+        rerun.append(ts)
+        if ts not in blamed:
+            continue
+        rare = ts.make_rare()
+        rare.suspicious += 1
+        ts.prefix.suspicious += 1
+        rare.deaths.append(_death(ws, cause, report))
+        note(state, ts.key, "blamed", f"{ws.address}: {cause}")
+        if rare.suspicious > state.settings.allowed_failures:
+            killed.append(ts)
+            rerun.pop()
+    return killed, rerun
+
+
+def _blamed(ws: WorkerState, tasks: list[TaskState], report: WorkerProcessExited | None) -> dict[TaskState, None]:
+    if report is not None and report.executing is not None:
+        executing = frozenset(report.executing)
+        return {ts: None for ts in tasks if ts.run_id in executing}
+    threads = [ts for ts in tasks if ts not in ws.long_running][: ws.nthreads]
+    return dict.fromkeys([*threads, *ws.long_running])
+
+
+def _death(ws: WorkerState, cause: str, report: WorkerProcessExited | None) -> DeathRecord:
+    if report is None:
+        return DeathRecord(ws.address, ws.host, cause)
+    return DeathRecord(
+        ws.address, ws.host, cause, report.exit_code, report.signal, report.peak_bytes, tuple(report.log_tail)
+    )
+
+
+def killed_error(state: Tables, ts: TaskState) -> ErrorInfo:
+    """What a client gets for a task whose workers kept dying; it makes a ``KilledWorker`` of it."""
+    deaths = ts.rare.deaths if ts.rare is not None else []
+    lines = [f"  attempt {i}: {death.describe()}" for i, death in enumerate(deaths, 1)]
+    message = (
+        f"Attempted to run task {ts.key!r} on {len(deaths)} workers, but all those workers died while running it "
+        f"(allowed failures: {state.settings.allowed_failures}).\n" + "\n".join(lines)
+    )
+    return ErrorInfo("KilledWorker", message)

@@ -1,0 +1,150 @@
+"""Events of clients. Pure."""
+
+from __future__ import annotations
+
+from distributed.base.keys import Key
+from distributed.messages.client_to_scheduler import (
+    CancelKeys,
+    ClientClosing,
+    ClientHeartbeat,
+    FireAndForget,
+    ReleaseKeys,
+    RetryKeys,
+    UpdateGraph,
+    WantKeys,
+)
+from distributed.messages.scheduler_to_client import KeysCancelled
+from distributed.scheduler.state_machine.entities import ClientState, TaskState
+from distributed.scheduler.state_machine.events import ClientJoined, ClientLeft
+from distributed.scheduler.state_machine.graph_update import release_pin, update_graph
+from distributed.scheduler.state_machine.reports import report_cancelled, report_key
+from distributed.scheduler.state_machine.tables import FIRE_AND_FORGET, Tables
+from distributed.scheduler.state_machine.transitions.cancel import cancel_by_client
+from distributed.scheduler.state_machine.transitions.fail import revive
+from distributed.scheduler.state_machine.transitions.release import release_unneeded, unwant, want
+from distributed.scheduler.state_machine.transitions.start import start
+
+# Functions that no client vouches for any more are dropped when so many have come together (or no task is left).
+MAX_ORPHANS = 1000
+
+
+def on_client_joined(state: Tables, event: ClientJoined, source: str) -> None:
+    if event.client not in state.clients:
+        state.clients[event.client] = ClientState(event.client, state.now, event.mute)
+
+
+def on_client_left(state: Tables, event: ClientLeft, source: str) -> None:
+    _remove_client(state, event.client)
+
+
+def on_client_closing(state: Tables, event: ClientClosing, source: str) -> None:
+    _remove_client(state, source)
+
+
+def _remove_client(state: Tables, name: str) -> None:
+    cs = state.clients.get(name)
+    if cs is None or name == FIRE_AND_FORGET:
+        return
+    for submission in list(cs.pins):
+        release_pin(state, cs, submission)
+    tasks = list(cs.wants_what)
+    for ts in tasks:
+        unwant(ts, cs)
+    tasks.reverse()
+    release_unneeded(state, tasks)
+    del state.clients[name]
+    state.out.to_clients.pop(name, None)
+    state.orphan_functions.update(dict.fromkeys(sorted(cs.functions)))
+    if len(state.orphan_functions) > MAX_ORPHANS or not state.tasks:
+        _drop_orphan_functions(state)
+
+
+def _drop_orphan_functions(state: Tables) -> None:
+    used = {ts.run_spec.function for ts in state.tasks.values() if ts.run_spec is not None}
+    for cs in state.clients.values():
+        used |= cs.functions
+    for digest in state.orphan_functions:
+        if digest not in used:
+            state.functions.pop(digest, None)
+    state.orphan_functions = {}
+
+
+def on_update_graph(state: Tables, event: UpdateGraph, source: str) -> None:
+    cs = state.clients.get(source)
+    if cs is not None:
+        update_graph(state, event, cs)
+
+
+def on_want_keys(state: Tables, event: WantKeys, source: str) -> None:
+    """Futures for tasks that exist; for others the client is told that they are lost."""
+    cs = state.clients.get(source)
+    if cs is None:
+        return
+    unknown: list[Key] = []
+    to_start: list[TaskState] = []
+    for key in event.keys:
+        ts = state.tasks.get(key)
+        if ts is None:
+            unknown.append(key)
+            continue
+        want(ts, cs)
+        report_key(state, ts, cs)
+        if ts.state == "released":
+            to_start.append(ts)
+    if unknown and not cs.mute:
+        state.out.to_clients[source].append(KeysCancelled(unknown, "lost"))
+    start(state, to_start)
+
+
+def on_release_keys(state: Tables, event: ReleaseKeys, source: str) -> None:
+    cs = state.clients.get(source)
+    if cs is None:
+        return
+    tasks = state.tasks
+    released: list[TaskState] = []
+    wants_what = cs.wants_what
+    for key in event.keys:
+        ts = tasks.get(key)
+        if ts is not None and ts in wants_what:
+            del wants_what[ts]
+            if len(ts.who_wants) == 1:
+                ts.who_wants = ()
+                released.append(ts)
+            else:
+                ts.who_wants = tuple([c for c in ts.who_wants if c is not cs])
+    released.reverse()
+    release_unneeded(state, released)
+
+
+def on_cancel_keys(state: Tables, event: CancelKeys, source: str) -> None:
+    """Also for keys that are unknown (any more), so that their futures end."""
+    cs = state.clients.get(source)
+    tasks = [ts for key in event.keys if (ts := state.tasks.get(key)) is not None]
+    told: dict[ClientState, list[Key]] = {}
+    if cs is not None:
+        told[cs] = [key for key in event.keys if key not in state.tasks]
+    closure = cancel_by_client(state, tasks, cs, event.force, told)
+    report_cancelled(state, told, event.reason, event.msg)
+    release_unneeded(state, closure)
+
+
+def on_retry_keys(state: Tables, event: RetryKeys, source: str) -> None:
+    tasks = [ts for key in event.keys if (ts := state.tasks.get(key)) is not None]
+    start(state, revive(state, tasks)[::-1])
+
+
+def on_fire_and_forget(state: Tables, event: FireAndForget, source: str) -> None:
+    """The scheduler itself wants these until they are done."""
+    to_start: list[TaskState] = []
+    for key in event.keys:
+        ts = state.tasks.get(key)
+        if ts is not None and ts.state not in ("memory", "erred"):
+            want(ts, state.fire_and_forget)
+            to_start.append(ts)
+    start(state, to_start)
+
+
+def on_client_heartbeat(state: Tables, event: ClientHeartbeat, source: str) -> None:
+    cs = state.clients.get(source)
+    if cs is not None:
+        cs.last_seen = state.now

@@ -1,0 +1,216 @@
+"""The placing beat: which worker runs which ready task. Once per batch of events. Pure.
+
+Tasks without inputs of their own (root-ish: no dependencies, or a large group that shares fewer than five) go to
+whoever has room, else into the queue. All others go where their inputs lie or to the idlest worker, whichever can be
+expected to have them done first: (expected seconds of the worker's backlog a thread) + (missing bytes / bandwidth).
+"""
+
+from __future__ import annotations
+
+from itertools import islice
+
+from distributed.scheduler.state_machine.entities import Policy, TaskState, WorkerState
+from distributed.scheduler.state_machine.occupancy import (
+    count_open,
+    first_open,
+    least_busy,
+    refresh_touched,
+    refresh_worker,
+)
+from distributed.scheduler.state_machine.queuing import sort_by_priority
+from distributed.scheduler.state_machine.restrictions import allowed_workers, unsatisfied
+from distributed.scheduler.state_machine.tables import Tables, set_state
+from distributed.scheduler.state_machine.transitions.assign import assign
+
+# Of many holders, or of many workers that qualify, so many are looked at.
+SAMPLE = 16
+
+
+def place_ready(state: Tables) -> None:
+    """Place what has become ready, then fill workers that have room from the queue."""
+    refresh_touched(state)
+    ready = state.ready
+    if state.fleet_changed:
+        state.fleet_changed = False
+        ready.extend(state.unrunnable)
+    if ready:
+        state.ready = []
+        if len(ready) > 1:
+            sort_by_priority(ready)
+        _place(state, ready)
+    if len(state.queued):
+        _drain(state)
+
+
+def _place(state: Tables, ready: list[TaskState]) -> None:
+    queue = state.queued
+    stimulus_id = state.stimulus_id
+    threads = -1
+    for ts in ready:
+        found = ts.state
+        if (found != "waiting" or ts.n_waiting) and found != "no-worker":
+            continue
+        policy = ts.policy
+        if policy.free and not policy.actor and not (ts.rare is not None and ts.rare.avoid is not None):
+            if ts.dependencies and threads < 0:
+                threads = state.total_nthreads
+            if not ts.dependencies or is_rootish(ts, threads):
+                if found == "no-worker":
+                    del state.unrunnable[ts]
+                set_state(state, ts, "queued")
+                queue.push(ts)
+                continue
+        ws = choose_worker(state, ts)
+        if ws is not None:
+            if found == "no-worker":
+                del state.unrunnable[ts]
+            assign(state, ts, ws, stimulus_id)
+            refresh_worker(state, ws)
+        elif found != "no-worker":
+            set_state(state, ts, "no-worker")
+            state.unrunnable[ts] = state.now
+
+
+def is_rootish(ts: TaskState, total_nthreads: int) -> bool:
+    """Whether the task is one of many that share a few inputs, so that it does not matter where it runs."""
+    group = ts.group
+    if group.n_tasks <= 2 * total_nthreads or len(group.dependencies) >= 5:
+        return False
+    if sum([g.n_tasks for g in group.dependencies]) >= 5:
+        return False
+    return not any(dep.rare is not None and dep.rare.unshippable is not None for dep in ts.dependencies)
+
+
+def _drain(state: Tables) -> None:
+    """Deal queued tasks out: first to free threads, then up to saturation, then by the expected time."""
+    queue = state.queued
+    pop = queue.pop
+    stimulus_id = state.stimulus_id
+    while True:
+        ws = first_open(state)
+        if ws is None:
+            return
+        level = ws.level
+        if level <= 1:
+            n = ws.nthreads - ws.n_active
+        elif level == 2:
+            n = 1
+        else:
+            n = max(1, len(queue) // count_open(state))
+        capacity = ws.capacity + len(ws.long_running)
+        prefetch_s = ws.prefetch_s
+        processing = ws.processing
+        while n and (len(processing) < capacity or ws.occupancy < prefetch_s):
+            ts = pop()
+            if ts is None:
+                refresh_worker(state, ws)
+                return
+            assign(state, ts, ws, stimulus_id)
+            n -= 1
+        refresh_worker(state, ws)
+
+
+def choose_worker(state: Tables, ts: TaskState) -> WorkerState | None:
+    """The worker expected to have the task done first; None when none qualifies. O(dependencies)."""
+    policy = ts.policy
+    allowed = None if policy.free else allowed_workers(state, policy)
+    if allowed is not None and not allowed:
+        return None
+    rare = ts.rare
+    avoid = rare.avoid if rare is not None else None
+    dependencies = ts.dependencies
+    if not dependencies:
+        return _idlest(state, policy, allowed, avoid)
+
+    settings = state.settings
+    local: dict[WorkerState, int] = {}
+    popular: list[TaskState] = []
+    total = 0
+    pinned: TaskState | None = None
+    for dep in dependencies:
+        nbytes = dep.nbytes
+        if nbytes < 0:
+            nbytes = settings.unknown_nbytes
+        total += nbytes
+        if dep.rare is not None and dep.rare.unshippable is not None:
+            pinned = dep
+        holders = dep.who_has
+        if len(holders) > SAMPLE:
+            popular.append(dep)
+            first = state.run_counter % len(holders)
+            holders = holders[first : first + 4]
+        for ws in holders:
+            if ws.running and (allowed is None or ws in allowed):
+                local[ws] = local.get(ws, 0) + nbytes
+    if pinned is not None:
+        return _on_holder(pinned, allowed)
+    idlest = _idlest(state, policy, allowed, avoid)
+    if idlest is None:
+        return None
+    if idlest not in local:
+        local[idlest] = 0
+    if len(local) == 1:
+        return idlest
+    for dep in popular:
+        for ws in local:
+            if dep in ws.has_what:
+                local[ws] += dep.nbytes
+    best = idlest
+    least = (1e300, 0)
+    for ws, nbytes in local.items():
+        if ws is avoid:
+            continue
+        seconds = ws.occupancy / ws.nthreads
+        if nbytes < total:
+            seconds += (total - nbytes) / settings.bandwidth + settings.transfer_latency_s
+        cost = (seconds, ws.nbytes)
+        if cost < least:
+            least = cost
+            best = ws
+    return best
+
+
+def _on_holder(dep: TaskState, allowed: dict[WorkerState, None] | None) -> WorkerState | None:
+    """The value of ``dep`` cannot be shipped: its dependents run where it lies, whatever they wish."""
+    for ws in dep.who_has:
+        if ws.running and (allowed is None or ws in allowed):
+            return ws
+    for ws in dep.who_has:
+        if ws.alive and ws.nthreads:
+            return ws
+    return None
+
+
+def _idlest(
+    state: Tables, policy: Policy, allowed: dict[WorkerState, None] | None, avoid: WorkerState | None
+) -> WorkerState | None:
+    if allowed is None:
+        ws = least_busy(state)
+        if ws is None or ws is not avoid or len(state.running) == 1:
+            return ws
+        return min([w for w in state.running if w is not avoid], key=_load)
+    candidates = allowed
+    if len(allowed) > SAMPLE:
+        # A window that moves on, so that all get their turn.
+        start = policy.cursor = policy.cursor % (len(allowed) - SAMPLE + 1)
+        policy.cursor += SAMPLE
+        candidates = dict.fromkeys(islice(allowed, start, start + SAMPLE))
+    usable = [ws for ws in candidates if ws.running]
+    if not usable and candidates is not allowed:
+        usable = [ws for ws in allowed if ws.running]
+    if not usable:
+        return None
+    others = [ws for ws in usable if ws is not avoid]
+    return min(others or usable, key=_load)
+
+
+def _load(ws: WorkerState) -> tuple[float, int, int]:
+    return (ws.occupancy / ws.nthreads, len(ws.processing), ws.nbytes)
+
+
+def no_worker_reason(state: Tables, ts: TaskState) -> list[str]:
+    """Why a task has no worker, one sentence each."""
+    for dep in ts.dependencies:
+        if dep.unshippable is not None:
+            return [f"its input {dep.key!r} cannot leave the worker(s) {[ws.address for ws in dep.who_has]}"]
+    return unsatisfied(state, ts.policy) or ["it will be placed in the next beat"]

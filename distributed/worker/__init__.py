@@ -1,0 +1,1 @@
+"""The worker: runs tasks, keeps their values, fetches inputs from peers."""

@@ -1,0 +1,115 @@
+"""Why a key is where it is: one sentence, and the same as data. Pure; only reads the tables."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from distributed.base.keys import Key
+from distributed.worker.state_machine.tables import RUNNING, Tables
+from distributed.worker.state_machine.task import (
+    CANCELLED,
+    CONSTRAINED,
+    ERROR,
+    FETCH,
+    FORGOTTEN,
+    HANDED_OVER,
+    IN_FLIGHT,
+    LONG_RUNNING,
+    MEMORY,
+    MISSING,
+    READY,
+    WAITING,
+    TaskState,
+)
+
+
+class Explanation(Struct, omit_defaults=True):
+    """``waiting_on``: inputs not here, each with its state; ``queued_behind``: tasks ahead in the queue;
+    ``unsatisfied``: resource to reason; ``fetching_from``, ``since_s``: whom was asked or who runs it, how long ago."""
+
+    state: str
+    text: str
+    waiting_on: dict[Key, str] = {}
+    queued_behind: int = 0
+    unsatisfied: dict[str, str] = {}
+    fetching_from: str | None = None
+    since_s: float | None = None
+    run_id: int = -1
+
+
+def explain(t: Tables, key: Key) -> Explanation:
+    """What ``key`` waits for; never an empty text."""
+    ts = t.tasks.get(key)
+    if ts is None:
+        return Explanation(FORGOTTEN, "this worker knows nothing of it")
+    explanation = _explain(t, ts)
+    explanation.run_id = ts.run_id
+    if ts.stale_runs and ts.state != CANCELLED:
+        explanation.text += f"; {ts.stale_runs} older run(s) of it have not ended"
+    return explanation
+
+
+def _explain(t: Tables, ts: TaskState) -> Explanation:
+    state = ts.state
+    if state == WAITING:
+        waiting_on = {dep.key: dep.state for dep in ts.dependencies if dep.state != MEMORY}
+        first, first_state = next(iter(waiting_on.items()), ("nothing", ""))
+        more = f" and {len(waiting_on) - 1} more" if len(waiting_on) > 1 else ""
+        return Explanation(state, f"waits for its input {first!r} ({first_state}){more}", waiting_on=waiting_on)
+    if state == READY:
+        return _queued(t, ts, t.ready.position(ts), {})
+    if state == CONSTRAINED:
+        ahead = sum(queue.position(ts) for queue in t.resources.queues.values())
+        return _queued(t, ts, ahead, t.resources.unsatisfied(ts))
+    if state in HANDED_OVER:
+        since_s = t.now - ts.since
+        how = " without a slot" if state == LONG_RUNNING else ""
+        return Explanation(state, f"with the executor{how} for {since_s:.3g} s", since_s=since_s)
+    if state == MEMORY:
+        return Explanation(state, f"its value is here ({ts.nbytes} bytes)")
+    if state == ERROR:
+        return Explanation(state, "it failed here; the scheduler decides what next")
+    if state == CANCELLED:
+        return Explanation(state, "nobody wants it; the end of its execution or fetch is awaited")
+    if ts.fetch is not None:
+        return _fetched(t, ts, state)
+    return Explanation(state, "known here, nothing is going on")
+
+
+def _queued(t: Tables, ts: TaskState, ahead: int, unsatisfied: dict[str, str]) -> Explanation:
+    if unsatisfied:
+        reasons = ", ".join(f"{name}: {reason}" for name, reason in unsatisfied.items())
+        text = f"waits for resources ({reasons})"
+    elif t.status != RUNNING:
+        text = f"this worker is {t.status} and starts nothing"
+    else:
+        text = f"ready behind {ahead} task(s); {t.slots_used} run(s) with the executor on {t.nthreads} slot(s)"
+    return Explanation(ts.state, text, queued_behind=ahead, unsatisfied=unsatisfied)
+
+
+def _fetched(t: Tables, ts: TaskState, state: str) -> Explanation:
+    fetch = ts.fetch
+    assert fetch is not None
+    if state in IN_FLIGHT:
+        since_s = t.now - fetch.since
+        return Explanation(
+            state, f"asked from {fetch.peer} {since_s:.3g} s ago", fetching_from=fetch.peer, since_s=since_s
+        )
+    if state == FETCH:
+        reasons = [_why_not_yet(t, holder) for holder in fetch.holders]
+        return Explanation(state, "to be fetched; " + ", ".join(reasons))
+    if state == MISSING:
+        wait_s = fetch.retry_at - t.now
+        return Explanation(
+            state, f"no holder is known; asked the scheduler {fetch.attempts} time(s), next in {wait_s:.3g} s"
+        )
+    return Explanation(state, "known here, nothing is going on")
+
+
+def _why_not_yet(t: Tables, holder: str) -> str:
+    suspect = t.fetches.suspicion(holder)
+    if suspect is not None:
+        return f"{holder} could not be reached ({suspect.reason}), tried again in {suspect.until - t.now:.3g} s"
+    if holder in t.fetches.flights:
+        return f"{holder} is busy answering for {len(t.fetches.flights[holder].keys)} other key(s)"
+    return f"{holder} is next, {len(t.fetches.flights)} fetch(es) under way"

@@ -1,0 +1,254 @@
+"""Which change follows which event: one ``on_<fact>`` per event, and the table of all. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from distributed.messages.scheduler_to_worker import (
+    AcquireReplicas,
+    CloseWorkerOrder,
+    ComputeTask,
+    DefineFunction,
+    FreeKeys,
+    HoldersChanged,
+    RemoveReplicas,
+    SetStatus,
+    StealRequest,
+)
+from distributed.messages.worker_to_scheduler import (
+    StealResponse,
+    TaskErred,
+    TaskFinished,
+    TaskLongRunning,
+    TaskRescheduled,
+    WorkerStatus,
+)
+from distributed.worker.state_machine.events import (
+    DataLost,
+    DataUpdated,
+    Deadline,
+    ExecuteFailure,
+    ExecuteLongRunning,
+    ExecuteRescheduled,
+    ExecuteSkipped,
+    ExecuteSuccess,
+    GatherDepFailure,
+    GatherDepSuccess,
+    Pause,
+    Unpause,
+)
+from distributed.worker.state_machine.instructions import StoreResult
+from distributed.worker.state_machine.tables import PAUSED, RUNNING, Tables
+from distributed.worker.state_machine.task import (
+    MEMORY,
+    NO_PRIORITY,
+    NOT_STARTED,
+    TO_COMPUTE,
+    TO_FETCH,
+    FetchState,
+    TaskState,
+)
+from distributed.worker.state_machine.transitions import computing, executing, fetching, queueing
+
+
+def on_free_keys(t: Tables, event: FreeKeys) -> None:
+    """Forget these, in whatever state."""
+    for key in event.keys:
+        ts = t.tasks.get(key)
+        if ts is not None:
+            computing.free(t, ts)
+
+
+def on_remove_replicas(t: Tables, event: RemoveReplicas) -> None:
+    """Drop copies that no task here needs; the answer says what became of each."""
+    for key in event.keys:
+        ts = t.tasks.get(key)
+        if ts is not None and ts.state is MEMORY:
+            if ts.dependents or ts.actor or ts.unshippable is not None:
+                t.outbox.replica_added(key, ts.nbytes)
+                continue
+            computing.free(t, ts)
+        elif ts is not None and ts.state in TO_FETCH and ts.fetch is not None:
+            ts.fetch.acquired = False
+            fetching.unwant(t, ts)
+        t.outbox.replica_dropped(key)
+
+
+def on_acquire_replicas(t: Tables, event: AcquireReplicas) -> None:
+    """Fetch copies that no task here asks for."""
+    for need in event.needs:
+        ts = t.tasks.get(need.key)
+        if ts is None:
+            ts = t.tasks[need.key] = TaskState(need.key)
+        if ts.state is MEMORY:
+            t.outbox.replica_added(need.key, ts.nbytes)
+        elif ts.state not in TO_COMPUTE:
+            acquire(t, ts, need.holders, need.nbytes)
+
+
+def acquire(t: Tables, ts: TaskState, holders: tuple[str, ...], nbytes: int) -> None:
+    """Fetch a copy for the scheduler's own sake, behind what tasks wait for."""
+    if ts.fetch is None:
+        ts.fetch = FetchState()
+    ts.fetch.acquired = True
+    fetching.want(t, ts, holders, nbytes, NO_PRIORITY)
+
+
+def on_steal_request(t: Tables, event: StealRequest) -> None:
+    """Give a task back unless it is with the executor, has ended, or is another run; always answer."""
+    ts = t.tasks.get(event.key)
+    given = ts is not None and ts.run_id == event.run_id and ts.state in NOT_STARTED
+    if given and ts is not None:
+        computing.free(t, ts)
+    t.outbox.messages.append(StealResponse(event.key, event.run_id, given))
+
+
+def on_holders_changed(t: Tables, event: HoldersChanged) -> None:
+    """Who holds what, as the scheduler knows it now."""
+    for need in event.needs:
+        ts = t.tasks.get(need.key)
+        if ts is not None:
+            fetching.replace_holders(t, ts, need.holders, need.nbytes)
+
+
+def on_set_status(t: Tables, event: SetStatus) -> None:
+    """The scheduler sets the status; it needs no answer."""
+    t.status = event.status
+
+
+def on_pause(t: Tables, event: Pause) -> None:
+    """Memory is short."""
+    if t.status == RUNNING:
+        t.status = PAUSED
+        t.outbox.messages.append(WorkerStatus(PAUSED))
+
+
+def on_unpause(t: Tables, event: Unpause) -> None:
+    """Memory is there again; a worker that is closing stays so."""
+    if t.status == PAUSED:
+        t.status = RUNNING
+        t.outbox.messages.append(WorkerStatus(RUNNING))
+
+
+def on_execute_success(t: Tables, event: ExecuteSuccess) -> None:
+    """A run has returned: keep the value and report it, unless the run is stale."""
+    ts = executing.end_run(t, event.run_id)
+    if ts is None:
+        return
+    spec = ts.spec
+    if spec is not None and spec.duration_s < 0:
+        executing.learn_duration(t, spec, event.duration_s)
+    ts.type_name = event.type_name
+    ts.unshippable = event.unshippable
+    t.outbox.instructions.append(StoreResult(ts.key, event.run_id))
+    queueing.enter_memory(t, ts, event.nbytes)
+    t.outbox.messages.append(
+        TaskFinished(
+            ts.key,
+            event.run_id,
+            event.nbytes,
+            event.duration_s,
+            event.type_name,
+            event.inline,
+            event.started,
+            event.thread,
+            event.unshippable,
+            event.metadata,
+        )
+    )
+    if ts.dependencies:
+        fetching.unlink(t, ts)
+
+
+def on_execute_failure(t: Tables, event: ExecuteFailure) -> None:
+    """A run has failed."""
+    ts = executing.end_run(t, event.run_id)
+    if ts is not None:
+        report = TaskErred(
+            ts.key, event.run_id, event.error, event.duration_s, event.started, event.thread, event.retriable
+        )
+        computing.fail(t, ts, report)
+
+
+def on_execute_rescheduled(t: Tables, event: ExecuteRescheduled) -> None:
+    """A run asks to be made elsewhere."""
+    ts = executing.end_run(t, event.run_id)
+    if ts is not None:
+        t.outbox.messages.append(TaskRescheduled(ts.key, event.run_id))
+        computing.leave_to_others(t, ts)
+
+
+def on_execute_skipped(t: Tables, event: ExecuteSkipped) -> None:
+    """A run was not begun; usually it was taken back and is stale."""
+    ts = executing.end_run(t, event.run_id)
+    if ts is not None:
+        computing.requeue(t, ts)
+
+
+def on_execute_long_running(t: Tables, event: ExecuteLongRunning) -> None:
+    """A run has seceded."""
+    ts = executing.secede(t, event.run_id)
+    if ts is not None:
+        t.outbox.messages.append(TaskLongRunning(ts.key, event.run_id, event.duration_s))
+
+
+def on_data_updated(t: Tables, event: DataUpdated) -> None:
+    """Values have come from outside; a task that is to compute one of them goes on all the same."""
+    for key, nbytes in event.nbytes.items():
+        ts = t.tasks.get(key)
+        if ts is None:
+            ts = t.tasks[key] = TaskState(key)
+        if ts.state is MEMORY:
+            t.managed_nbytes += nbytes - ts.nbytes
+            ts.nbytes = nbytes
+        elif ts.state not in TO_COMPUTE:
+            t.missing.pop(ts, None)
+            queueing.enter_memory(t, ts, nbytes)
+        else:
+            continue
+        if event.report:
+            t.outbox.replica_added(key, nbytes)
+
+
+def on_data_lost(t: Tables, event: DataLost) -> None:
+    """Values are gone from the store."""
+    for key in event.keys:
+        ts = t.tasks.get(key)
+        if ts is not None:
+            computing.lose(t, ts)
+
+
+def on_deadline(t: Tables, event: Deadline) -> None:
+    """What was put off is due."""
+    t.wake_at = t.fetches.pardon(t.now)
+    fetching.ask_again(t)
+
+
+def on_others(t: Tables, event: DefineFunction | CloseWorkerOrder) -> None:
+    """Matters of the shell alone."""
+
+
+HANDLERS: Final[dict[type, Callable[[Tables, Any], None]]] = {
+    ComputeTask: computing.compute,
+    FreeKeys: on_free_keys,
+    RemoveReplicas: on_remove_replicas,
+    AcquireReplicas: on_acquire_replicas,
+    StealRequest: on_steal_request,
+    HoldersChanged: on_holders_changed,
+    SetStatus: on_set_status,
+    DefineFunction: on_others,
+    CloseWorkerOrder: on_others,
+    ExecuteSuccess: on_execute_success,
+    ExecuteFailure: on_execute_failure,
+    ExecuteRescheduled: on_execute_rescheduled,
+    ExecuteSkipped: on_execute_skipped,
+    ExecuteLongRunning: on_execute_long_running,
+    GatherDepSuccess: fetching.on_gather_success,
+    GatherDepFailure: fetching.on_gather_failure,
+    DataUpdated: on_data_updated,
+    DataLost: on_data_lost,
+    Pause: on_pause,
+    Unpause: on_unpause,
+    Deadline: on_deadline,
+}

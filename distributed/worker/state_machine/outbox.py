@@ -1,0 +1,65 @@
+"""The only way out of the state machine: instructions, in the order in which they must be performed. Pure.
+
+Messages to the scheduler are collected apart and come last, so that the scheduler hears of nothing that has not been
+done; they leave in one batch. A test that leaves an entry unclaimed fails.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from distributed.base.keys import Key
+from distributed.messages.worker_to_scheduler import ReplicasAdded, ReplicasDropped, WorkerToScheduler
+from distributed.worker.state_machine.instructions import Evict, Instruction, SendToScheduler
+
+
+class Outbox:
+    """Instructions that wait to be performed. ``before_take`` does what is decided once per batch of events."""
+
+    __slots__ = ("_added", "before_take", "instructions", "messages")
+
+    def __init__(self, before_take: Callable[[], None]) -> None:
+        self.instructions: list[Instruction] = []
+        self.messages: list[WorkerToScheduler] = []
+        self.before_take = before_take
+        self._added: list[tuple[Key, int]] | None = None
+
+    def take(self) -> list[Instruction]:
+        """Everything decided since the last call; ends with at most one ``SendToScheduler``."""
+        self.before_take()
+        instructions = self.instructions
+        self.instructions = []
+        if self.messages:
+            instructions.append(SendToScheduler(self.messages))
+            self.messages = []
+            self._added = None
+        return instructions
+
+    def __len__(self) -> int:
+        return len(self.instructions) + len(self.messages)
+
+    def evict(self, key: Key) -> None:
+        """Drop a value; neighbours are joined in one instruction."""
+        if self.instructions:
+            last = self.instructions[-1]
+            if type(last) is Evict:
+                last.keys.append(key)
+                return
+        self.instructions.append(Evict([key]))
+
+    def replica_added(self, key: Key, nbytes: int) -> None:
+        """Announce a copy; all of one batch share a message."""
+        if self._added is None:
+            self._added = []
+            self.messages.append(ReplicasAdded(self._added))
+        self._added.append((key, nbytes))
+
+    def replica_dropped(self, key: Key) -> None:
+        """Announce that there is no copy here; never overtaken by an older announcement."""
+        self._added = None
+        if self.messages:
+            last = self.messages[-1]
+            if type(last) is ReplicasDropped:
+                last.keys.append(key)
+                return
+        self.messages.append(ReplicasDropped([key]))

@@ -1,0 +1,113 @@
+"""The face of the worker's state machine: events in, instructions out. Pure.
+
+::
+
+    state = WorkerState(WorkerSettings(), address, nthreads=1)
+    for event in batch:
+        state.handle(event, now)
+    for instruction in state.outbox.take():
+        ...  # worker/effects.py performs it
+
+Two beats: an event changes the tables; what to start and what to fetch is decided once per batch, in ``take``, so that
+the best of the whole batch goes first. Between two calls, call ``handle_deadline`` at ``next_deadline``.
+"""
+
+from __future__ import annotations
+
+from distributed.base.keys import Key
+from distributed.worker.state_machine.events import Deadline, WorkerEvent
+from distributed.worker.state_machine.explain import Explanation, explain
+from distributed.worker.state_machine.handlers import HANDLERS
+from distributed.worker.state_machine.tables import Step, Tables, WorkerSettings
+from distributed.worker.state_machine.transitions.executing import start_tasks
+from distributed.worker.state_machine.transitions.fetching import plan_fetches
+from distributed.worker.state_machine.validate import validate
+
+
+class WorkerState(Tables):
+    """What a worker knows and decides.
+
+    Parameters
+    ----------
+    settings : WorkerSettings
+        Limits and times.
+    address : str
+        This worker's contact address; its host part says which peers are near.
+    nthreads : int
+        Number of slots.
+    resources : dict, optional
+        Named capacities; the default is none.
+    seed : int
+        Of the random choices.
+    """
+
+    __slots__ = ()
+
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        address: str,
+        nthreads: int = 1,
+        resources: dict[str, float] | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(settings, address, nthreads, resources or {}, seed)
+        self.outbox.before_take = self.flush
+
+    def handle(self, event: WorkerEvent, now: float) -> None:
+        """Take note of one event. ``now`` is seconds on any clock that only goes forward."""
+        self.now = now
+        HANDLERS[type(event)](self, event)
+
+    def flush(self) -> None:
+        """Decide what to start and what to fetch; ``outbox.take()`` does it by itself."""
+        start_tasks(self)
+        plan_fetches(self)
+
+    def next_deadline(self) -> float | None:
+        """When to call ``handle_deadline``, on the clock of ``now``; None: not before another event."""
+        return self.wake_at
+
+    def handle_deadline(self, now: float) -> None:
+        """Do what was put off until now."""
+        self.handle(Deadline(), now)
+
+    def validate(self) -> None:
+        """Raise ``InvalidState`` that names the key and the rule, if any table contradicts another."""
+        validate(self)
+
+    def explain(self, key: Key) -> Explanation:
+        """Why a key is where it is, and what it waits for."""
+        return explain(self, key)
+
+    def story(self, *keys: Key) -> list[Step]:
+        """What became of these keys, oldest first, as far as it is remembered: (when, key, from, to, run id)."""
+        wanted = set(keys)
+        return [step for step in self.steps if step[1] in wanted]
+
+    def executing(self, now: float) -> list[tuple[Key, float]]:
+        """The wanted tasks that are with the executor, each with the seconds since it was handed over."""
+        return [(ts.key, now - ts.since) for ts in self.handed.values()]
+
+    def counts(self) -> dict[str, int]:
+        """Number of keys by state (where a worker has many), for the heartbeat; cheap."""
+        long_running = len(self.handed) + sum(run.holds_slot for run in self.stale.values()) - self.slots_used
+        return {
+            "executing": len(self.handed) - long_running,
+            "long-running": long_running,
+            "ready": self.ready.count,
+            "constrained": self.resources.waiting,
+            "flight": sum(len(flight.keys) for flight in self.fetches.flights.values()),
+            "missing": len(self.missing),
+            "memory": self.nmemory,
+            "stale": len(self.stale),
+            "known": len(self.tasks),
+        }
+
+    def set_resources(self, resources: dict[str, float]) -> None:
+        """Change the capacities; what runs keeps what it holds."""
+        mine = self.resources
+        for name in {**mine.total, **resources}:
+            change = resources.get(name, 0.0) - mine.total.get(name, 0.0)
+            mine.available[name] = mine.available.get(name, 0.0) + change
+        mine.total = dict(resources)

@@ -1,0 +1,120 @@
+"""Everything the worker's state machine knows, in one place; the rules are functions over it. Pure.
+
+``transitions/`` change the tables, ``handlers.py`` says which change follows which event, ``state.py`` is the face.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from random import Random
+from typing import Final, TypeAlias
+
+from msgspec import Struct
+
+from distributed.base.keys import Key
+from distributed.worker.state_machine.fetch_plan import FetchPlan, host_of
+from distributed.worker.state_machine.outbox import Outbox
+from distributed.worker.state_machine.ready_queue import ReadyQueue
+from distributed.worker.state_machine.resources import Resources
+from distributed.worker.state_machine.task import READY, StaleRun, TaskState
+
+RUNNING: Final = "running"
+PAUSED: Final = "paused"
+
+# when, key, state before, state after, run id
+Step: TypeAlias = tuple[float, Key, str, str, int]
+
+
+class WorkerSettings(Struct, frozen=True):
+    """The numbers that the rules use; times in seconds.
+
+    ``handover_s`` of expected work per slot may lie with the executor at most; ``min_cost_s`` is what the shortest
+    task counts. A fetch brings at most ``gather_nbytes`` (or one key); ``max_gathers`` run at once, and
+    ``paused_gathers`` while the worker is paused. Missing keys are asked for again after ``missing_retry_s``, then
+    twice that and so on up to ``missing_retry_max_s``; likewise a peer that could not be reached is left alone for
+    ``suspect_s`` up to ``suspect_max_s``. ``story_length`` steps are remembered.
+    """
+
+    handover_s: float = 0.005
+    min_cost_s: float = 5e-6
+    gather_nbytes: int = 50_000_000
+    max_gathers: int = 50
+    paused_gathers: int = 1
+    missing_retry_s: float = 0.5
+    missing_retry_max_s: float = 5.0
+    suspect_s: float = 0.1
+    suspect_max_s: float = 5.0
+    story_length: int = 10_000
+
+
+class Tables:
+    """``handed`` holds the wanted runs that are with the executor, ``stale`` the unwanted ones, both by run id;
+    ``slots_used`` counts those of either kind that hold a slot, and ``backlog_s`` is the time booked for them.
+    ``missing`` holds the keys in that state. ``now`` is the time of the last event."""
+
+    __slots__ = (
+        "address",
+        "asking",
+        "backlog_s",
+        "durations",
+        "executed_count",
+        "fetches",
+        "handed",
+        "managed_nbytes",
+        "missing",
+        "nmemory",
+        "now",
+        "nthreads",
+        "outbox",
+        "ready",
+        "resources",
+        "rng",
+        "settings",
+        "slots_used",
+        "stale",
+        "status",
+        "steps",
+        "tasks",
+        "wake_at",
+    )
+
+    def __init__(
+        self, settings: WorkerSettings, address: str, nthreads: int, resources: dict[str, float], seed: int
+    ) -> None:
+        self.settings = settings
+        self.address = address
+        self.nthreads = nthreads
+        self.status: str = RUNNING
+        self.now = 0.0
+        self.tasks: dict[Key, TaskState] = {}
+        self.ready = ReadyQueue(READY)
+        self.resources = Resources(resources)
+        self.handed: dict[int, TaskState] = {}
+        self.stale: dict[int, StaleRun] = {}
+        self.slots_used = 0
+        self.backlog_s = 0.0
+        self.durations: dict[bytes | str, float] = {}
+        self.rng = Random(seed)
+        self.fetches = FetchPlan(settings.gather_nbytes, host_of(address), self.rng)
+        self.missing: dict[TaskState, None] = {}
+        self.asking: dict[TaskState, None] = {}
+        self.wake_at: float | None = None
+        self.nmemory = 0
+        self.managed_nbytes = 0
+        self.executed_count = 0
+        self.steps: deque[Step] = deque(maxlen=settings.story_length)
+        self.outbox = Outbox(_nothing)
+
+    def move(self, ts: TaskState, state: str) -> None:
+        """Change a task's state and remember it; everything that follows from it is the caller's."""
+        self.steps.append((self.now, ts.key, ts.state, state, ts.run_id))
+        ts.state = state
+
+    def wake_by(self, when: float) -> None:
+        """Be called at this time at the latest."""
+        if self.wake_at is None or when < self.wake_at:
+            self.wake_at = when
+
+
+def _nothing() -> None:
+    pass

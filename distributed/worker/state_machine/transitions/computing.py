@@ -1,0 +1,163 @@
+"""A key is to be computed here, and the ways in which that ends. Pure."""
+
+from __future__ import annotations
+
+from distributed.messages.scheduler_to_worker import ComputeTask
+from distributed.messages.worker_to_scheduler import TaskErred, TaskFinished
+from distributed.worker.state_machine.tables import Tables
+from distributed.worker.state_machine.task import (
+    ERROR,
+    HANDED_OVER,
+    MEMORY,
+    NOT_STARTED,
+    RELEASED,
+    RESCHEDULED,
+    TO_FETCH,
+    WAITING,
+    FetchState,
+    TaskState,
+)
+from distributed.worker.state_machine.transitions.executing import give_up_run
+from distributed.worker.state_machine.transitions.fetching import go_missing, settle, unlink, want
+from distributed.worker.state_machine.transitions.queueing import (
+    leave_memory,
+    leave_queue,
+    make_ready,
+    wait_or_queue,
+)
+
+
+def compute(t: Tables, spec: ComputeTask) -> None:
+    """The scheduler orders a run; the newest order for a key counts."""
+    key = spec.key
+    ts = t.tasks.get(key)
+    if ts is None:
+        ts = t.tasks[key] = TaskState(key)
+    elif not _clear_for(t, ts, spec):
+        return
+    ts.run_id = spec.run_id
+    ts.spec = spec
+    ts.priority = spec.priority
+    ts.actor = spec.actor
+    if spec.needs:
+        _link(t, ts, spec)
+    else:
+        make_ready(t, ts)
+
+
+def _clear_for(t: Tables, ts: TaskState, spec: ComputeTask) -> bool:
+    """End whatever goes on for a known key; False when there is nothing to compute."""
+    if spec.run_id <= ts.run_id:
+        return False  # an order that was overtaken by a newer one, or came twice
+    state = ts.state
+    if state is MEMORY:
+        ts.run_id = spec.run_id
+        t.outbox.messages.append(
+            TaskFinished(ts.key, spec.run_id, ts.nbytes, 0.0, ts.type_name, unshippable=ts.unshippable)
+        )
+        return False
+    if state in NOT_STARTED:
+        leave_queue(t, ts, RELEASED)
+        _unlink_later(t, ts, spec)
+    elif state in HANDED_OVER:
+        give_up_run(t, ts)
+        _unlink_later(t, ts, spec)
+    elif state in TO_FETCH:
+        t.missing.pop(ts, None)
+    ts.fetch = None  # a flight may still be under way; what it brings is dropped
+    return True
+
+
+def _unlink_later(t: Tables, ts: TaskState, spec: ComputeTask) -> None:
+    """Let go of the inputs of an older run, but not of those that the new one needs too."""
+    kept = {need.key for need in spec.needs}
+    dropped = tuple([dep for dep in ts.dependencies if dep.key not in kept])
+    for dep in ts.dependencies:
+        if dep.key in kept:
+            del dep.dependents[ts]
+    ts.dependencies = dropped
+    unlink(t, ts)
+
+
+def _link(t: Tables, ts: TaskState, spec: ComputeTask) -> None:
+    dependencies: dict[TaskState, None] = {}
+    waiting = 0
+    t.move(ts, WAITING)
+    for need in spec.needs:
+        dep = t.tasks.get(need.key)
+        if dep is None:
+            dep = t.tasks[need.key] = TaskState(need.key)
+        elif dep in dependencies:
+            continue
+        dependencies[dep] = None
+        dep.dependents[ts] = None
+        if dep.state is not MEMORY:
+            waiting += 1
+            want(t, dep, need.holders, need.nbytes, spec.priority)
+    ts.dependencies = tuple(dependencies)
+    ts.waiting_count = waiting
+    if not waiting:
+        make_ready(t, ts)
+
+
+def fail(t: Tables, ts: TaskState, report: TaskErred) -> None:
+    """A wanted run has failed."""
+    t.move(ts, ERROR)
+    t.outbox.messages.append(report)
+    ts.spec = None
+    unlink(t, ts)
+
+
+def leave_to_others(t: Tables, ts: TaskState) -> None:
+    """A wanted run has ended without a value, and this worker will not run it again."""
+    t.move(ts, RESCHEDULED)
+    end(t, ts)
+
+
+def requeue(t: Tables, ts: TaskState) -> None:
+    """A wanted run was not begun: it goes back to where it was before it was handed over."""
+    for dep in ts.dependencies:
+        if dep.state is RELEASED:
+            want(t, dep, (), -1, ts.priority)
+    wait_or_queue(t, ts)
+
+
+def free(t: Tables, ts: TaskState) -> None:
+    """The scheduler does not want this key here any more, in whatever state it is."""
+    state = ts.state
+    if state is MEMORY:
+        t.outbox.evict(ts.key)
+        leave_memory(t, ts, RELEASED)
+    elif state in NOT_STARTED:
+        leave_queue(t, ts, RELEASED)
+    elif state in HANDED_OVER:
+        give_up_run(t, ts)
+        t.move(ts, RELEASED)
+    elif state in TO_FETCH and ts.fetch is not None:
+        ts.fetch.acquired = False
+        if ts.fetch.peer is not None and ts.dependents:
+            return  # still of use here; the copy is announced when it comes
+    end(t, ts)
+
+
+def lose(t: Tables, ts: TaskState) -> None:
+    """The value was here and is not."""
+    if ts.state is MEMORY:
+        leave_memory(t, ts, RELEASED)
+        t.outbox.replica_dropped(ts.key)
+        end(t, ts, ask=True)
+
+
+def end(t: Tables, ts: TaskState, *, ask: bool = False) -> None:
+    """Let go of a key and its inputs. If a task that has not started here needs it, it is looked for elsewhere:
+    after a while, since usually the order to free that task too is on its way, or at once with ``ask``."""
+    ts.spec = None
+    if ts.dependencies:
+        unlink(t, ts)
+    if any(dependent.state in NOT_STARTED for dependent in ts.dependents):
+        if ts.fetch is None:
+            ts.fetch = FetchState()
+            ts.priority = min(dependent.priority for dependent in ts.dependents)
+        go_missing(t, ts, ts.fetch, ask=ask)
+    else:
+        settle(t, ts)
