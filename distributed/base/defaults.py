@@ -29,7 +29,8 @@ TABLE = {
 
 
 def load(name: str) -> Any:
-    """The object that :data:`TABLE` gives for ``name``; also takes a ``module:attribute`` or ``module.attribute`` directly.
+    """The object that :data:`TABLE` gives for ``name``; also takes a ``module:attribute`` or ``module.attribute``
+    directly.
 
     Raises ``ImportError`` that names what could not be found.
     """

@@ -93,7 +93,8 @@ class FuturesCancelledError(CancelledError):
 
 
 class DataLostError(CancelledError):
-    """The only copies of ``key`` are gone and it cannot be computed again (it was scattered, or its recipe is forgotten)."""
+    """The only copies of ``key`` are gone and it cannot be computed again (it was scattered, or its recipe is
+    forgotten)."""
 
     key: Any
     reason: str
@@ -104,7 +105,7 @@ class DataLostError(CancelledError):
         super().__init__(key, reason)
 
     def __str__(self) -> str:
-        text = f"the value of {self.key!r} is lost: no worker holds it any more, and there is no recipe to compute it again"
+        text = f"the value of {self.key!r} is lost: no worker holds it any more, and nothing tells how to compute it again"
         return f"{text} ({self.reason})" if self.reason else text
 
 
@@ -115,7 +116,8 @@ class DataLostError(CancelledError):
 class WorkerDeath:
     """How one worker process ended while it ran a task.
 
-    ``exit_code`` and ``signal`` (a number) are None when the operating system did not tell, e.g. when the machine is gone.
+    ``exit_code`` and ``signal`` (a number) are None when the operating system did not tell, e.g. when the machine is
+    gone.
     """
 
     worker: str
@@ -223,7 +225,7 @@ class NoValidWorkerError(Exception):
 
     def __str__(self) -> str:
         return (
-            f"Attempted to run task {self.task!r}, but for {self.timeout:g} s no worker was there that matches its restrictions"
+            f"Attempted to run task {self.task!r}, but for {self.timeout:g} s no worker matched its restrictions"
             + _restrictions_text(
                 hosts=self.host_restrictions, workers=self.worker_restrictions, resources=self.resource_restrictions
             )
@@ -263,7 +265,8 @@ class WorkerStartTimeoutError(TimeoutError):
 
 
 class TaskExited(RuntimeError):
-    """The task tried to end its process (``sys.exit``, ``KeyboardInterrupt``); ``code`` is what it passed to ``sys.exit``."""
+    """The task tried to end its process (``sys.exit``, ``KeyboardInterrupt``); ``code`` is what it passed to
+    ``sys.exit``."""
 
     code: Any
 

@@ -38,7 +38,7 @@ def as_key(key: Any, depth: int = 0) -> Key:
     if kind is tuple or isinstance(key, tuple):
         if depth >= MAX_KEY_DEPTH:
             raise TypeError(f"keys nest at most {MAX_KEY_DEPTH} tuples deep")
-        return tuple([as_key(part, depth + 1) for part in key])  # type: ignore[return-value]
+        return tuple([as_key(part, depth + 1) for part in key])  # type: ignore[misc]
     if isinstance(key, bytes):
         return (_BYTES_MARK, key.decode("latin-1"))
     if isinstance(key, str):

@@ -1,7 +1,8 @@
 """Configuration: ``dask.config`` under the names that users know, with the defaults of ``distributed.yaml``.
 
-dask is loaded when a setting is first asked for, and our defaults are registered then; ``register()`` may be called earlier.
-Values set by users (files, environment, ``dask.config.set``) always win over the defaults. Shell: never asked by state machines.
+dask is loaded when a setting is first asked for, and our defaults are registered then; ``register()`` may be called
+earlier. Values set by users (files, environment, ``dask.config.set``) always win over the defaults. Shell: never asked
+by state machines.
 """
 
 from __future__ import annotations
@@ -19,8 +20,6 @@ from typing import Any
 from distributed.base.formatting import parse_bytes, parse_timedelta
 
 __all__ = [
-    "config",
-    "defaults",
     "get",
     "get_bytes",
     "get_seconds",

@@ -8,8 +8,8 @@ from enum import Enum
 class Status(Enum):
     """Where a server stands in its life.
 
-    ``created``, ``init`` and ``starting`` come before ``running``; a ``paused`` worker starts no task; ``closing_gracefully``
-    gives its data away first. ``dont_reply`` and ``undefined`` are answers, not states.
+    ``created``, ``init`` and ``starting`` come before ``running``; a ``paused`` worker starts no task;
+    ``closing_gracefully`` gives its data away first. ``dont_reply`` and ``undefined`` are answers, not states.
     """
 
     undefined = "undefined"

@@ -1,6 +1,8 @@
-"""Which client is meant when none is named: that of the running task's worker, that of ``as_current``, the newest default.
+"""Which client is meant when none is named: that of the running task's worker, that of ``as_current``, the newest
+default.
 
-Also the tools for tasks that submit tasks. Shell; knows clients only as objects that offer ``as_current``, ``status`` and so
+Also the tools for tasks that submit tasks. Shell; knows clients only as objects that offer ``as_current``,
+``status`` and so
 on, because the Client class stands above this module.
 """
 
@@ -139,14 +141,22 @@ def default_client(c: Any = None) -> Any:
         return c
     client = _current.get() or newest_default()
     if client is None:
-        raise ValueError("No clients found\nStart a client and point it to the scheduler address: Client('address:port')")
+        raise ValueError(
+            "No clients found\nStart a client and point it to the scheduler address: Client('address:port')"
+        )
     return client
+
+
+def ensure_default_client(client: Any) -> None:
+    """Make ``client`` the default one."""
+    add_default(client)
 
 
 def get_client(address: Any = None, timeout: float | str | None = None, resolve_address: bool = True) -> Any:
     """The client of the place where this is called.
 
-    In a task: the client of the task's worker (shared by all its tasks). Elsewhere: the client of ``as_current``, else the
+    In a task: the client of the task's worker (shared by all its tasks). Elsewhere: the client of ``as_current``,
+    else the
     newest default client, else, when ``address`` is given, a new client.
 
     Parameters
@@ -205,7 +215,8 @@ def worker_client(timeout: float | str | None = None, separate_thread: bool = Tr
     timeout
         Seconds to wait for the client to connect.
     separate_thread
-        Whether to leave the worker's slot meanwhile (:func:`secede`), so that the tasks submitted here can run even on a
+        Whether to leave the worker's slot meanwhile (:func:`secede`), so that the tasks submitted here can run even
+        on a
         worker with a single thread.
 
     Raises

@@ -13,7 +13,9 @@ from distributed.base.errors import CancelledError
 from distributed.client.futures import Future
 from distributed.client.session import ClosedClientError
 
-_ALLOWED = frozenset({"pure", "workers", "resources", "allow_other_workers", "retries", "priority", "fifo_timeout", "actor"})
+_ALLOWED = frozenset(
+    {"pure", "workers", "resources", "allow_other_workers", "retries", "priority", "fifo_timeout", "actor"}
+)
 
 
 class ClientExecutor(concurrent.futures.Executor):
@@ -38,7 +40,7 @@ class ClientExecutor(concurrent.futures.Executor):
             try:
                 status = done.status
                 if status == "finished":
-                    value = done.client.gatherer_result(done)
+                    value = done.client.gatherer.result_here(done)
                     if mine.set_running_or_notify_cancel():
                         mine.set_result(value)
                 elif status == "error":
@@ -97,11 +99,13 @@ class ClientExecutor(concurrent.futures.Executor):
                 for future in futures:
                     left = None if deadline is None else deadline - time.monotonic()
                     try:
-                        yield self._client.gatherer_result(future, left)
+                        yield self._client.gatherer.result_here(future, left)
                     except TimeoutError:
                         if deadline is None or time.monotonic() < deadline:
                             raise
-                        raise concurrent.futures.TimeoutError(f"the results did not come within {timeout:g} s") from None
+                        raise concurrent.futures.TimeoutError(
+                            f"the results did not come within {timeout:g} s"
+                        ) from None
             finally:
                 unfinished = [future for future in futures if not future.done()]
                 if unfinished and not self._shutdown:
@@ -110,7 +114,9 @@ class ClientExecutor(concurrent.futures.Executor):
         return results()
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Take no more work. ``wait``: until what runs has ended; else the futures are cancelled. The client stays open."""
+        """Take no more work. ``wait``: until what runs has ended; else the futures are cancelled. The client stays
+        open.
+        """
         with self._lock:
             if self._shutdown:
                 return

@@ -1,7 +1,9 @@
 """The client's book of futures: one state per key, however many Future objects stand for it.
 
-Pure: facts from the scheduler go in, callbacks to run come out; no loop, no socket. The table has one lock. It is held for
-moments, and never while a callback runs. Counting down is left to one place (:meth:`FutureTable.drop`), because a Future
+Pure: facts from the scheduler go in, callbacks to run come out; no loop, no socket. The table has one lock. It is
+held for
+moments, and never while a callback runs. Counting down is left to one place (:meth:`FutureTable.drop`), because a
+Future
 may die anywhere, even inside this lock: its ``__del__`` only writes its state on a list.
 
 =========  ==========================================================================

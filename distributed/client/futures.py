@@ -1,10 +1,12 @@
 """The Future: a user's handle on one task, and its only count that matters.
 
-A Future is small: key, client, and the :class:`FutureState` that all Futures of a key share. It waits without an event of its
+A Future is small: key, client, and the :class:`FutureState` that all Futures of a key share. It waits without an
+event of its
 own, and its death is one append to a list.
 
 dask asks ``isinstance(x, TaskRef)`` to know futures in graphs, but importing dask costs five times as much as importing
-this room. So a Future starts with a stand-in base of the very layout of TaskRef, which :func:`adopt_task_ref` swaps for the
+this room. So a Future starts with a stand-in base of the very layout of TaskRef, which :func:`adopt_task_ref` swaps
+for the
 real one: when the first client is made, or when the first loose Future is (dask is in memory then anyway), before any
 instance exists.
 """
@@ -39,7 +41,8 @@ _adopted = False
 class Future(_TaskRefLayout):
     """A task that runs, or has run, somewhere on the cluster, and the value it will have.
 
-    Made by ``client.submit``, ``client.map``, ``client.scatter``, ... While a Future of a key exists the cluster keeps the
+    Made by ``client.submit``, ``client.map``, ``client.scatter``, ... While a Future of a key exists the cluster
+    keeps the
     task and its value; when the last one is gone, so are they. Futures can be arguments of other tasks, nested at will.
 
     Parameters
@@ -279,7 +282,11 @@ def _find_type(name: str) -> Any:
 
 def _short_type(name: str) -> str:
     package, dot, _ = name.partition(".")
-    return f"{package}.{name.rpartition('.')[2]}" if dot and package not in ("builtins", "__main__") else name.rpartition(".")[2]
+    return (
+        f"{package}.{name.rpartition('.')[2]}"
+        if dot and package not in ("builtins", "__main__")
+        else name.rpartition(".")[2]
+    )
 
 
 # -- errors ------------------------------------------------------------------------------------------------------------
@@ -319,7 +326,7 @@ def walk_futures(obj: Any, seen: set[int] | None = None) -> Iterator[Future]:
             seen.add(id(item))
             graph = item.__dask_graph__()
             if graph is not None:
-                stack.extend(reversed([value for value in graph.values()]))
+                stack.extend(reversed(list(graph.values())))
 
 
 def futures_of(o: Any, client: Any = None) -> list[Future]:

@@ -1,7 +1,9 @@
-"""From futures to values: small ones are here already, large ones come from the workers that hold them, else by the scheduler.
+"""From futures to values: small ones are here already, large ones come from the workers that hold them, else by the
+scheduler.
 
 A caller waits once for everything it asked for, asks each worker once for all that it holds, in parallel, and opens the
-bytes in its own thread. A holder that is gone costs a try at the next one; when no holder is left the scheduler is asked,
+bytes in its own thread. A holder that is gone costs a try at the next one; when no holder is left the scheduler is
+asked,
 and while the value is being computed again the caller goes on waiting. Shell.
 """
 
@@ -45,6 +47,10 @@ class Gatherer:
     def result(self, future: Future, timeout: Any = None) -> Any:
         if self.client.asynchronous:
             return self.result_async(future, timeout)
+        return self.result_here(future, timeout)
+
+    def result_here(self, future: Future, timeout: Any = None) -> Any:
+        """The value, in the calling thread, which waits for it."""
         limit = seconds(timeout)
         state = future._bound()
         deadline = deadline_of(limit)
@@ -286,7 +292,9 @@ def _payloads(answer: Any) -> dict[Key, Payload | ErrorInfo]:
 
 
 def _fill(obj: Any, values: Mapping[Key, Any], skip: bool) -> Any:
-    """``obj`` with values for its futures. With ``skip``, absent ones leave lists, tuples and sets, and are None in dicts."""
+    """``obj`` with values for its futures. With ``skip``, absent ones leave lists, tuples and sets, and are None in
+    dicts.
+    """
     if isinstance(obj, Future):
         return values.get(obj._bound().key)
     if isinstance(obj, (list, tuple, set, frozenset)):

@@ -1,7 +1,9 @@
 """From dask graphs to tasks: ``get``, ``compute``, ``persist``. dask is loaded here, when the first graph comes.
 
-The graph is materialised, converted from its old forms, culled to what is asked for, and ordered, all in the client: the
-scheduler sees opaque tasks. A plain call becomes a function (sent once) with arguments, as ``submit`` would make it; anything
+The graph is materialised, converted from its old forms, culled to what is asked for, and ordered, all in the
+client: the
+scheduler sees opaque tasks. A plain call becomes a function (sent once) with arguments, as ``submit`` would make
+it; anything
 with nested structure travels as the pickle of dask's own node.
 """
 
@@ -19,7 +21,7 @@ from distributed.client.session import Part, Session, Submission
 from distributed.client.submission import Submitter, make_options, take_first
 from distributed.messages.client_to_scheduler import TaskOptions, TaskSpec
 from distributed.messages.payload import FunctionBlob
-from distributed.protocol.serialize import TaskInput, dumps, live, pack_error
+from distributed.protocol.serialize import TaskInput, pack_error
 
 PART = 1000
 
@@ -44,7 +46,7 @@ def nested(keys: Any, values: Mapping[Any, Any]) -> Any:
 
 
 def materialize(dsk: Any) -> tuple[dict[Any, Any], dict[str, dict[Any, Any]]]:
-    """``(graph, annotations)`` of a dict, a HighLevelGraph or an expression; annotations are ``{name: {key: value}}``."""
+    """``(graph, annotations)`` of a dict, HighLevelGraph or expression; annotations are ``{name: {key: value}}``."""
     annotations: dict[str, dict[Any, Any]] = {}
     if type(dsk).__name__ == "HighLevelGraph" and hasattr(dsk, "layers"):
         dsk = dask_module("dask._expr").HLGExpr(dsk)
@@ -70,9 +72,7 @@ def cull(graph: dict[Any, Any], wanted: Iterable[Any]) -> dict[Any, Any]:
             continue
         node = graph[key]
         kept[key] = node
-        for dependency in node.dependencies:
-            if dependency in graph and dependency not in kept:
-                stack.append(dependency)
+        stack.extend([d for d in node.dependencies if d in graph and d not in kept])
     return kept
 
 
@@ -189,7 +189,7 @@ class GraphSubmitter:
         )
 
     def _payload(self, content: Any) -> Any:
-        return live(content) if self.session.live else dumps(content)
+        return self.submitter.payload(content, False)
 
     def _blob(self, func: Any, blobs: dict[bytes, FunctionBlob]) -> FunctionBlob:
         blob = self.submitter.functions.blob(func)
@@ -198,7 +198,13 @@ class GraphSubmitter:
     # -- collections ---------------------------------------------------------------------------------------------------
 
     def compute(
-        self, collections: Any, optimize_graph: bool, traverse: bool, options: Mapping[str, Any], fifo: float, actors: Any
+        self,
+        collections: Any,
+        optimize_graph: bool,
+        traverse: bool,
+        options: Mapping[str, Any],
+        fifo: float,
+        actors: Any,
     ) -> tuple[Any, bool]:
         """One future for each collection, other things as they are; and whether a single thing was given."""
         base = dask_module("dask.base")

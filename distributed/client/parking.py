@@ -1,6 +1,8 @@
-"""How callers wait for futures: threads on a lock, coroutines on a future of their loop; one of either, however many keys.
+"""How callers wait for futures: threads on a lock, coroutines on a future of their loop; one of either, however
+many keys.
 
-A task that waits for other tasks leaves its slot meanwhile (after :data:`PATIENCE_S`), so that they can run even when every
+A task that waits for other tasks leaves its slot meanwhile (after :data:`PATIENCE_S`), so that they can run even
+when every
 slot of the cluster waits. Shell.
 """
 
@@ -117,7 +119,7 @@ class Countdown:
         self._table.forget_callback([state for state in self._waiting if not state.done], self._hit)
 
 
-def _leave_slot() -> Any:
+def leave_slot() -> Any:
     """Leave the slot if this is the thread of a task that holds one; what to call to come back, or None."""
     runtime = sys.modules.get("distributed.worker.runtime")
     task = runtime.current_task.get() if runtime is not None else None
@@ -137,7 +139,7 @@ def wait_here(
     first: bool = False,
     stop_at_error: bool = False,
 ) -> bool:
-    """Block the calling thread until the states are done (see :class:`Countdown`); False when ``timeout`` came first."""
+    """Block the calling thread until the states are done (see :class:`Countdown`); False when time was up first."""
     parked = BlockedThread()
     countdown = Countdown(table, states, parked, first, stop_at_error)
     if countdown.over:
@@ -149,7 +151,7 @@ def wait_here(
             return parked.wait(timeout)
         if parked.wait(PATIENCE_S):
             return True
-        come_back = _leave_slot()
+        come_back = leave_slot()
         try:
             return parked.wait(None if timeout is None else timeout - PATIENCE_S)
         finally:

@@ -1,4 +1,5 @@
-"""Data from the client to the workers: ``scatter``. Straight to them, in one message each; the scheduler hears where it is.
+"""Data from the client to the workers: ``scatter``. Straight to them, in one message each; the scheduler hears
+where it is.
 
 Everything is pickled (once, also for a broadcast) before anything is sent, in the caller's thread. Shell.
 """
@@ -14,8 +15,8 @@ from typing import Any
 
 from distributed.base.errors import CommClosedError
 from distributed.base.keys import Key, as_key, user_key
-from distributed.client.futures import Future
 from distributed.client.future_table import run_ready
+from distributed.client.futures import Future
 from distributed.client.session import Session, seconds
 from distributed.client.submission import worker_names
 from distributed.client.tokens import SCALARS, general_token, simple_token, unique_token

@@ -1,7 +1,9 @@
 """The client's link with the scheduler, and everything that goes over it.
 
-User threads only write: a message on the ``outgoing`` queue, a dead future on the list of drops, and one wake-up of the loop
-for however many. The loop drains both in order, merges single submissions into batches, keeps functions from going twice,
+User threads only write: a message on the ``outgoing`` queue, a dead future on the list of drops, and one wake-up of
+the loop
+for however many. The loop drains both in order, merges single submissions into batches, keeps functions from going
+twice,
 and waits when the scheduler is too slow to take more; then submitting threads wait too. Shell.
 """
 
@@ -100,6 +102,7 @@ class Session:
     ----------
     status : ``newly-created``, ``connecting``, ``running``, ``closing`` or ``closed``
     live : values go to the workers as the objects they are, because all of them are in this process
+    shares_memory : the scheduler is in this process, the workers are not
     """
 
     def __init__(self, client_id: str, name: str = "") -> None:
@@ -109,6 +112,7 @@ class Session:
         self.table = FutureTable()
         self.address: str | None = None
         self.live = False
+        self.shares_memory = False
         self.registered: Registered | None = None
         self.connection: Connection | None = None
         self.pool: ConnectionPool = ConnectionPool(role="client")
@@ -140,6 +144,13 @@ class Session:
         """Raise :class:`ClosedClientError` unless things can be sent."""
         if self.status != RUNNING and self.status != "connecting":
             raise ClosedClientError(f"Client is {self.status}. Can't send {what} message.")
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The event loop on which the client runs. Raises :class:`ClosedClientError` before it is connected."""
+        if self._loop is None:
+            raise ClosedClientError(f"Client is {self.status}.")
+        return self._loop
 
     def on_loop_thread(self) -> bool:
         """Whether the caller must not block, because the loop runs in this thread."""
@@ -241,7 +252,9 @@ class Session:
 
     # -- on the loop: life ---------------------------------------------------------------------------------------------
 
-    async def open(self, address: str, timeout: float, secret: Any, heartbeat_s: float, retry_refused_s: float = 0) -> None:
+    async def open(
+        self, address: str, timeout: float, secret: Any, heartbeat_s: float, retry_refused_s: float = 0
+    ) -> None:
         """Connect and register. Raises OSError or TimeoutError when that fails."""
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
@@ -277,7 +290,9 @@ class Session:
                 welcome.set_result(answer)
             else:
                 reason = answer.reason if isinstance(answer, (Refused, SchedulerClosing)) else f"unexpected {answer!r}"
-                welcome.set_exception(CommClosedError(f"the scheduler at {self.address} turned this client away: {reason}"))
+                welcome.set_exception(
+                    CommClosedError(f"the scheduler at {self.address} turned this client away: {reason}")
+                )
             if messages[1:]:
                 self._on_messages(messages[1:])
 
@@ -301,6 +316,7 @@ class Session:
         self.registered = registered
         # The scheduler's own idea of its address is the one that workers know, too.
         self.live = (registered.scheduler or self.address or "").startswith("inproc://")
+        self.shares_memory = connection.same_process and not self.live
         self.connection = connection
         self._functions.clear()
         self.status = RUNNING
@@ -544,12 +560,15 @@ def _call_back(fn: Callable[[Any], Any], future: Any) -> None:
 
 
 def seconds(value: Any, name: str = "timeout") -> float | None:
-    """Seconds of a public ``timeout`` argument; None stays None. Raises TypeError or ValueError that names the argument."""
+    """Seconds of a public ``timeout`` argument; None stays None. Raises TypeError or ValueError that names the
+    argument.
+    """
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, (int, float, str)) and not hasattr(value, "total_seconds"):
+    if isinstance(value, bool) or (not isinstance(value, (int, float, str)) and not hasattr(value, "total_seconds")):
         raise TypeError(f"{name}= must be a number of seconds or text such as '10s', not {value!r}")
-    return settings.parse_timedelta(value)
+    parsed: float | None = settings.parse_timedelta(value)
+    return parsed
 
 
 def timeout_text(timeout: float | None) -> str:

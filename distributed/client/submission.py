@@ -1,6 +1,7 @@
 """From calls to tasks: ``submit`` and ``map``. Runs in the caller's thread, up to the outgoing queue.
 
-Per call: look for futures among the arguments, name the call, pickle the arguments, note the future, queue the task. What
+Per call: look for futures among the arguments, name the call, pickle the arguments, note the future, queue the
+task. What
 cannot be pickled becomes the error of that one future; it is never sent.
 """
 
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import operator
+import pickle
 import queue
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
@@ -24,7 +26,7 @@ from distributed.client.futures import Future
 from distributed.client.session import RUNNING, Part, Session, Submission
 from distributed.client.tokens import SCALARS, CallTokens, function_name, general_token, unique_token
 from distributed.messages.client_to_scheduler import TaskOptions, TaskSpec
-from distributed.messages.payload import ErrorInfo, FunctionBlob, Payload
+from distributed.messages.payload import Attached, ErrorInfo, FunctionBlob, Payload
 from distributed.protocol.serialize import TaskInput, dumps, live, pack_error
 from distributed.protocol.sizeof import sizeof
 
@@ -113,8 +115,8 @@ def adopt(future: Future, client: Any) -> Future:
         )
     if other.session.address != client.session.address:
         raise ValueError(
-            f"Inputs contain futures that were created by another client: {future.key!r} lives on the scheduler at "
-            f"{other.session.address}, this client talks to {client.session.address}. Gather it there and pass the value."
+            f"Inputs contain futures that were created by another client: {future.key!r} lives on the scheduler "
+            f"at {other.session.address}, this client talks to {client.session.address}. Gather it and pass the value."
         )
     return Future(future.key, client)
 
@@ -132,7 +134,7 @@ def pack_call(
 
 
 def keyed(obj: Any, keys: list[Key]) -> Any:
-    """Packed simple arguments with the keys of the futures in place of the placeholders: what their token is made of."""
+    """Packed simple arguments with keys in place of the placeholders of futures: what their token is made of."""
     kind = type(obj)
     if kind is TaskInput:
         return ("\0future", keys[obj.index])
@@ -177,7 +179,9 @@ def make_options(
     actor: Any = False,
     annotations: Mapping[str, Any] | None = None,
 ) -> TaskOptions | None:
-    """Checked options of a submission; None when all are the defaults. Keywords win over ``annotations`` (``dask.annotate``)."""
+    """Checked options of a submission; None when all are the defaults. Keywords win over ``annotations``
+    (``dask.annotate``).
+    """
     executor = None
     others = None
     if annotations:
@@ -267,8 +271,19 @@ class Submitter:
         self._large: int | None = None
 
     def payload(self, call: Any, simple: bool) -> Payload:
-        """The packed ``(args, kwargs)``. In one process large things go as they are, small plain ones are copied all the same."""
-        return live(call) if self.session.live and not simple else dumps(call)
+        """The packed ``(args, kwargs)``. In one process large things go as they are, small plain ones are copied all
+        the same.
+        """
+        if simple:
+            return Payload(pickle.dumps(call, 5))
+        if self.session.live:
+            return live(call)
+        payload = dumps(call)
+        attached = payload.attached
+        if attached is not None and self.session.shares_memory:
+            # The scheduler of this process would keep the caller's own memory, which the caller may change.
+            payload.attached = Attached([bytes(buffer) for buffer in attached.buffers])
+        return payload
 
     def submit(
         self,
@@ -295,7 +310,9 @@ class Submitter:
         if key is not None:
             own_key = as_key(key)
         elif pure and blob is not None:
-            own_key = f"{function_name(func)}-{self._token(blob, args, kwargs, packed, packed_kwargs, dependencies, simple)}"
+            own_key = (
+                f"{function_name(func)}-{self._token(blob, args, kwargs, packed, packed_kwargs, dependencies, simple)}"
+            )
         else:
             own_key = f"{function_name(func)}-{unique_token()}"
         table = session.table
@@ -350,8 +367,9 @@ class Submitter:
             self._large = settings.get_bytes("distributed.admin.large-graph-warning-threshold", "10MB") or 1 << 62
         if nbytes > self._large:
             warnings.warn(
-                f"Sending large graph of size {format_bytes(nbytes)}. Arguments of this size slow the scheduler down: load the "
-                "data inside of the tasks, or send it to the workers once with client.scatter(data) and pass the future.",
+                f"Sending large graph of size {format_bytes(nbytes)}. Such arguments slow the scheduler down: load "
+                "the data inside of the tasks, or send it to the workers once with client.scatter(data) and pass the "
+                "future.",
                 UserWarning,
                 stacklevel=5,
             )
@@ -383,7 +401,7 @@ class Submitter:
         parent_key = None if parent is None else as_key(parent)
         shared, shared_futures = self._share_large(kwargs)
         mapper = _Mapper(self, blob, error, shared, prefix, keys, pure)
-        all_options = [] if options is None else [options]
+        all_options = [] if options is None else [TaskOptions(), options]
         futures: list[Future] = []
         submission = Submission(all_options, fifo_timeout_s, parent_key)
         size = batch_size or FIRST_PART
@@ -410,9 +428,11 @@ class Submitter:
         shared: dict[str, Any] = {}
         futures: list[Future] = []
         for name, value in kwargs.items():
-            if type(value) in SCALARS and not (isinstance(value, (str, bytes)) and len(value) > SHARED_KWARG_BYTES):
-                shared[name] = value
-            elif isinstance(value, Future) or sizeof(value) <= SHARED_KWARG_BYTES:
+            if (
+                (type(value) in SCALARS and not (isinstance(value, (str, bytes)) and len(value) > SHARED_KWARG_BYTES))
+                or isinstance(value, Future)
+                or sizeof(value) <= SHARED_KWARG_BYTES
+            ):
                 shared[name] = value
             else:
                 kind = type(value).__name__
@@ -423,7 +443,9 @@ class Submitter:
 
 
 def failed_input(futures: Iterable[Future]) -> ErrorInfo | None:
-    """The error of an input that failed before it could be sent: the scheduler does not know it, so what needs it fails here."""
+    """The error of an input that failed before it could be sent: the scheduler does not know it, so what needs it
+    fails here.
+    """
     for future in futures:
         state = future._state
         if state is not None and state.local and state.error is not None:
@@ -434,8 +456,7 @@ def failed_input(futures: Iterable[Future]) -> ErrorInfo | None:
 def _map_keys(func: Callable[..., Any], iterables: tuple[Any, ...], key: Any) -> tuple[Iterator[Any] | None, str]:
     if not iterables or all(isinstance(part, queue.Queue) for part in iterables):
         raise TypeError(
-            "map needs at least one iterable of arguments, and queues are none: "
-            "use a plain for loop with client.submit"
+            "map needs at least one iterable of arguments, and queues are none: use a plain for loop with client.submit"
         )
     if key is None:
         return None, function_name(func)
@@ -480,7 +501,6 @@ class _Mapper:
         self.tokens: CallTokens | None = None
         if blob is not None and self.unique is None:
             self.tokens = CallTokens(blob.digest, kwargs, self.simple_kwargs and self.plain)
-        self.live = self.session.live
 
     def add(self, calls: list[tuple[Any, ...]], submission: Submission, futures: list[Future], last: bool) -> None:
         """Queue these calls; their futures are appended to ``futures``."""
@@ -489,8 +509,7 @@ class _Mapper:
             if self.plain and set(map(type, args)) <= SCALARS:
                 key = self._key(args, True)
                 try:
-                    payload = dumps((args, self.packed_kwargs)) if self.simple_kwargs or not self.live else None
-                    payload = payload or live((args, self.packed_kwargs))
+                    payload = self.submitter.payload((args, self.packed_kwargs), self.simple_kwargs)
                     spec = None if self.blob is None else TaskSpec(key, self.blob.digest, payload)
                     made.append((key, spec, self.error))
                 except Exception as e:
@@ -539,12 +558,7 @@ class _Mapper:
         client = self.client
         failed: list[tuple[FutureState, ErrorInfo]] = []
         tasks: list[TaskSpec] = []
-        option = 0
-        options = submission.options
-        if options and options[0] != TaskOptions():
-            if len(options) == 1:
-                options.insert(0, TaskOptions())
-            option = 1
+        option = 1 if submission.options else 0
         nbytes = 0
         with table.lock:
             for key, spec, error in made:

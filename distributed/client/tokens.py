@@ -1,7 +1,9 @@
 """What a call is named: ``inc-<token>``, the same name for the same function with the same arguments.
 
-Arguments made of builtin scalars and containers are named by a hash of their marshalled form (about a microsecond; version 2
-of that format has neither back references nor interning, so equal values give equal bytes). Everything else goes to dask's
+Arguments made of builtin scalars and containers are named by a hash of their marshalled form (about a microsecond;
+version 2
+of that format has neither back references nor interning, so equal values give equal bytes). Everything else goes to
+dask's
 tokenizer, which is loaded at that moment. Pure but for the random part of impure names.
 """
 

@@ -73,7 +73,9 @@ def wait(fs: Any, timeout: float | str | None = None, return_when: str = ALL_COM
     return _sorted_out(futures)
 
 
-async def _wait_async(client: Any, futures: list[Future], limit: float | None, return_when: str) -> DoneAndNotDoneFutures:
+async def _wait_async(
+    client: Any, futures: list[Future], limit: float | None, return_when: str
+) -> DoneAndNotDoneFutures:
     states = [future._bound() for future in futures]
     if not await wait_async(client.session.table, states, limit, first=return_when == FIRST_COMPLETED):
         raise TimeoutError(timeout_text(limit))
@@ -94,7 +96,7 @@ def _sorted_out(futures: Iterable[Future]) -> DoneAndNotDoneFutures:
     return DoneAndNotDoneFutures(done, not_done)
 
 
-class as_completed:  # noqa: N801 - the public name
+class as_completed:
     """Iterate over futures in the order in which they are done. More can be added while iterating.
 
     Parameters

@@ -1,7 +1,7 @@
 """Transports: how batches of messages get from one process to another. Addresses, secrets, the handshake.
 
-One port (:mod:`.transport`), three ways to fill it: tcp, unix sockets, and within the process. Everything that arrives here
-over a socket has proved that it knows the cluster's secret, before a single byte of it was decoded.
+One port (:mod:`.transport`), three ways to fill it: tcp, unix sockets, and within the process. Everything that
+arrives here over a socket has proved that it knows the cluster's secret, before a single byte of it was decoded.
 """
 
 from __future__ import annotations

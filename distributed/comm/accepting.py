@@ -1,8 +1,10 @@
-"""Getting from a fresh socket to an authenticated comm: the accept loop, the handshake's deadline, the limit on strangers.
+"""Getting from a fresh socket to an authenticated comm: the accept loop, the handshake's deadline, the limit on
+strangers.
 
-A stranger costs a file descriptor, a few hundred bytes and a timer until it has proved that it knows the secret. At most
-``MAX_STRANGERS`` are kept a listener; when more come, those that have been silent longest make room, so that an authenticated peer
-gets in past any number of silent connections. When file descriptors run out, accepting pauses and tries again.
+A stranger costs a file descriptor, a few hundred bytes and a timer until it has proved that it knows the secret. At
+most ``MAX_STRANGERS`` are kept a listener; when more come, those that have been silent longest make room, so that an
+authenticated peer gets in past any number of silent connections. When file descriptors run out, accepting pauses and
+tries again.
 """
 
 from __future__ import annotations
@@ -16,16 +18,18 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
+from distributed.base import settings
 from distributed.base.errors import CommClosedError, HandshakeRefused
+from distributed.comm import addressing
 from distributed.comm.handshake import (
     DEADLINE_S,
     InitiatorHandshake,
     ListenerHandshake,
-    describe_foreign,
 )
 from distributed.comm.secrets import Secret
 from distributed.comm.sockets import SocketComm
 from distributed.comm.transport import OnComm
+from distributed.protocol import compression
 
 logger = logging.getLogger("distributed.comm")
 
@@ -39,6 +43,21 @@ _ACCEPTS_A_TURN = 64
 _OUT_OF_FDS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 AddressOf = Callable[[socket.socket], tuple[str, str]]
+
+
+def our_compressions(peer: str) -> tuple[str, ...]:
+    """The compressions to offer to the peer at this address: none within one machine, where they only cost."""
+    setting = settings.get("distributed.comm.compression", "auto")
+    if not setting or not peer.startswith("tcp://") or addressing.is_own_ip(addressing.get_address_host(peer)):
+        return ()
+    return compression.available()
+
+
+def agreed_compression(ours: tuple[str, ...], theirs: tuple[str, ...]) -> str | None:
+    """What to send with, when these are the offers of the two ends."""
+    if not ours or not theirs:
+        return None
+    return compression.choose(settings.get("distributed.comm.compression", "auto"), theirs)
 
 
 class LogLimit:
@@ -64,7 +83,8 @@ class LogLimit:
 
 
 class HandshakeRun:
-    """Moves the bytes of one handshake between its machine and a socket; then calls ``on_done`` with the error or None."""
+    """Moves the bytes of one handshake between its machine and a socket; then calls ``on_done`` with the error or
+    None."""
 
     def __init__(
         self,
@@ -246,7 +266,8 @@ class Acceptor:
         try:
             sock.setblocking(False)
             self._configure(sock)
-            machine = ListenerHandshake(self._role, self._secret)
+            offered = our_compressions(self._addresses_of(sock)[1])
+            machine = ListenerHandshake(self._role, self._secret, compressions=offered)
             run = HandshakeRun(self._loop, sock, machine, self._greeted, self._deadline_s)
         except OSError:
             sock.close()
@@ -264,7 +285,8 @@ class Acceptor:
             except OSError:
                 sock.close()
                 return
-            comm = SocketComm(self._loop, sock, local, peer, self._role, run.machine.peer_role)
+            method = agreed_compression(our_compressions(peer), run.machine.peer_compressions)
+            comm = SocketComm(self._loop, sock, local, peer, self._role, run.machine.peer_role, method)
             try:
                 self._on_comm(comm)
             except Exception:
@@ -301,14 +323,15 @@ async def greet_listener(
     role: str,
     find_secret: Callable[[bytes], Secret | None],
     deadline_s: float,
-) -> str:
-    """The connecting end's handshake on a connected socket. Returns the peer's role.
+    compressions: tuple[str, ...] = (),
+) -> tuple[str, str | None]:
+    """The connecting end's handshake on a connected socket. Returns the peer's role and the compression to send with.
 
-    Raises HandshakeRefused when trying again is pointless, ``CommClosedError`` when the peer went away, TimeoutError when it
-    stayed silent. The socket is closed in each of these cases.
+    Raises HandshakeRefused when trying again is pointless, ``CommClosedError`` when the peer went away, TimeoutError
+    when it stayed silent. The socket is closed in each of these cases.
     """
     loop = asyncio.get_running_loop()
-    machine = InitiatorHandshake(role, find_secret)
+    machine = InitiatorHandshake(role, find_secret, compressions)
     outcome: asyncio.Future[BaseException | None] = loop.create_future()
 
     def on_done(run: HandshakeRun, error: BaseException | None) -> None:
@@ -325,7 +348,7 @@ async def greet_listener(
         sock.close()
         raise
     if error is None:
-        return machine.peer_role
+        return machine.peer_role, agreed_compression(compressions, machine.peer_compressions)
     if isinstance(error, HandshakeRefused):
         close_after_refusal(sock)
         who = "refused by" if machine.cause == "by peer" else "cannot connect to"
@@ -333,7 +356,7 @@ async def greet_listener(
     sock.close()
     if isinstance(error, TimeoutError):
         raise TimeoutError(
-            f"Timed out trying to connect to {address}: connected, but no answer to the handshake within {deadline_s:.3g} s"
+            f"connecting to {address} timed out: it did not answer the handshake within {deadline_s:.3g} s"
         ) from None
     if isinstance(error, EOFError):
         raise CommClosedError(f"{address}: {error}") from None

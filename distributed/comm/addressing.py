@@ -43,24 +43,22 @@ def parse_address(addr: str, strict: bool = False) -> tuple[str, str]:
     TypeError: ``addr`` is not a string
     ValueError: ``strict`` and no scheme given
 
-    >>> parse_address("tcp://127.0.0.1")
-    ('tcp', '127.0.0.1')
+    >>> parse_address("unix:///run/me/x.sock")
+    ('unix', '/run/me/x.sock')
     """
     if not isinstance(addr, str):
         raise TypeError(f"expected an address as str, got {addr.__class__.__name__!r}")
     scheme, sep, location = addr.rpartition("://")
     if strict and not sep:
-        raise ValueError(
-            f"Invalid url scheme in {addr!r}: an address must be like 'scheme://location', with a scheme such as tcp"
-        )
+        raise ValueError(f"{addr!r} names no scheme; an address is written scheme://location, for example tcp://{addr}")
     return (scheme, location) if sep and scheme else (default_scheme(), location)
 
 
 def unparse_address(protocol: str, loc: str) -> str:
     """The inverse of :func:`parse_address`.
 
-    >>> unparse_address("tcp", "127.0.0.1")
-    'tcp://127.0.0.1'
+    >>> unparse_address("inproc", "10.0.0.5/77/1")
+    'inproc://10.0.0.5/77/1'
     """
     return f"{protocol}://{loc}"
 
@@ -68,8 +66,8 @@ def unparse_address(protocol: str, loc: str) -> str:
 def normalize_address(addr: str) -> str:
     """``addr`` with its scheme spelled out.
 
-    >>> normalize_address("127.0.0.1:8786")
-    'tcp://127.0.0.1:8786'
+    >>> normalize_address("node7:9000")
+    'tcp://node7:9000'
     """
     return unparse_address(*parse_address(addr))
 
@@ -79,8 +77,8 @@ def parse_host_port(address: str | tuple[str, int], default_port: str | int | No
 
     Raises ``ValueError`` that names what is missing.
 
-    >>> parse_host_port("[::1]:80")
-    ('::1', 80)
+    >>> parse_host_port("[fe80::7]:9000")
+    ('fe80::7', 9000)
     >>> parse_host_port("host", 8786)
     ('host', 8786)
     """
@@ -100,12 +98,12 @@ def parse_host_port(address: str | tuple[str, int], default_port: str | int | No
     else:
         host, sep, tail = text.partition(":")
         if ":" in tail:
-            raise ValueError(f"invalid address {address!r}; maybe: ipv6 needs brackets like [::1]")
+            raise ValueError(f"{address!r} has several colons: write an ipv6 address in brackets, as in [fe80::7]:8786")
         port = tail if sep else None
     if port is None or port == "":
         port = default_port
     if port is None:
-        raise ValueError(f"missing port number in address {address!r}")
+        raise ValueError(f"{address!r} names no port")
     try:
         number = int(port)
     except ValueError:
@@ -118,8 +116,8 @@ def parse_host_port(address: str | tuple[str, int], default_port: str | int | No
 def unparse_host_port(host: str, port: int | None = None) -> str:
     """The inverse of :func:`parse_host_port`; an ipv6 host gets its brackets.
 
-    >>> unparse_host_port("::1", 80)
-    '[::1]:80'
+    >>> unparse_host_port("fe80::7", 9000)
+    '[fe80::7]:9000'
     """
     text = f"[{host}]" if ":" in host and not host.startswith("[") else host
     return text if port is None else f"{text}:{port}"
@@ -128,20 +126,20 @@ def unparse_host_port(host: str, port: int | None = None) -> str:
 def get_address_host_port(addr: str, strict: bool = False) -> tuple[str, int]:
     """Host and port of a tcp-like address; ``ValueError`` for an address without them.
 
-    >>> get_address_host_port("tcp://1.2.3.4:80")
-    ('1.2.3.4', 80)
+    >>> get_address_host_port("tcp://[fe80::7]:9000")
+    ('fe80::7', 9000)
     """
     scheme, location = parse_address(addr, strict=strict)
     if scheme in ("inproc", "unix"):
-        raise ValueError(f"don't know how to extract host and port for address {addr!r}")
+        raise ValueError(f"{addr!r} has neither host nor port: it is an address of the scheme {scheme}")
     return parse_host_port(location)
 
 
 def get_address_host(addr: str) -> str:
     """The host of an address; this machine's for ``inproc`` and ``unix``.
 
-    >>> get_address_host("tcp://1.2.3.4:80")
-    '1.2.3.4'
+    >>> get_address_host("node7:9000")
+    'node7'
     """
     scheme, location = parse_address(addr)
     if scheme == "inproc":
@@ -156,8 +154,8 @@ def resolve_address(addr: str) -> str:
 
     Raises ``OSError`` when the name is unknown.
 
-    >>> resolve_address("tcp://localhost:8786")
-    'tcp://127.0.0.1:8786'
+    >>> resolve_address("localhost:9000")
+    'tcp://127.0.0.1:9000'
     """
     scheme, location = parse_address(addr)
     if scheme in ("inproc", "unix"):
@@ -169,7 +167,7 @@ def resolve_address(addr: str) -> str:
 def get_local_address_for(addr: str) -> str:
     """An address of this machine, without a port, that whoever is at ``addr`` can reach.
 
-    >>> get_local_address_for("tcp://127.0.0.1:8786")
+    >>> get_local_address_for("localhost:9000")
     'tcp://127.0.0.1'
     """
     scheme, location = parse_address(addr)
@@ -186,14 +184,14 @@ def get_local_address_for(addr: str) -> str:
 def uri_from_host_port(host_arg: str | None, port_arg: str | int | None, default_port: int) -> str:
     """A listening address from the ``--host`` and ``--port`` of a command line.
 
-    >>> uri_from_host_port("127.0.0.1", None, 8786)
-    'tcp://127.0.0.1:8786'
+    >>> uri_from_host_port("node7", "", 9000)
+    'tcp://node7:9000'
     """
     scheme, location = parse_address(host_arg or "")
     given = None if port_arg is None or port_arg == "" else int(port_arg)
     host, port = parse_host_port(location, given if given is not None else default_port)
     if given is not None and port != given:
-        raise ValueError(f"port number given twice in options: host {host_arg} and port {given}")
+        raise ValueError(f"two different ports were asked for: {port} in {host_arg!r}, and {given}")
     return unparse_address(scheme, unparse_host_port(host, port))
 
 
@@ -304,12 +302,12 @@ def get_ip_interface(ifname: str) -> str:
     """
     interfaces = psutil.net_if_addrs()
     if ifname not in interfaces:
-        raise ValueError(f"{ifname!r} is not a valid network interface. Valid network interfaces are: {[*interfaces]}")
+        raise ValueError(f"this machine has no network interface {ifname!r}; it has {', '.join(interfaces)}")
     for family in (socket.AF_INET, socket.AF_INET6):
         for info in interfaces[ifname]:
             if info.family == family:
                 return str(info.address).partition("%")[0]
-    raise ValueError(f"interface {ifname!r} doesn't have an ip address")
+    raise ValueError(f"the network interface {ifname!r} has no ip address")
 
 
 @functools.cache

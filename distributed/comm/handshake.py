@@ -4,17 +4,18 @@ Pure: bytes in, bytes out; :mod:`distributed.comm.sockets` moves them and keeps 
 bytes; no pickle, no msgpack, no allocation that a peer could choose::
 
     initiator                                              listener
-    HELLO     role, nonce                          ->
-                                                   <-      CHALLENGE  role, nonce, id of the secret
+    HELLO     role, nonce, compressions            ->
+                                                   <-      CHALLENGE  role, nonce, id of the secret, compressions
     PROOF     HMAC("initiator", ...)               ->
                                                    <-      WELCOME    HMAC("listener", ...)
     either side, at any time                      <->      REFUSAL    text for a person
 
-Each HMAC-SHA256 covers a label with the direction, the version, both roles, both nonces and the id of the secret, so that
-a proof cannot be reflected, replayed, or moved to another cluster. The secret never crosses the wire. The initiator goes
-first, so that a stranger who connects learns nothing made from the secret but its id (a hash of 32 random bytes). The model is
-``multiprocessing.connection``'s challenge; the frame header (magic, version, kind, detail, length) and REFUSAL will stay as they
-are in every version, so that any two versions can tell each other that they differ.
+Each HMAC-SHA256 covers a label with the direction, the version, both roles, both nonces, both sets of compressions and
+the id of the secret, so that a proof cannot be reflected, replayed, or moved to another cluster. The secret never
+crosses the wire. The initiator goes first, so that a stranger who connects learns nothing made from the secret but its
+id (a hash of 32 random bytes). The model is ``multiprocessing.connection``'s challenge; the frame header (magic,
+version, kind, detail, length) and REFUSAL will stay as they are in every version, so that any two versions can tell
+each other that they differ.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ MAX_FRAME = 256
 DEADLINE_S = 5.0
 
 _HEADER = struct.Struct("!8sHBBHxx")  # magic, version, kind, detail (role or cause), length of the whole frame
-_HELLO = struct.Struct("!32s")
-_CHALLENGE = struct.Struct("!32s8s")
+_HELLO = struct.Struct("!32sB")  # nonce, compressions
+_CHALLENGE = struct.Struct("!32s8sB")  # nonce, id of the secret, compressions
 _PROOF = struct.Struct("!32s")
 _KIND_HELLO, _KIND_CHALLENGE, _KIND_PROOF, _KIND_WELCOME, _KIND_REFUSAL = range(1, 6)
 _LENGTH = {
@@ -44,6 +45,8 @@ _LENGTH = {
     _KIND_WELCOME: _HEADER.size + _PROOF.size,
 }
 ROLES = ("", "client", "worker", "nanny", "scheduler")
+COMPRESSIONS = ("zlib", "lz4", "zstd")
+"""Names of compressions by their bit in the first frames: what that end can undo, and wants to."""
 
 _HTTP_VERBS = (b"GET ", b"HEAD", b"POST", b"PUT ", b"OPTI", b"DELE", b"PATC", b"CONN", b"TRAC", b"PRI ")
 
@@ -51,12 +54,16 @@ _HTTP_VERBS = (b"GET ", b"HEAD", b"POST", b"PUT ", b"OPTI", b"DELE", b"PATC", b"
 class _Handshake:
     """What both ends have in common: cut frames from bytes, keep what to send, end with a result or a refusal."""
 
-    def __init__(self, role: str) -> None:
+    def __init__(self, role: str, compressions: tuple[str, ...] = ()) -> None:
         self.role = role
+        self.peer_compressions: tuple[str, ...] = ()
+        self._bits = sum(1 << i for i, name in enumerate(COMPRESSIONS) if name in compressions)
+        self._peer_bits = 0
         self.peer_role = ""
         self.done = False
         self.error: HandshakeRefused | None = None
-        self.cause = ""  # one word for the error: "by peer", "foreign", "version", "secret", "role", "malformed", "silent"
+        # One word for the error: "by peer", "foreign", "version", "secret", "role", "malformed", "silent".
+        self.cause = ""
         self.outgoing = bytearray()
         self.received = 0
         self._buffer = bytearray()
@@ -134,6 +141,11 @@ class _Handshake:
     def _frame(self, kind: int, detail: int, body: bytes) -> bytes:
         return _HEADER.pack(MAGIC, PROTOCOL_VERSION, kind, detail, _HEADER.size + len(body)) + body
 
+    def _take_compressions(self, bits: int) -> None:
+        # Bits that only a later version knows are kept for the proof and otherwise passed over.
+        self._peer_bits = bits
+        self.peer_compressions = tuple(name for i, name in enumerate(COMPRESSIONS) if bits >> i & 1)
+
     def _take_role(self, detail: int) -> bool:
         if not 0 < detail < len(ROLES):
             self.refuse("unknown role", "malformed")
@@ -142,8 +154,12 @@ class _Handshake:
         return True
 
 
-def _transcript(initiator: str, listener: str, nonce_i: bytes, nonce_l: bytes, secret: Secret) -> tuple[bytes, ...]:
-    return (PROTOCOL_VERSION.to_bytes(2, "big"), initiator.encode(), listener.encode(), nonce_i, nonce_l, secret.id)
+def _transcript(
+    roles: tuple[str, str], nonces: tuple[bytes, bytes], bits: tuple[int, int], secret: Secret
+) -> tuple[bytes, ...]:
+    """What both ends have said, the initiator's part first."""
+    version = PROTOCOL_VERSION.to_bytes(2, "big")
+    return (version, roles[0].encode(), roles[1].encode(), *nonces, bytes(bits), secret.id)
 
 
 class InitiatorHandshake(_Handshake):
@@ -153,20 +169,24 @@ class InitiatorHandshake(_Handshake):
     ----------
     role: one of :data:`ROLES`
     find_secret: called with the id of the secret that the listener names; the secret, or None when there is none
+    compressions: what this end can undo
     """
 
-    def __init__(self, role: str, find_secret: Callable[[bytes], Secret | None]) -> None:
-        super().__init__(role)
+    def __init__(
+        self, role: str, find_secret: Callable[[bytes], Secret | None], compressions: tuple[str, ...] = ()
+    ) -> None:
+        super().__init__(role, compressions)
         self._find_secret = find_secret
         self._secret: Secret | None = None
         self._peer_nonce = b""
-        self.outgoing += self._frame(_KIND_HELLO, ROLES.index(role), _HELLO.pack(self._nonce))
+        self.outgoing += self._frame(_KIND_HELLO, ROLES.index(role), _HELLO.pack(self._nonce, self._bits))
 
     def on_frame(self, kind: int, detail: int, body: bytes) -> None:
         if kind == _KIND_CHALLENGE and self._secret is None:
             if not self._take_role(detail):
                 return
-            self._peer_nonce, secret_id = _CHALLENGE.unpack(body)
+            self._peer_nonce, secret_id, bits = _CHALLENGE.unpack(body)
+            self._take_compressions(bits)
             try:
                 secret = self._find_secret(secret_id)
             except PermissionError as e:  # an unsafe file: its remedy is for this end's user only
@@ -178,10 +198,12 @@ class InitiatorHandshake(_Handshake):
                 self.error = HandshakeRefused(no_secret_text(secret_id, secret))
                 return
             self._secret = secret
-            parts = _transcript(self.role, self.peer_role, self._nonce, self._peer_nonce, secret)
-            self.outgoing += self._frame(_KIND_PROOF, ROLES.index(self.role), _PROOF.pack(secret.mac(b"initiator", *parts)))
+            parts = self._said(secret)
+            self.outgoing += self._frame(
+                _KIND_PROOF, ROLES.index(self.role), _PROOF.pack(secret.mac(b"initiator", *parts))
+            )
         elif kind == _KIND_WELCOME and self._secret is not None:
-            parts = _transcript(self.role, self.peer_role, self._nonce, self._peer_nonce, self._secret)
+            parts = self._said(self._secret)
             if hmac.compare_digest(body, self._secret.mac(b"listener", *parts)):
                 self.done = True
             else:
@@ -189,12 +211,22 @@ class InitiatorHandshake(_Handshake):
         else:
             self.refuse("malformed handshake", "malformed")
 
+    def _said(self, secret: Secret) -> tuple[bytes, ...]:
+        nonces = (self._nonce, self._peer_nonce)
+        return _transcript((self.role, self.peer_role), nonces, (self._bits, self._peer_bits), secret)
+
 
 class ListenerHandshake(_Handshake):
     """The end that listens; accepts only those that prove ``secret`` (and have one of ``roles``, when given)."""
 
-    def __init__(self, role: str, secret: Secret, roles: frozenset[str] | None = None) -> None:
-        super().__init__(role)
+    def __init__(
+        self,
+        role: str,
+        secret: Secret,
+        roles: frozenset[str] | None = None,
+        compressions: tuple[str, ...] = (),
+    ) -> None:
+        super().__init__(role, compressions)
         self._secret = secret
         self._roles = roles
         self._peer_nonce: bytes | None = None
@@ -203,12 +235,14 @@ class ListenerHandshake(_Handshake):
         if kind == _KIND_HELLO and self._peer_nonce is None:
             if not self._take_role(detail):
                 return
-            (self._peer_nonce,) = _HELLO.unpack(body)
+            self._peer_nonce, bits = _HELLO.unpack(body)
+            self._take_compressions(bits)
             self.outgoing += self._frame(
-                _KIND_CHALLENGE, ROLES.index(self.role), _CHALLENGE.pack(self._nonce, self._secret.id)
+                _KIND_CHALLENGE, ROLES.index(self.role), _CHALLENGE.pack(self._nonce, self._secret.id, self._bits)
             )
         elif kind == _KIND_PROOF and self._peer_nonce is not None:
-            parts = _transcript(self.peer_role, self.role, self._peer_nonce, self._nonce, self._secret)
+            nonces = (self._peer_nonce, self._nonce)
+            parts = _transcript((self.peer_role, self.role), nonces, (self._peer_bits, self._bits), self._secret)
             if not hmac.compare_digest(body, self._secret.mac(b"initiator", *parts)):
                 self.refuse("authentication failed: wrong secret", "secret")
             elif self._roles is not None and self.peer_role not in self._roles:
@@ -223,7 +257,9 @@ class ListenerHandshake(_Handshake):
     def _foreign(self, first: bytes) -> None:
         super()._foreign(first)
         if first.startswith(_HTTP_VERBS):
-            text = f"This port speaks the protocol of distributed, not HTTP; a {self.role}'s web pages are on another port.\n"
+            text = (
+                f"This port speaks the protocol of distributed, not HTTP; the {self.role}'s pages are on another one.\n"
+            )
             self.outgoing[:] = (
                 "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n"
                 f"Content-Length: {len(text)}\r\n\r\n{text}"
@@ -245,7 +281,7 @@ def describe_foreign(first: bytes) -> str:
         return "TLS"
     if first.startswith(b"SSH-"):
         return "SSH"
-    if len(first) >= 4 and first[1:4] == b"\0\0\0" or first[4:8] == b"\0\0\0\0" and len(first) >= 8:
+    if (len(first) >= 4 and first[1:4] == b"\0\0\0") or (first[4:8] == b"\0\0\0\0" and len(first) >= 8):
         return "perhaps dask.distributed's, which is another product: use this 'distributed' at both ends"
     return "unknown"
 
@@ -254,7 +290,7 @@ def no_secret_text(secret_id: bytes, offered: Secret | None) -> str:
     """What a user reads who has no, or another, secret."""
     have = "you have another cluster's secret" if offered is not None else "no secret for it was found"
     return (
-        f"this cluster asks for its secret ({secret_id.hex()[:8]}), and {have}. Connect as the user who started it on this machine, "
-        f"or give its scheduler file (scheduler_file=..., --scheduler-file ...), or copy the secret to a file with mode 0600 and "
-        f"set {ENV_TOKEN_FILE}"
+        f"this cluster asks for its secret ({secret_id.hex()[:8]}), and {have}. Connect as the user who started it on "
+        "this machine, or give its scheduler file (scheduler_file=..., --scheduler-file ...), or copy the secret to a "
+        f"file with mode 0600 and set {ENV_TOKEN_FILE}"
     )

@@ -1,8 +1,8 @@
 """Within one process: messages are handed over as the objects they are, between any two event loops, in order.
 
-A pair of :class:`InprocComm` share nothing but two inboxes. ``send`` appends to the peer's inbox and wakes the peer's loop once,
-however many batches follow; there is no handshake, because whoever is in the process has everything already. A
-message that went through must not be changed afterwards by either side.
+A pair of :class:`InprocComm` share nothing but two inboxes. ``send`` appends to the peer's inbox and wakes the peer's
+loop once, however many batches follow; there is no handshake, because whoever is in the process has everything
+already. A message that went through must not be changed afterwards by either side.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The one way in and the one way out: ``listen(address, on_comm)`` and ``connect(address)``, whatever the transport.
 
-``connect`` takes the shortest way there: within this process to its own listener, on this machine through the unix twin, else
-as the address says. A transport is an entry of :data:`transports`; a new one fills the port of :mod:`distributed.comm.transport`.
+``connect`` takes the shortest way there: within this process to its own listener, on this machine through the unix
+twin, else as the address says. A transport is an entry of :data:`transports`; a new one fills the port of
+:mod:`distributed.comm.transport`.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any
 from distributed.base import settings
 from distributed.base.errors import CommClosedError, HandshakeRefused
 from distributed.comm import addressing, secrets, tcp, unix
-from distributed.comm.accepting import greet_listener
+from distributed.comm.accepting import greet_listener, our_compressions
 from distributed.comm.handshake import DEADLINE_S
 from distributed.comm.inproc import InprocListener, doors
 from distributed.comm.secrets import Secret
@@ -61,8 +62,12 @@ async def _connect_inproc(visit: Visit) -> Comm:
 
 
 async def _greet(sock: socket.socket, visit: Visit, local: str, peer: str) -> Comm:
-    peer_role = await greet_listener(sock, visit.address, visit.role, visit.find_secret, visit.handshake_s())
-    return SocketComm(asyncio.get_running_loop(), sock, local, peer, visit.role, peer_role)
+    # Over a unix socket the peer's address may be the tcp one that led there; what counts is the socket.
+    offered = our_compressions(peer) if local.startswith("tcp://") else ()
+    peer_role, compression = await greet_listener(
+        sock, visit.address, visit.role, visit.find_secret, visit.handshake_s(), offered
+    )
+    return SocketComm(asyncio.get_running_loop(), sock, local, peer, visit.role, peer_role, compression)
 
 
 async def _connect_unix(visit: Visit) -> Comm:
@@ -123,7 +128,7 @@ def get_transport(scheme: str) -> Transport:
     try:
         return transports[scheme]
     except KeyError:
-        raise ValueError(f"unknown address scheme {scheme!r} (known schemes: {sorted(transports)})") from None
+        raise ValueError(f"no transport for the scheme {scheme!r}; there are {', '.join(sorted(transports))}") from None
 
 
 def listen(
@@ -140,7 +145,8 @@ def listen(
 
     Parameters
     ----------
-    address: ``tcp://:8786``, ``tcp://host`` (``default_port``), ``unix://`` (a path is made), ``inproc://`` (a name is made), ...
+    address: ``tcp://:8786``, ``tcp://host`` (``default_port``), ``unix://`` (a path is made), ``inproc://`` (a name
+        is made), ...
     on_comm: called on the loop with each authenticated Comm
     role: what this end is: client, worker, nanny or scheduler
     secret: what peers must prove to know; None: the environment's, else a new one that nobody has
@@ -182,7 +188,8 @@ async def connect(
     Parameters
     ----------
     timeout: seconds for all of it (default: setting ``comm.timeouts.connect``)
-    secret: the cluster's; None: the one known for the address or named by the listener (see :mod:`distributed.comm.secrets`)
+    secret: the cluster's; None: the one known for the address or named by the listener (see
+        :mod:`distributed.comm.secrets`)
     retry_refused_s: go on for so long when nobody listens there (yet)
     shortcuts: False: go through the socket that the address names, even within this process or machine
 
@@ -207,7 +214,8 @@ async def connect(
     while True:
         visit = Visit(address, location, role, find_secret, deadline, shortcuts)
         try:
-            async with asyncio.timeout_at(deadline):
+            # A little later than the handshake's own deadline, whose error says more.
+            async with asyncio.timeout_at(deadline + 0.02):
                 comm = await transport.connect(visit)
             if secret is not None:
                 secrets.remember(secret)
@@ -215,10 +223,9 @@ async def connect(
         except HandshakeRefused:
             raise
         except TimeoutError as e:
-            if loop.time() >= deadline or "handshake" not in str(e):
-                text = str(e) if "handshake" in str(e) else f"Timed out trying to connect to {address} after {total:g} s"
-                raise TimeoutError(text) from None
-            raise
+            if "handshake" in str(e):
+                raise
+            raise TimeoutError(f"no answer from {address} within {total:g} s: the connect timed out") from None
         except CommClosedError:
             # Closed in the middle of the handshake: shown out by a crowd, or starting up, or ending.
             if loop.time() + pause >= min(deadline, begin + max(_SHOWN_OUT_S, retry_refused_s)):

@@ -2,8 +2,8 @@
 
 A :class:`Secret` is 32 bytes; ``Secret.id`` is a short public name of it, so that the two ends of a handshake can agree
 which secret they speak of. Secrets are looked for, in this order: the caller's argument, the environment
-(``DASK_DISTRIBUTED__AUTH_TOKEN``, ``..._AUTH_TOKEN_FILE``), this process (clusters it has started or joined), the store of
-this user (``~/.config/dask-distributed/clusters``, directory 0700, files 0600). Scheduler files carry one too.
+(``DASK_DISTRIBUTED__AUTH_TOKEN``, ``..._AUTH_TOKEN_FILE``), this process (clusters it has started or joined), the
+store of this user (``~/.config/dask-distributed/clusters``, directory 0700, files 0600). Scheduler files carry one too.
 
 A file that others could read or have written is refused, with the command that repairs it. A secret must not appear in
 logs, ``repr``, exceptions, ``argv``, or the environment of a task: hence this class, which also refuses to be pickled.
@@ -137,8 +137,8 @@ def lookup(address: str) -> Secret | None:
 
 
 def lookup_by_id(secret_id: bytes, address: str) -> Secret | None:
-    """The secret that a listener at ``address`` has named, if this user is entitled to it: one known to this process, or
-    stored for this address, or stored for a cluster of this machine when ``address`` is of this machine."""
+    """The secret that a listener at ``address`` has named, if this user is entitled to it: one known to this process,
+    or stored for this address, or stored for a cluster of this machine when ``address`` is of this machine."""
     found = from_environment()
     if found is not None and found.id == secret_id:
         return found
@@ -180,7 +180,9 @@ def check_private(path: str | os.PathLike[str], info: os.stat_result, what: str,
         return
     if info.st_uid not in ((os.getuid(),) if strict_owner else (os.getuid(), 0)):
         raise UnsafeFileError(
-            errno.EPERM, f"{what} belongs to another user (uid {info.st_uid}), not to you (uid {os.getuid()}); remove it", name
+            errno.EPERM,
+            f"{what} belongs to another user (uid {info.st_uid}), not to you (uid {os.getuid()}); remove it",
+            name,
         )
     if info.st_mode & 0o077:
         raise UnsafeFileError(
@@ -241,7 +243,9 @@ def private_directory(path: str | os.PathLike[str], what: str = "the directory")
         pass
     info = os.lstat(directory)
     if not stat.S_ISDIR(info.st_mode):
-        raise UnsafeFileError(errno.EPERM, f"{what} is not a directory (or is a symbolic link); remove it", str(directory))
+        raise UnsafeFileError(
+            errno.EPERM, f"{what} is not a directory (or is a symbolic link); remove it", str(directory)
+        )
     check_private(directory, info, what)
     return directory
 
@@ -274,7 +278,9 @@ def save(secret: Secret, addresses: Iterable[str]) -> Path | None:
         write_private_text(path, json.dumps(document))
     except (OSError, RuntimeError) as e:
         logger.warning(
-            "Cannot share the cluster's secret with your other programs: %s. They need the scheduler file or %s.", e, ENV_TOKEN
+            "Cannot share the cluster's secret with your other programs: %s. They need the scheduler file or %s.",
+            e,
+            ENV_TOKEN,
         )
         return None
     return path
@@ -308,7 +314,9 @@ def _stored() -> Iterator[tuple[list[str], Secret]]:
         return
     if not stat.S_ISDIR(info.st_mode):
         raise UnsafeFileError(
-            errno.EPERM, "the store of cluster secrets is not a directory (or is a symbolic link); remove it", str(directory)
+            errno.EPERM,
+            "the store of cluster secrets is not a directory (or is a symbolic link); remove it",
+            str(directory),
         )
     check_private(directory, info, "the store of cluster secrets")
     found: list[tuple[float, list[str], Secret]] = []
@@ -329,8 +337,8 @@ def _stored() -> Iterator[tuple[list[str], Secret]]:
 
 
 def _stored_for(address: str) -> list[Secret]:
-    """Secrets of the store that may belong to ``address``: those stored for it, then, on this machine, those stored for its
-    port under another name of the machine, then the rest of this machine's."""
+    """Secrets of the store that may belong to ``address``: those stored for it, then, on this machine, those stored
+    for its port under another name of the machine, then the rest of this machine's."""
     wanted = normalize_address(address)
     entries = list(_stored())
     if not entries:
@@ -370,8 +378,8 @@ def write_scheduler_file(path: str | os.PathLike[str], identity: dict[str, Any],
 def read_scheduler_file(path: str | os.PathLike[str]) -> tuple[dict[str, Any], Secret | None]:
     """The identity in a scheduler file, and its secret, which is registered for the file's address.
 
-    Raises ``UnsafeFileError`` when the file holds a secret and others can read it, ``ValueError`` when it is no scheduler
-    file, ``FileNotFoundError`` when there is none.
+    Raises ``UnsafeFileError`` when the file holds a secret and others can read it, ``ValueError`` when it is no
+    scheduler file, ``FileNotFoundError`` when there is none.
     """
     with open(path, "rb") as f:
         info = os.fstat(f.fileno())
@@ -388,7 +396,9 @@ def read_scheduler_file(path: str | os.PathLike[str]) -> tuple[dict[str, Any], S
         return document, None
     if os.path.islink(path):
         raise UnsafeFileError(
-            errno.EPERM, "the scheduler file is a symbolic link, which is not followed; name the file itself", os.fspath(path)
+            errno.EPERM,
+            "the scheduler file is a symbolic link, which is not followed; name the file itself",
+            os.fspath(path),
         )
     check_private(path, info, "the scheduler file")
     secret = Secret.from_text(text)

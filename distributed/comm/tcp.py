@@ -1,7 +1,9 @@
-"""``tcp://host:port``: listening, connecting, socket options; and the unix twin by which this machine's processes come in.
+"""``tcp://host:port``: listening, connecting, socket options; and the unix twin by which this machine's processes
+come in.
 
-A tcp listener also listens at a unix socket in this user's runtime directory (when there is one), under a name made from its
-host and port. Whoever connects to the tcp address on the same machine finds it there, which is faster; nobody needs to know.
+A tcp listener also listens at a unix socket in this user's runtime directory (when there is one), under a name made
+from its host and port. Whoever connects to the tcp address on the same machine finds it there, which is faster;
+nobody needs to know.
 """
 
 from __future__ import annotations
@@ -53,7 +55,7 @@ def addresses_of(sock: socket.socket) -> tuple[str, str]:
 
 
 async def resolve(host: str, port: int, passive: bool = False) -> list[tuple[int, tuple[str, int]]]:
-    """(family, address) to try, in order. Names are looked up off the loop; ip addresses and localhost are not looked up."""
+    """(family, address) to try, in order. Names are looked up off the loop; ip addresses and localhost are not."""
     if host in ("", "localhost"):
         if not passive:
             return [(socket.AF_INET, ("127.0.0.1", port)), (socket.AF_INET6, ("::1", port))]
@@ -134,9 +136,7 @@ class TCPListener(Listener):
         if self._acceptors:
             return
         socks = await self._bind()
-        self._acceptors = [
-            Acceptor(s, self._on_comm, self._role, self._secret, addresses_of, configure) for s in socks
-        ]
+        self._acceptors = [Acceptor(s, self._on_comm, self._role, self._secret, addresses_of, configure) for s in socks]
         port = int(socks[0].getsockname()[1])
         self._port = port
         host = self._host

@@ -1,7 +1,9 @@
-"""The port that every transport fills: a :class:`Comm` carries batches of messages in order, a :class:`Listener` makes them.
+"""The port that every transport fills: a :class:`Comm` carries batches of messages in order, a :class:`Listener`
+makes them.
 
-A Comm belongs to one event loop; every method is called on its thread. It carries lists of message structs, whole and in
-order, or it is closed: nothing is lost in between and nothing waits for ever. It neither looks into messages nor retries.
+A Comm belongs to one event loop; every method is called on its thread. It carries lists of message structs, whole and
+in order, or it is closed: nothing is lost in between and nothing waits for ever. It neither looks into messages nor
+    retries.
 """
 
 from __future__ import annotations
@@ -42,14 +44,14 @@ class Comm(ABC):
 
     @abstractmethod
     def start(self, on_batch: OnBatch, on_close: OnClose, codec: WireCodec) -> None:
-        """Begin to receive. ``on_batch`` gets whole lists; ``on_close`` is called once, on a later turn of the loop, with None
-        after an orderly end (by either side) and with the error otherwise."""
+        """Begin to receive. ``on_batch`` gets whole lists; ``on_close`` is called once, on a later turn of the loop,
+        with None after an orderly end (by either side) and with the error otherwise."""
 
     @abstractmethod
     def send(self, batch: list[Struct]) -> None:
-        """Send the messages of ``batch`` after everything sent before. Never blocks; what the peer is too slow for is buffered
-        (see ``drain``). The list belongs to the comm afterwards. Raises CommClosedError when closed; an error of encoding
-        leaves the comm as it was."""
+        """Send the messages of ``batch`` after everything sent before. Never blocks; what the peer is too slow for is
+        buffered (see ``drain``). The list belongs to the comm afterwards. Raises CommClosedError when closed; an
+        error of encoding leaves the comm as it was."""
 
     @property
     @abstractmethod
@@ -73,9 +75,11 @@ class Comm(ABC):
     def abort(self, error: BaseException | None = None) -> None:
         """End now; what is pending is lost. ``on_close`` gets ``error``. Idempotent."""
 
+    @abstractmethod
     def pause_reading(self) -> None:
         """Stop receiving until ``resume_reading``: the peer's sends pile up at the peer. A hint; may do nothing."""
 
+    @abstractmethod
     def resume_reading(self) -> None:
         """Undo ``pause_reading``."""
 
@@ -88,7 +92,8 @@ OnComm = Callable[[Comm], None]
 
 
 class Listener(ABC):
-    """A place where connections arrive; ``on_comm`` is called, on the loop, with each one that has passed the handshake.
+    """A place where connections arrive; ``on_comm`` is called, on the loop, with each one that has passed the
+    handshake.
 
     Attributes
     ----------

@@ -1,4 +1,5 @@
-"""``unix:///path``: stream sockets in the file system, and this user's runtime directory where the twins of tcp listeners lie.
+"""``unix:///path``: stream sockets in the file system, and this user's runtime directory where the twins of tcp
+listeners lie.
 
 Nobody but this user can enter the runtime directory (mode 0700, owner and kind checked at every use).
 """

@@ -148,7 +148,7 @@ class Cluster(SyncMethodMixin):
     async def _start(self) -> None:
         """Connect to the scheduler. A subclass has made it, and ``scheduler_comm``, before calling this."""
         if self.scheduler_comm is not None and self._live_scheduler_info() is None:
-            self._scheduler_info = await self.scheduler_comm.identity(n_workers=-1)
+            await self._look()
             self._sync_task = asyncio.ensure_future(self._sync_scheduler_info())
         self.status = Status.running
 
@@ -156,11 +156,16 @@ class Cluster(SyncMethodMixin):
         while True:
             await asyncio.sleep(self._sync_interval)
             try:
-                self._scheduler_info = await self.scheduler_comm.identity(n_workers=-1)
+                await self._look()
             except OSError as e:
                 logger.debug("The scheduler does not answer: %s", e)
-                continue
-            self._on_scheduler_info(self._scheduler_info)
+
+    async def _look(self) -> dict[str, Any]:
+        """Ask the scheduler who it is and whom it has."""
+        info: dict[str, Any] = await self.scheduler_comm.identity(n_workers=-1)
+        self._scheduler_info = info
+        self._on_scheduler_info(info)
+        return info
 
     def _on_scheduler_info(self, info: dict[str, Any]) -> None:
         """Called with each fresh view of a scheduler that lives elsewhere."""
@@ -263,7 +268,7 @@ class Cluster(SyncMethodMixin):
         while True:
             info = self._live_scheduler_info()
             if info is None:
-                info = self._scheduler_info = await self.scheduler_comm.identity(n_workers=-1)
+                info = await self._look()
             ready = sum(worker.get("status", "running") == "running" for worker in info["workers"].values())
             if ready >= n_workers:
                 return

@@ -105,12 +105,14 @@ class NoOpAwaitable:
 class WorkerMap(dict[Any, Any]):
     """Workers by name, that also serve as a list: an index or slice that is no name is a position."""
 
+    def __getitem__(self, key: Any) -> Any:
+        if isinstance(key, slice):
+            return list(self.values())[key]
+        return super().__getitem__(key)
+
     def __missing__(self, key: Any) -> Any:
-        if isinstance(key, int | slice):
-            try:
-                return list(self.values())[key]
-            except IndexError:
-                pass
+        if isinstance(key, int) and -len(self) <= key < len(self):
+            return list(self.values())[key]
         raise KeyError(key)
 
 

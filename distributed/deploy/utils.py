@@ -3,42 +3,14 @@
 from __future__ import annotations
 
 import math
-import os
-from pathlib import Path
 
-import psutil
+from distributed.worker.memory import cpu_count, machine_memory
 
 __all__ = ["CPU_COUNT", "MEMORY_LIMIT", "nprocesses_nthreads"]
 
 
-def _cpu_count() -> int:
-    """Cores that this process may use: affinity and container quota considered."""
-    try:
-        count = len(os.sched_getaffinity(0))
-    except AttributeError:
-        count = os.cpu_count() or 1
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        if quota != "max":
-            count = min(count, max(1, math.ceil(int(quota) / int(period))))
-    except (OSError, ValueError):
-        pass
-    return max(1, count)
-
-
-def _memory_limit() -> int:
-    """Bytes that this process may use: the machine's, or less in a container."""
-    limit = int(psutil.virtual_memory().total)
-    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        try:
-            limit = min(limit, int(Path(path).read_text()))
-        except (OSError, ValueError):
-            continue
-    return limit
-
-
-CPU_COUNT = _cpu_count()
-MEMORY_LIMIT = _memory_limit()
+CPU_COUNT = cpu_count()
+MEMORY_LIMIT = machine_memory()
 
 
 def nprocesses_nthreads(n: int | None = None) -> tuple[int, int]:

@@ -1,100 +1,129 @@
-"""Compression of what travels beside messages, when the configuration asks for it and the data gains by it.
-
-``distributed.comm.compression`` is False (default), "auto" or a name. Pure but for reading that setting once.
-"""
+"""Compression of segments: what is installed, whether it pays, and decompression that cannot be made to fill the
+memory."""
 
 from __future__ import annotations
 
+import importlib
 import zlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
-from distributed.base import settings
 from distributed.base.errors import FrameError
 
 MIN_BYTES = 10_000
-SAMPLE_BYTES = 10_000
-MUST_GAIN = 0.9
-MAX_RATIO = 1024
-"""A peer may claim at most this many times the size of what it sent."""
-
-Codec = tuple[Callable[[Any], bytes], Callable[[Any, int], bytes]]
-
-
-def _zlib_expand(data: Any, nbytes: int) -> bytes:
-    expander = zlib.decompressobj()
-    out = expander.decompress(data, nbytes)
-    if expander.unconsumed_tail:
-        raise FrameError(f"a compressed segment holds more than the {nbytes} bytes that it declares")
-    return out
+MAX_BYTES = 1 << 30
+MIN_GAIN = 0.9
+"""A segment is sent compressed when it shrinks to less than this share."""
+_SAMPLE_BYTES = 10_000
+_SAMPLES = 5
 
 
-def _codecs() -> dict[str, Codec]:
-    found: dict[str, Codec] = {"zlib": (lambda data: zlib.compress(data, 1), _zlib_expand)}
-    try:
-        import lz4.block
-    except ImportError:
-        pass
-    else:
-        found["lz4"] = (
-            lambda data: lz4.block.compress(data, store_size=False),
-            lambda data, nbytes: lz4.block.decompress(data, uncompressed_size=nbytes),
-        )
-    try:
-        import zstandard
-    except ImportError:
-        pass
-    else:
-        found["zstd"] = (
-            lambda data: zstandard.ZstdCompressor(level=3).compress(data),
-            lambda data, nbytes: zstandard.ZstdDecompressor().decompress(data, max_output_size=nbytes),
-        )
-    return found
+class Compressor(NamedTuple):
+    """One way to compress. ``number`` names it on the wire; ``decompress`` gets the exact size of the result."""
+
+    number: int
+    name: str
+    compress: Callable[[Any], bytes]
+    decompress: Callable[[Any, int], bytes]
 
 
-CODECS = _codecs()
+def _load_zlib() -> Compressor:
+    def decompress(data: Any, nbytes: int) -> bytes:
+        opener = zlib.decompressobj()
+        result = opener.decompress(data, nbytes + 1)
+        if not opener.eof:
+            raise ValueError("more comes out than was declared")
+        return result
+
+    return Compressor(1, "zlib", lambda data: zlib.compress(data, 1), decompress)
 
 
-def chosen() -> str | None:
-    """The name of the method in use, or None. Raises ``ValueError`` for one that is not installed."""
-    name = settings.get("distributed.comm.compression", False)
-    if not name or name == "none":
+def _load_lz4() -> Compressor:
+    block: Any = importlib.import_module("lz4.block")
+    return Compressor(
+        2,
+        "lz4",
+        lambda data: block.compress(data, store_size=False),
+        lambda data, nbytes: block.decompress(data, uncompressed_size=nbytes),
+    )
+
+
+def _load_zstd() -> Compressor:
+    zstandard: Any = importlib.import_module("zstandard")
+
+    def decompress(data: Any, nbytes: int) -> bytes:
+        declared = zstandard.get_frame_parameters(data).content_size
+        if declared != nbytes:
+            raise ValueError(f"the content declares {declared} bytes")
+        content: bytes = zstandard.ZstdDecompressor().decompress(data, max_output_size=nbytes)
+        return content
+
+    return Compressor(3, "zstd", lambda data: zstandard.ZstdCompressor(level=3).compress(data), decompress)
+
+
+_LOADERS = {"zlib": _load_zlib, "lz4": _load_lz4, "zstd": _load_zstd}
+_NAMES = {1: "zlib", 2: "lz4", 3: "zstd"}
+_loaded: dict[str, Compressor | None] = {}
+
+
+def compressor(name: str) -> Compressor | None:
+    """The compressor called ``name``, or None when it is not installed. Raises ``ValueError`` for an unknown name."""
+    if name not in _loaded:
+        if name not in _LOADERS:
+            raise ValueError(f"no compression is called {name!r}; known: {', '.join(_LOADERS)}")
+        try:
+            _loaded[name] = _LOADERS[name]()
+        except ImportError:
+            _loaded[name] = None
+    return _loaded[name]
+
+
+def available() -> tuple[str, ...]:
+    """Names of the compressions that this process can undo, the quickest first."""
+    return tuple(name for name in ("lz4", "zstd", "zlib") if compressor(name) is not None)
+
+
+def choose(setting: Any, peer: tuple[str, ...] | None = None) -> str | None:
+    """The compression for a connection, of the setting ``distributed.comm.compression`` and what the peer can undo.
+
+    ``auto`` takes lz4 or zstd, whichever both ends have, else none; a name that an end lacks gives none.
+    """
+    both = [name for name in available() if peer is None or name in peer]
+    if setting is True or setting == "auto":
+        return next((name for name in both if name != "zlib"), None)
+    return setting if setting in both else None
+
+
+def compress(view: memoryview, name: str) -> tuple[int, bytes] | None:
+    """``(number, bytes)`` of a segment, or None when compressing it does not pay."""
+    nbytes = view.nbytes
+    method = compressor(name)
+    if method is None or not MIN_BYTES <= nbytes <= MAX_BYTES:
         return None
-    if name == "auto":
-        return next((n for n in ("lz4", "zstd") if n in CODECS), None)
-    if name not in CODECS:
-        raise ValueError(f"distributed.comm.compression is {name!r}; installed here: {', '.join(sorted(CODECS))}")
-    return str(name)
-
-
-def shrink(data: memoryview, name: str) -> bytes | None:
-    """``data`` compressed, or None when it does not gain by it; tries a sample of large data first."""
-    if data.nbytes < MIN_BYTES:
-        return None
-    compress = CODECS[name][0]
-    if data.nbytes > 5 * SAMPLE_BYTES:
-        middle = data.nbytes // 2
-        sample = data[middle : middle + SAMPLE_BYTES]
-        if len(compress(sample)) > MUST_GAIN * SAMPLE_BYTES:
+    if nbytes > 2 * _SAMPLES * _SAMPLE_BYTES:
+        step = (nbytes - _SAMPLE_BYTES) // (_SAMPLES - 1)
+        sample = b"".join([view[i * step : i * step + _SAMPLE_BYTES] for i in range(_SAMPLES)])
+        if len(method.compress(sample)) > MIN_GAIN * len(sample):
             return None
-    out = compress(data)
-    return out if len(out) <= MUST_GAIN * data.nbytes else None
+    data = method.compress(view)
+    return None if len(data) > MIN_GAIN * nbytes else (method.number, data)
 
 
-def expand(data: Any, name: str, nbytes: int) -> bytes:
-    """The original of ``nbytes`` bytes. Raises ``FrameError`` for anything that is not just that."""
-    codec = CODECS.get(name)
-    if codec is None:
-        raise FrameError(f"the peer compresses with {name!r}, which is not installed here")
-    size = memoryview(data).nbytes
-    if not 0 <= nbytes <= MAX_RATIO * max(size, 1):
-        raise FrameError(f"a segment of {size} bytes declares {nbytes} bytes when expanded")
+def decompress(number: int, data: Any, nbytes: int) -> bytearray:
+    """Undo :func:`compress`; ``nbytes`` is the declared size, which the caller has checked against its limits.
+
+    Raises ``FrameError`` for an unknown compression, damaged data, or more data than declared.
+    """
+    name = _NAMES.get(number, "")
+    method = compressor(name) if name else None
+    if method is None:
+        raise FrameError(f"a segment comes compressed by {name or f'method {number}'}, which is not available here")
+    if nbytes > MAX_BYTES:
+        raise FrameError(f"a compressed segment declares {nbytes} bytes, more than the limit of {MAX_BYTES}")
     try:
-        out = codec[1](data, nbytes)
-    except FrameError:
-        raise
-    except Exception as e:
-        raise FrameError(f"a compressed segment is damaged: {type(e).__name__}: {e}") from None
-    if len(out) != nbytes:
-        raise FrameError(f"a compressed segment holds {len(out)} bytes and declares {nbytes}")
-    return out
+        content = method.decompress(data, nbytes)
+    except Exception as error:
+        raise FrameError(f"a segment of {nbytes} bytes cannot be decompressed ({name}): {error}") from error
+    if len(content) != nbytes:
+        raise FrameError(f"a compressed segment declares {nbytes} bytes and has {len(content)}")
+    return bytearray(content)

@@ -1,1 +1,2 @@
-"""Connections between programs: questions with answers and streams of messages over one link; servers; loops and threads."""
+"""Connections between programs: questions with answers and streams of messages over one link; servers; loops and
+threads."""

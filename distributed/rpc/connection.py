@@ -1,8 +1,8 @@
 """One multiplexed link: a stream of messages both ways, and questions with answers on the same wire.
 
-Sending appends to a list; the list leaves once per turn of the event loop, as one batch. Receiving hands a whole list to
-``on_messages``. No coroutine, future or timer a stream message. Order is kept across everything that one end sends. When the
-link closes, every open question fails with CommClosedError at once.
+Sending appends to a list; the list leaves once per turn of the event loop, as one batch. Receiving hands a whole list
+to ``on_messages``. No coroutine, future or timer a stream message. Order is kept across everything that one end
+sends. When the link closes, every open question fails with CommClosedError at once.
 
 Not here: what messages mean, reconnecting, choosing a peer.
 """
@@ -42,7 +42,8 @@ class Connection:
     Parameters
     ----------
     comm: open and not started; belongs to the connection from now on
-    handlers: op -> function, sync or async, called with the request's keyword arguments; one that has a parameter ``connection``
+    handlers: op -> function, sync or async, called with the request's keyword arguments; one that has a parameter
+        ``connection``
         (or ``comm``) gets this object
     unpickle: open pickles that come as arguments and answers (never on a scheduler)
     on_messages: called with the stream messages of each batch; until it is set they are held back
@@ -68,6 +69,8 @@ class Connection:
         self.unpickle = unpickle
         self.owner = owner
         self.name = ""
+        self.on_unsendable: Callable[[Any, Exception], None] | None = None
+        """Called with a stream message that could not be encoded (too large, a type with no place in it), and why."""
         self._loop = asyncio.get_running_loop()
         self._out: list[Any] = []
         self._flush_scheduled = False
@@ -118,7 +121,8 @@ class Connection:
 
     def __repr__(self) -> str:
         state = "closed, " if self.closed else ""
-        return f"<Connection {self.owner or self.comm.role or '?'} to {self.name or self.peer_role or '?'} at {self.peer_address} ({state}{len(self._pending)} questions open)>"
+        ends = f"{self.owner or self.comm.role or '?'} to {self.name or self.peer_role or '?'}"
+        return f"<Connection {ends} at {self.peer_address} ({state}{len(self._pending)} questions open)>"
 
     # --- sending
 
@@ -183,6 +187,8 @@ class Connection:
         elif type(message) is Reply and message.error is None:
             text = f"the answer cannot be sent: {type(error).__name__}: {error}"
             self._send_batch(comm, [Reply(message.id, None, ErrorInfo("TypeError", text))])
+        elif self.on_unsendable is not None:
+            self.on_unsendable(message, error)
 
     async def drain(self) -> None:
         """Wait until the peer has taken most of what was sent. Raises CommClosedError when the connection closes."""
@@ -195,8 +201,8 @@ class Connection:
     async def call(self, op: str, /, timeout: float | None = None, **kwargs: Any) -> Any:
         """Ask the peer and return its answer; raises what the peer's handler raised.
 
-        Raises CommClosedError when the connection closes first, TimeoutError after ``timeout`` seconds (None: as long as it
-        takes). The names of arguments are the handler's; see ``request`` for an argument called ``timeout``.
+        Raises CommClosedError when the connection closes first, TimeoutError after ``timeout`` seconds (None: as long
+        as it takes). The names of arguments are the handler's; see ``request`` for an argument called ``timeout``.
         """
         return await self.request(op, kwargs, timeout)
 
@@ -293,7 +299,7 @@ class Connection:
         handler = self.handlers.get(op)
         if op in self.blocked:
             owner = self.owner or "this server"
-            error: Exception = ValueError(
+            error: BaseException = ValueError(
                 f"the operation {op!r} is blocked on {owner} (blocked_handlers), so it cannot be called"
             )
         elif handler is None:
@@ -304,7 +310,7 @@ class Connection:
                 for name in _asks_for(handler):
                     kwargs[name] = self
                 result = handler(**kwargs)
-            except Exception as e:
+            except (Exception, SystemExit) as e:  # a function of a user that calls exit() ends itself, not this program
                 error = e
             else:
                 if inspect.isawaitable(result):
@@ -320,9 +326,11 @@ class Connection:
         try:
             result = await awaitable
         except asyncio.CancelledError:
-            self._reply_error(request, CommClosedError(f"{self.owner or 'the peer'} ended before it answered {request.op!r}"))
+            self._reply_error(
+                request, CommClosedError(f"{self.owner or 'the peer'} ended before it answered {request.op!r}")
+            )
             raise
-        except Exception as e:
+        except (Exception, SystemExit) as e:
             self._reply_error(request, e)
         else:
             self._reply(request, result)
@@ -341,7 +349,7 @@ class Connection:
             return
         self._post(Reply(request.id, body))
 
-    def _reply_error(self, request: Request, error: Exception | asyncio.CancelledError) -> None:
+    def _reply_error(self, request: Request, error: BaseException) -> None:
         logger.debug("Answering %r with an error", request.op, exc_info=error)
         self._post(Reply(request.id, None, pack_error(error, _MAX_ERROR_TEXT)))
 

@@ -1,6 +1,7 @@
 """Which messages may come over which link: what a codec accepts depends on who the two ends are.
 
-Pure. A message that does not belong to the link fails in decoding, and the connection with it: a worker cannot speak as a client.
+Pure. A message that does not belong to the link fails in decoding, and the connection with it: a worker cannot speak
+as a client.
 """
 
 from __future__ import annotations

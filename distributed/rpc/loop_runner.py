@@ -1,8 +1,9 @@
 """Event loops and threads: who runs the loop, and how a thread without one waits for a coroutine.
 
-:class:`LoopRunner` gives an object (client, cluster) its loop: the running one when it is asynchronous, one that the user
-hands in, else a new one (uvloop's where it is installed) in a daemon thread. Loops show as tornado ``IOLoop``, which is what users
-and the ecosystem hold in their hands; ``IOLoop.asyncio_loop`` is the loop itself. :func:`sync` runs a coroutine function there and waits.
+:class:`LoopRunner` gives an object (client, cluster) its loop: the running one when it is asynchronous, one that the
+user hands in, else a new one (uvloop's where it is installed) in a daemon thread. Loops show as tornado ``IOLoop``,
+which is what users and the ecosystem hold in their hands; ``IOLoop.asyncio_loop`` is the loop itself. :func:`sync`
+runs a coroutine function there and waits.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -34,7 +35,7 @@ _LOOK_S = 2.0
 
 
 def new_asyncio_loop() -> asyncio.AbstractEventLoop:
-    """A new event loop of the fastest kind there is (uvloop, unless ``distributed.admin.event-loop`` says otherwise)."""
+    """A new event loop: uvloop where there is one (unless ``distributed.admin.event-loop`` says otherwise)."""
     wanted = settings.get("distributed.admin.event-loop", "uvloop")
     if sys.platform == "win32":  # the proactor loop has no readiness callbacks, on which comm stands
         return asyncio.SelectorEventLoop()
@@ -74,7 +75,8 @@ def running_loop() -> asyncio.AbstractEventLoop | None:
 
 
 def in_async_call(loop: Any, default: bool = False) -> bool:
-    """Whether the caller runs on ``loop`` right now. ``default`` when no loop runs here and ``loop`` runs nowhere (yet)."""
+    """Whether the caller runs on ``loop`` right now. ``default`` when no loop runs here and ``loop`` runs nowhere
+    (yet)."""
     inner = as_asyncio_loop(loop)
     here = running_loop()
     if here is not None:
@@ -105,18 +107,18 @@ async def _run(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str
                 return await result
         except TimeoutError:
             if limit.expired():
-                raise TimeoutError(f"timed out after {timeout_s:g} s.") from None
+                raise TimeoutError(f"no result within {timeout_s:g} s") from None
             raise
     return result
 
 
 def sync(
     loop: Any,
-    func: Callable[..., Awaitable[T] | T],
+    func: Callable[..., Any],
     *args: Any,
     callback_timeout: str | float | timedelta | None = None,
     **kwargs: Any,
-) -> T:
+) -> Any:
     """Call ``func(*args, **kwargs)`` on the loop, which runs in another thread, and return what its coroutine returns.
 
     The coroutine sees the caller's context variables. ``KeyboardInterrupt`` ends the wait and cancels the coroutine.
@@ -124,7 +126,8 @@ def sync(
     Parameters
     ----------
     loop: IOLoop or asyncio loop
-    callback_timeout: seconds (or ``"5s"``) after which the coroutine is cancelled and TimeoutError raised; None: no limit
+    callback_timeout: seconds (or ``"5s"``) after which the coroutine is cancelled and TimeoutError raised; None: no
+        limit
 
     Raises
     ------
@@ -167,8 +170,7 @@ def sync(
             raise error
         finally:
             del error, wait  # else this frame and the traceback hold each other
-    result: T = wait.result
-    return result
+    return wait.result
 
 
 def _wait_for(loop: asyncio.AbstractEventLoop, wait: _Wait) -> None:
@@ -218,7 +220,8 @@ class LoopRunner:
 
     Parameters
     ----------
-    loop: an IOLoop (or asyncio loop) to use. One that runs already is left to whoever runs it; one that does not is run in a
+    loop: an IOLoop (or asyncio loop) to use. One that runs already is left to whoever runs it; one that does not is
+        run in a
         daemon thread. None: the running loop when ``asynchronous``, else a new one.
     asynchronous: the object is used by coroutines on the loop; nothing is started
 
@@ -285,7 +288,8 @@ class LoopRunner:
             self._started = True
 
     def stop(self, timeout: float = 10.0) -> None:
-        """Let go of the loop; the last one to do so stops (and, if we made it, closes) a loop that a runner had started."""
+        """Let
+        go of the loop; the last one to do so stops (and, if we made it, closes) a loop that a runner had started."""
         if not self._started:
             return
         self._started = False
@@ -315,8 +319,9 @@ class LoopRunner:
             logger.warning("The event loop's thread is busy and has not ended within %g s", timeout)
             return
 
-    def run_sync(self, func: Callable[..., Awaitable[T] | T], *args: Any, **kwargs: Any) -> T:
-        """Call ``func`` on the loop and wait for its result; the loop is started for it, and only for it, when it does not run.
+    def run_sync(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Call ``func`` on the loop and wait for its result; the loop is started for it, and only for it, when it
+        does not run.
 
         Must not be called on the loop's own thread.
         """
@@ -369,7 +374,8 @@ def _finish_tasks(loop: asyncio.AbstractEventLoop) -> None:
 
 
 class SyncMethodMixin:
-    """For objects with a ``loop`` whose methods serve coroutines and plain code alike, by ``self.sync(self._method)``."""
+    """For objects with a ``loop`` whose methods serve coroutines and plain code alike, by
+    ``self.sync(self._method)``."""
 
     loop: Any
 
@@ -388,7 +394,8 @@ class SyncMethodMixin:
         callback_timeout: str | float | timedelta | None = None,
         **kwargs: Any,
     ) -> Any:
-        """Call ``func``: an awaitable on the loop's own thread (or with ``asynchronous=True``), else wait for its result."""
+        """Call
+        ``func``: an awaitable on the loop's own thread (or with ``asynchronous=True``), else wait for its result."""
         if asynchronous or (asynchronous is None and self.asynchronous):
             timeout_s = None if callback_timeout is None else float(settings.parse_timedelta(callback_timeout, "s"))
             result = func(*args, **kwargs)
@@ -398,7 +405,9 @@ class SyncMethodMixin:
         return sync(self.loop, func, *args, callback_timeout=callback_timeout, **kwargs)
 
 
-def run_soon(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, T], tasks: set[asyncio.Task[Any]]) -> asyncio.Task[T]:
+def run_soon(
+    loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, T], tasks: set[asyncio.Task[Any]]
+) -> asyncio.Task[T]:
     """A task that ``tasks`` keeps alive until it is done."""
     task = loop.create_task(coroutine)
     tasks.add(task)

@@ -1,4 +1,5 @@
-"""Connections to peers by address, reused; and the small objects by which one asks a peer: ``pool(address).op(...)``, ``rpc``."""
+"""Connections to peers by address, reused; and the small objects by which one asks a peer: ``pool(address).op(...)``,
+``rpc``."""
 
 from __future__ import annotations
 
@@ -189,8 +190,8 @@ class rpc(_Caller):
         async with rpc("tcp://127.0.0.1:8786") as scheduler:
             await scheduler.identity()
 
-    In plain code, with ``with``: each call waits for the answer. Without an event loop, outside of ``with``, each call opens and
-    closes a connection of its own.
+    In plain code, with ``with``: each call waits for the answer. Without an event loop, outside of ``with``, each
+    call opens and closes a connection of its own.
 
     Parameters
     ----------
@@ -302,5 +303,3 @@ class rpc(_Caller):
 
     def __repr__(self) -> str:
         return f"<rpc to {self.address!r}{' (closed)' if self.status == 'closed' else ''}>"
-
-

@@ -1,8 +1,10 @@
 """A program that listens: what Scheduler, Worker and Nanny have in common.
 
-A :class:`Server` has listeners, a table of handlers (operation -> function), a pool of connections to others, a status, and a
-life: created, started once, closed once. It knows nothing of tasks. A first stream message that registers the peer goes to
-``on_register``; everything else on the stream goes to whoever ``on_register`` names by setting ``connection.on_messages``.
+A :class:`Server` has listeners, a table of handlers (operation -> function), a pool of connections to others, a
+status, and a
+life: created, started once, closed once. It knows nothing of tasks. A first stream message that registers the peer
+goes to ``on_register``; everything else on the stream goes to whoever ``on_register`` names by setting
+``connection.on_messages``.
 """
 
 from __future__ import annotations
@@ -40,7 +42,8 @@ class Server:
 
     Parameters
     ----------
-    handlers: operation -> function, sync or async, added to those that every server has (identity, echo, ping, terminate)
+    handlers: operation -> function, sync or async, added to those that every server has (identity, echo, ping,
+        terminate)
     blocked_handlers: names of operations to refuse
     stream_handlers: operation -> function for custom stream operations; a table for subclasses and extensions
     role: scheduler, worker, nanny or client
@@ -128,7 +131,7 @@ class Server:
     def address(self) -> str:
         """Where others find this server. Raises ValueError when it does not listen."""
         if not self.listeners:
-            raise ValueError("cannot get address of non-running Server")
+            raise ValueError(f"{type(self).__name__} does not listen, so it has no address")
         return self.listeners[0].contact_address
 
     @property
@@ -140,7 +143,7 @@ class Server:
     def listen_address(self) -> str:
         """Where it listens (``tcp://0.0.0.0:8786``)."""
         if not self.listeners:
-            raise ValueError("cannot get listen address of non-running Server")
+            raise ValueError(f"{type(self).__name__} does not listen, so it has no address")
         return self.listeners[0].listen_address
 
     @property
@@ -259,7 +262,7 @@ class Server:
             logger.debug("%r lost: %s", connection, error)
 
     def _on_first_messages(self, connection: Connection, messages: list[Any]) -> None:
-        """The stream begins. Its first message says who is there; the rest waits until ``on_register`` has taken that in."""
+        """The stream begins with who is there; the rest waits until ``on_register`` has taken that in."""
         connection.on_messages = None
         first, rest = messages[0], messages[1:]
         if not isinstance(first, _REGISTRATIONS):
@@ -299,8 +302,8 @@ class Server:
     def start(self: S, address: str | int | None = None) -> Awaitable[S]:
         """Start once; later calls wait for the first. Await the result.
 
-        Where no event loop runs in this thread, and one was given (``loop=``): returns when the server has started; the loop is
-        run for that long when nobody runs it yet.
+        Where no event loop runs in this thread, and one was given (``loop=``): returns when the server has started;
+        the loop is run for that long when nobody runs it yet.
         """
         here = running_loop()
         if here is not None and (self._given_loop is None or as_asyncio_loop(self._given_loop) is here):
@@ -366,8 +369,8 @@ class Server:
         await self._finished.wait()
 
     async def close(self, **options: Any) -> None:
-        """End in order: no new connections, what is to be said is said, everything is let go of. Idempotent; callers after the
-        first wait for it."""
+        """End in order: no new connections, what is to be said is said, everything is let go of. Idempotent; callers
+        after the first wait for it."""
         if self._closing is None:
             if self._status is Status.closed:
                 return
@@ -433,4 +436,3 @@ def _log_failure(task: asyncio.Task[Any]) -> None:
         error = task.exception()
         if error is not None and not isinstance(error, CommClosedError):
             logger.error("Error in the background: %s", error, exc_info=error)
-

@@ -1,10 +1,10 @@
 """The values that a worker holds, by key. Shell, but without I/O of its own.
 
-A value is either *open* (the object) or *sealed*: the bytes that arrived from another worker, unpickled when a task first
-needs it. Sealed values cost the event loop nothing; an error in unpickling becomes an error of the task that needs the
-value, and a crash in it is blamed on that task; what is only passed on is never unpickled at all. Slot threads read and
-open, the loop writes. Which keys should be here is decided by the state machine, and spilling will live behind the same
-mapping.
+A value is either *open* (the object) or *sealed*: the bytes that arrived from another worker, unpickled when a task
+first needs it. Sealed values cost the event loop nothing; an error in unpickling becomes an error of the task that
+needs the value, and a crash in it is blamed on that task; what is only passed on is never unpickled at all. Slot
+threads read and open, the loop writes. Which keys should be here is decided by the state machine, and spilling will
+live behind the same mapping.
 """
 
 from __future__ import annotations
@@ -62,10 +62,7 @@ class DataStore(MutableMapping[Any, Any]):
     # -- the mapping that users see as ``worker.data``
 
     def __getitem__(self, key: Key) -> Any:
-        if self.is_custom:
-            with self._lock:
-                return self.values_by_key[key]
-        value = self.values_by_key[key]
+        value = self.hold(key)
         return self.opened(value) if type(value) is Sealed else value
 
     def __setitem__(self, key: Key, value: Any) -> None:
@@ -110,13 +107,17 @@ class DataStore(MutableMapping[Any, Any]):
     def seal(self, key: Key, payload: Payload, producer: str) -> None:
         """Keep what arrived from ``producer``. What came alive (same process) is open at once.
 
-        With a custom mapping the value is opened here, so call this off the event loop then.
+        With a custom mapping the value is opened here.
         """
         attached = payload.attached
         if attached is not None and attached.is_live:
             self[key] = attached.live
         elif self.is_custom:
-            self[key] = serialize.loads(payload)
+            sealed = Sealed(key, payload, producer)
+            try:
+                self[key] = sealed.open()
+            except Exception:  # whoever needs the value will be told
+                self[key] = sealed
         else:
             self.values_by_key[key] = Sealed(key, payload, producer)
 

@@ -1,7 +1,8 @@
 """A page of memory shared by a worker process and its nanny: which runs are being executed right now.
 
-The worker writes, the nanny reads after the worker's death, whatever killed it. One 8-byte cell per executing thread holds
-``run_id + 1``, or 0. No locks: a cell has one writer, and the reader comes when there are no writers any more. Shell.
+The worker writes, the nanny reads after the worker's death, whatever killed it. One 8-byte cell per executing thread
+holds ``run_id + 1``, or 0. No locks: a cell has one writer, and the reader comes when there are no writers any more.
+Shell.
 """
 
 from __future__ import annotations

@@ -1,12 +1,14 @@
 """Runs tasks: one long-lived thread per slot that drains a shared queue and reports in batches. Shell.
 
 What it owes to the state machine: exactly one terminal event (``ExecuteSuccess``, ``ExecuteFailure``,
-``ExecuteRescheduled``, ``ExecuteSkipped``) for each ``Execute``, whatever the task does short of killing the process. No
-future, coroutine or lock per task: a queued run sits in one dict and whoever pops it, a thread that starts it or the loop
-that takes it back, owns it. A finished run is appended to a deque, and the loop is woken once for all that are there.
+``ExecuteRescheduled``, ``ExecuteSkipped``) for each ``Execute``, whatever the task does short of killing the process.
+No future, coroutine or lock per task: a queued run sits in one dict and whoever pops it, a thread that starts it or the
+loop that takes it back, owns it. A finished run is appended to a deque, and the loop is woken once for all that are
+there.
 
-Coroutine functions run on the worker's loop and tasks for a named executor run there, while the slot waits: so both count
-as slots. Must not decide what runs next (the state machine's order is kept) nor keep results (``effects.py`` does).
+Coroutine functions run on the worker's loop and tasks for a named executor run there, while the slot waits: so both
+count as slots. Must not decide what runs next (the state machine's order is kept) nor keep results (``effects.py``
+does).
 """
 
 from __future__ import annotations
@@ -128,6 +130,7 @@ class TaskExecutor:
         self._loaded: dict[bytes, tuple[Callable[..., Any], bool]] = {}
         self._queue: queue.SimpleQueue[int | _Rejoin | None] = queue.SimpleQueue()
         self._jobs: dict[int, _Job] = {}
+        self._owed: set[int] = set()
         self._reports: deque[Report] = deque()
         self._awake = False
         self._closed = False
@@ -150,6 +153,7 @@ class TaskExecutor:
         """Queue a run behind those that are queued already."""
         hold = self.store.hold
         run_id = execute.run_id
+        self._owed.add(run_id)
         try:
             inputs = [hold(key) for key in execute.dependencies] if execute.dependencies else []
         except Exception as error:
@@ -211,12 +215,12 @@ class TaskExecutor:
         self._report(ExecuteLongRunning(task.key, task.run_id, now - task.started), None)
 
     def rejoin(self, task: RunningTask) -> None:
-        """Wait until a slot is given up for this task."""
+        """Wait until a slot is free for this task."""
         if not task.in_slot and threading.get_ident() == task.thread:
             request = _Rejoin()
-            self._queue.put(request)
+            self._call_loop(functools.partial(self._give_slot, request))
             while not request.granted.wait(1.0):
-                if self._closed:
+                if self._closed or self.loop.is_closed():
                     break
             task.in_slot = True
         task.seceded = False
@@ -233,50 +237,61 @@ class TaskExecutor:
 
     def _replace_slot(self) -> None:
         self._slots -= 1
-        if not self._closed and (self._jobs or self._slots == 0):
+        if not self._closed and self._jobs:
             self._start_slot()
 
+    def _give_slot(self, request: _Rejoin) -> None:
+        if self._slots < self.nthreads:
+            self._slots += 1
+            request.granted.set()
+        else:
+            self._queue.put(request)  # whoever of the slot threads takes it ends
+
     def _run_slot(self) -> None:
-        """What a slot thread does all its life."""
+        """What a slot thread does all its life. No exception ends it."""
         current_worker.set(self.worker)
         cell = self._free_cells.popleft() if self._free_cells else -1
-        get, jobs, running = self._queue.get, self._jobs, self.running
-        ident = threading.get_ident()
-        cells = None if self.page is None or cell < 0 else self.page.cells
         try:
             while True:
-                item = get()
-                if item is None:
-                    return
-                if item.__class__ is _Rejoin:
-                    item.granted.set()  # type: ignore[union-attr]
-                    return
-                job = jobs.pop(item, None)  # type: ignore[call-overload]
-                if job is None:
-                    continue  # taken back
-                execute = job.execute
-                task = RunningTask(execute.key, execute.run_id, time.monotonic(), self.worker, self, execute.actor)
-                task.in_slot = True
-                task.thread = ident
-                if cells is not None:
-                    cells[cell] = execute.run_id + 1
-                running[ident] = task
                 try:
-                    self._run(job, task)
-                except BaseException as error:  # also what is thrown into the thread from outside
-                    self._fail_anyhow(job, error)
-                finally:
-                    running.pop(ident, None)
-                    if cells is not None:
-                        cells[cell] = 0
-                in_slot = task.in_slot
-                del job, execute, task
-                if not in_slot:
-                    return
+                    if not self._run_next(cell):
+                        return
+                except BaseException as error:  # thrown into the thread from outside, between two tasks
+                    logger.error("A slot thread was interrupted", exc_info=error)
         finally:
             if cell >= 0:
                 self._free_cells.append(cell)
             self.threads.discard(threading.current_thread())
+
+    def _run_next(self, cell: int) -> bool:
+        """Wait for a run and run it; whether this thread still has a slot."""
+        item = self._queue.get()
+        if item is None:
+            return False
+        if type(item) is _Rejoin:
+            item.granted.set()
+            return False
+        job = self._jobs.pop(item, None)  # type: ignore[arg-type]
+        if job is None:
+            return True  # taken back
+        execute = job.execute
+        ident = threading.get_ident()
+        task = RunningTask(execute.key, execute.run_id, time.monotonic(), self.worker, self, execute.actor)
+        task.in_slot = True
+        task.thread = ident
+        cells = None if self.page is None or cell < 0 else self.page.cells
+        if cells is not None:
+            cells[cell] = execute.run_id + 1
+        self.running[ident] = task
+        try:
+            self._run(job, task)
+        except BaseException as error:
+            self._fail_anyhow(job, error)
+        finally:
+            self.running.pop(ident, None)
+            if cells is not None:
+                cells[cell] = 0
+        return task.in_slot
 
     def _run(self, job: _Job, task: RunningTask) -> None:
         """Run one task and report its end."""
@@ -297,7 +312,7 @@ class TaskExecutor:
                 execute.key,
                 execute.run_id,
                 nbytes,
-                type_name(type(value)),
+                type_name(type(value)),  # type: ignore[arg-type]
                 duration,
                 inline,
                 unshippable,
@@ -445,9 +460,9 @@ class TaskExecutor:
         self, execute: Execute, error: BaseException, started: float, duration: float, retriable: bool
     ) -> ExecuteFailure:
         if isinstance(error, SystemExit):
-            error = _exited(error, error.code)
+            error = _exited(error, f"the task called sys.exit({error.code!r})", error.code)
         elif isinstance(error, (KeyboardInterrupt, GeneratorExit)):
-            error = _exited(error, type(error).__name__)
+            error = _exited(error, f"the task raised {type(error).__name__}", None)
         error.__traceback__ = _without_own_frames(error.__traceback__)
         return ExecuteFailure(
             execute.key,
@@ -483,14 +498,22 @@ class TaskExecutor:
         try:
             self.loop.call_soon_threadsafe(function)
         except RuntimeError:
-            self._awake = False  # the loop is closed: nobody listens any more
+            pass  # the loop is closed: nobody listens any more
 
     def _drain(self) -> None:
         self._awake = False
         reports = self._reports
-        batch = []
+        owed = self._owed
+        batch: list[Report] = []
         while reports:
-            batch.append(reports.popleft())
+            report = reports.popleft()
+            event = report[0]
+            # An exception thrown into a thread right after its report would make it report again.
+            if type(event) is not ExecuteLongRunning:
+                if event.run_id not in owed:
+                    continue
+                owed.discard(event.run_id)
+            batch.append(report)
         if batch and not self._closed:
             self._on_reports(batch)
 
@@ -509,11 +532,12 @@ def is_coroutine_function(function: Any) -> bool:
         function = function.func
     if inspect.iscoroutinefunction(function):
         return True
-    return not inspect.isroutine(function) and inspect.iscoroutinefunction(getattr(type(function), "__call__", None))
+    call = None if inspect.isroutine(function) or isinstance(function, type) else vars(type(function)).get("__call__")
+    return call is not None and inspect.iscoroutinefunction(call)
 
 
-def _exited(error: BaseException, code: object) -> TaskExited:
-    exited = TaskExited(code)
+def _exited(error: BaseException, text: str, code: object) -> TaskExited:
+    exited = TaskExited(text, code)
     exited.__cause__ = error
     exited.__traceback__ = error.__traceback__
     return exited

@@ -1,7 +1,7 @@
 """Puts the values of a task's dependencies where its arguments have ``TaskInput`` placeholders. Pure.
 
-Placeholders at the top level of the arguments are the common case and take a path of their own; deeper ones are looked for
-inside lists, tuples, sets and dicts (and their subclasses that are namedtuples), nowhere else.
+Placeholders at the top level of the arguments are the common case and take a path of their own; deeper ones are looked
+for inside lists, tuples, sets and dicts (and their subclasses that are namedtuples), nowhere else.
 """
 
 from __future__ import annotations

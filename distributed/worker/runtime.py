@@ -1,8 +1,8 @@
 """What a task can ask about itself: the worker that runs it, its key, a way out of its slot. Shell.
 
-Knows which task runs in which thread or coroutine (a context variable), and mirrors it into ``dask.context.thread_state``,
-where other packages look, but only once somebody has loaded dask: plain tasks do not pay for that import. Must not
-execute anything itself; that is ``executor.py``.
+Knows which task runs in which thread or coroutine (a context variable), and mirrors it into
+``dask.context.thread_state``, where other packages look, but only once somebody has loaded dask: plain tasks do not pay
+for that import. Must not execute anything itself; that is ``executor.py``.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def rejoin() -> None:
         task.executor.rejoin(task)
 
 
-class reschedule_seceded:  # noqa: N801 - used as ``with seceded():``
+class reschedule_seceded:
     """Out of the slot inside the block, in it again behind."""
 
     def __enter__(self) -> None:

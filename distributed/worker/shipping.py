@@ -1,8 +1,8 @@
 """Can this result leave its worker, and is it small enough to travel with the report? Runs in the thread of the task.
 
-A result that cannot be pickled is found out when it is made, not when somebody asks for it: then it stays where it is and
-the tasks that need it go there. Trying costs a bounded time: values of known types pass unseen, others are pickled into a
-sink that gives up, satisfied, after :data:`PROBE_BYTES`. Pure but for running the value's own pickling code.
+A result that cannot be pickled is found out when it is made, not when somebody asks for it: then it stays where it is
+and the tasks that need it go there. Trying costs a bounded time: values of known types pass unseen, others are pickled
+into a sink that gives up, satisfied, after :data:`PROBE_BYTES`. Pure but for running the value's own pickling code.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def ship(value: Any, nbytes: int, wanted: bool) -> tuple[Payload | None, ErrorIn
     """``(inline, unshippable)`` of a result of about ``nbytes`` bytes; ``inline`` only when ``wanted`` and small."""
     try:
         if wanted and nbytes <= INLINE_BYTES:
-            payload = serialize.dumps(value)
+            payload = serialize.dumps(value, "result")
             return (payload if payload.nbytes <= 4 * INLINE_BYTES else None), None
         if not is_surely_shippable(value):
             probe(value)
@@ -102,4 +102,4 @@ def probe(value: Any) -> None:
     except _Enough:
         return
     except Exception:
-        serialize.dumps(value)  # pickles more, and its error names the object and the bad member
+        serialize.dumps(value, "result")  # pickles more, and its error names the object and the bad member

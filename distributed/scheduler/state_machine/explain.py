@@ -42,7 +42,7 @@ def explain(state: Tables, key: Key) -> Explanation:
 def _since(state: Tables, key: Key) -> float:
     for entry in reversed(state.log or ()):
         if entry[0] == key:
-            return entry[5]
+            return entry[3][2]
     return -1.0
 
 

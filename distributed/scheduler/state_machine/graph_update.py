@@ -10,7 +10,7 @@ from distributed.messages.client_to_scheduler import TaskSpec, UpdateGraph
 from distributed.scheduler.state_machine.entities import ClientState, Policy, TaskState
 from distributed.scheduler.state_machine.instructions import LogWarning
 from distributed.scheduler.state_machine.priority import choose_generation
-from distributed.scheduler.state_machine.reports import report_key
+from distributed.scheduler.state_machine.reports import report_cancelled, report_key
 from distributed.scheduler.state_machine.tables import Tables, trace
 from distributed.scheduler.state_machine.transitions.cancel import cancel_lost
 from distributed.scheduler.state_machine.transitions.release import release_unneeded, want
@@ -32,17 +32,27 @@ def update_graph(state: Tables, event: UpdateGraph, cs: ClientState) -> None:
     to_start = [ts for ts in old if ts.state == "released"]
     if wanted is not None:
         to_start.extend([ts for ts in fresh if ts.who_wants])
+        unknown: list[Key] = []
         for key in event.wanted or ():
             # Wanted, and sent in an earlier part or long ago.
             known = state.tasks.get(key)
-            if known is not None and cs not in known.who_wants:
+            if known is None:
+                unknown.append(key)
+            elif cs not in known.who_wants:
                 _want_known(state, known, cs, to_start)
+        if unknown and event.last:
+            report_cancelled(state, {cs: unknown}, "lost")
     else:
         to_start.extend(fresh)
-    if lost:
-        cancel_lost(state, lost, _lost_reason(state, lost))
     to_start.reverse()
     start(state, to_start)
+    if lost:
+        # After the start, so that all that needs them is known to wait.
+        reason = _lost_reason(state, lost)
+        for ts in lost:
+            # Its recipe is of no use. (It stays known if something that has failed already depends on it.)
+            ts.run_spec = None
+        cancel_lost(state, lost, reason)
     if wanted is not None:
         release_unneeded(state, [ts for ts in fresh if not ts.who_wants and not ts.n_waiters])
     if event.last and event.submission in cs.pins:
@@ -64,7 +74,9 @@ def _add_tasks(
     """
     tasks = state.tasks
     group_of = state.groups.group_of
-    tracing = state.tracing
+    record = state.record
+    log = state.log
+    context = state.context
     ready = state.ready
     wants_what = cs.wants_what
     as_wanter = cs.as_wanter
@@ -107,8 +119,10 @@ def _add_tasks(
             ts.who_wants = as_wanter
             wants_what[ts] = None
             ready.append(ts)
-            if tracing:
+            if record:
                 trace(state, ts, "released", "waiting")
+            elif log is not None:
+                log.append((key, "released", "waiting", context))
             continue
         group.states["released"] += 1
         if wanted is None or key in wanted:
@@ -169,9 +183,9 @@ def _resubmit(state: Tables, ts: TaskState, spec: TaskSpec, fresh: list[TaskStat
     if ts.run_spec.dependencies != spec.dependencies:
         state.out.instructions.append(
             LogWarning(
-                f"The key {ts.key!r} was submitted again with other dependencies ({list(spec.dependencies)[:5]} instead "
-                f"of {list(ts.run_spec.dependencies)[:5]}). The task that exists is kept, and both futures get its "
-                "result. Give different work different keys."
+                f"The key {ts.key!r} was submitted again with other dependencies ({list(spec.dependencies)[:5]} "
+                f"instead of {list(ts.run_spec.dependencies)[:5]}). The task that exists is kept, and both futures "
+                "get its result. Give different work different keys."
             )
         )
 

@@ -25,12 +25,10 @@ FIRST_FULL = 7
 def level_of(ws: WorkerState) -> int:
     """The level of a running worker."""
     active = len(ws.processing) - len(ws.long_running)
-    if active == 0:
-        return 0
-    if active < ws.nthreads:
-        return 1
     if active < ws.capacity:
-        return 2
+        if active == 0:
+            return 0
+        return 1 if active < ws.nthreads else 2
     occupancy = ws.occupancy
     if occupancy < ws.prefetch_s:
         return 3 + max(0, int(4 * occupancy / ws.prefetch_s))

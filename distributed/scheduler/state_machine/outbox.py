@@ -55,15 +55,15 @@ class Outbox:
     def __bool__(self) -> bool:
         return bool(self.to_workers or self.to_clients or self.instructions or self.transitions)
 
-    def free(self, address: str, key: Key, stimulus_id: str) -> None:
-        """Tell a worker to forget a key."""
+    def free(self, address: str, key: Key, context: tuple[int, str, float]) -> None:
+        """Tell a worker to forget a key; ``context`` is that of the tables."""
         box = self.to_workers[address]
         if box:
             last = box[-1]
             if type(last) is FreeKeys:
                 last.keys.append(key)
                 return
-        box.append(FreeKeys([key], stimulus_id))
+        box.append(FreeKeys([key], f"{context[1]}-{context[0]}"))
 
     def drop_worker(self, address: str) -> None:
         """The worker is gone: nothing that waits for it will be sent."""

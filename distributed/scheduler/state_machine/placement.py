@@ -17,7 +17,7 @@ from distributed.scheduler.state_machine.occupancy import (
     refresh_touched,
     refresh_worker,
 )
-from distributed.scheduler.state_machine.queuing import sort_by_priority
+from distributed.scheduler.state_machine.queuing import TaskQueue, sort_by_priority
 from distributed.scheduler.state_machine.restrictions import allowed_workers, unsatisfied
 from distributed.scheduler.state_machine.tables import Tables, set_state
 from distributed.scheduler.state_machine.transitions.assign import assign
@@ -38,37 +38,46 @@ def place_ready(state: Tables) -> None:
         if len(ready) > 1:
             sort_by_priority(ready)
         _place(state, ready)
-    if len(state.queued):
-        _drain(state)
+    if state.queued.n:
+        _deal(state, state.queued)
 
 
 def _place(state: Tables, ready: list[TaskState]) -> None:
     queue = state.queued
     stimulus_id = state.stimulus_id
     threads = -1
+    roots: list[TaskState] = []
     for ts in ready:
         found = ts.state
         if (found != "waiting" or ts.n_waiting) and found != "no-worker":
             continue
         policy = ts.policy
-        if policy.free and not policy.actor and not (ts.rare is not None and ts.rare.avoid is not None):
-            if ts.dependencies and threads < 0:
+        dependencies = ts.dependencies
+        if policy.free and not policy.actor and (ts.rare is None or ts.rare.avoid is None):
+            if dependencies and threads < 0:
                 threads = state.total_nthreads
-            if not ts.dependencies or is_rootish(ts, threads):
-                if found == "no-worker":
-                    del state.unrunnable[ts]
-                set_state(state, ts, "queued")
-                queue.push(ts)
+            if not dependencies or is_rootish(ts, threads):
+                roots.append(ts)
                 continue
         ws = choose_worker(state, ts)
         if ws is not None:
-            if found == "no-worker":
-                del state.unrunnable[ts]
+            state.unrunnable.pop(ts, None)
             assign(state, ts, ws, stimulus_id)
             refresh_worker(state, ws)
         elif found != "no-worker":
             set_state(state, ts, "no-worker")
             state.unrunnable[ts] = state.now
+    if roots:
+        if not queue.n:
+            # Nobody is before them: what there is room for need not go through the queue.
+            roots.reverse()
+            _deal(state, roots)
+            roots.reverse()
+        for ts in roots:
+            if ts.state == "no-worker":
+                del state.unrunnable[ts]
+            set_state(state, ts, "queued")
+            queue.push(ts)
 
 
 def is_rootish(ts: TaskState, total_nthreads: int) -> bool:
@@ -81,12 +90,13 @@ def is_rootish(ts: TaskState, total_nthreads: int) -> bool:
     return not any(dep.rare is not None and dep.rare.unshippable is not None for dep in ts.dependencies)
 
 
-def _drain(state: Tables) -> None:
-    """Deal queued tasks out: first to free threads, then up to saturation, then by the expected time."""
-    queue = state.queued
-    pop = queue.pop
+def _deal(state: Tables, source: TaskQueue | list[TaskState]) -> None:
+    """Hand out root-ish tasks (of a list: the last first) until none is left or nobody has room: first to free threads,
+    then up to saturation, then by the expected time."""
+    pop = source.pop
     stimulus_id = state.stimulus_id
-    while True:
+    unrunnable = state.unrunnable
+    while source:
         ws = first_open(state)
         if ws is None:
             return
@@ -96,15 +106,14 @@ def _drain(state: Tables) -> None:
         elif level == 2:
             n = 1
         else:
-            n = max(1, len(queue) // count_open(state))
+            n = max(1, len(source) // count_open(state))
         capacity = ws.capacity + len(ws.long_running)
         prefetch_s = ws.prefetch_s
         processing = ws.processing
-        while n and (len(processing) < capacity or ws.occupancy < prefetch_s):
+        while n and source and (len(processing) < capacity or ws.occupancy < prefetch_s):
             ts = pop()
-            if ts is None:
-                refresh_worker(state, ws)
-                return
+            if unrunnable:
+                unrunnable.pop(ts, None)
             assign(state, ts, ws, stimulus_id)
             n -= 1
         refresh_worker(state, ws)

@@ -34,7 +34,7 @@ class _Wave:
 class TaskQueue:
     """Tasks in state ``queued``, by priority; tasks of equal priority in the order in which they came."""
 
-    __slots__ = ("_waves", "_order", "_n", "_n_entries", "_ticket", "_wave", "_wave_key")
+    __slots__ = ("_waves", "_order", "n", "_n_entries", "_ticket", "_wave", "_wave_key")
 
     def __init__(self) -> None:
         self._ticket = 0
@@ -43,13 +43,13 @@ class TaskQueue:
     def _clear(self) -> None:
         self._waves: dict[tuple[float, float], _Wave] = {}
         self._order: list[tuple[float, float]] = []
-        self._n = 0
+        self.n = 0
         self._n_entries = 0
         self._wave: _Wave | None = None
         self._wave_key: tuple[float, float] = (0, 0)
 
     def __len__(self) -> int:
-        return self._n
+        return self.n
 
     def __contains__(self, ts: TaskState) -> bool:
         return ts.state == "queued"
@@ -77,7 +77,7 @@ class TaskQueue:
         else:
             self._ticket += 1
             heappush(wave.others, (ts.priority, self._ticket, ts))
-        self._n += 1
+        self.n += 1
         self._n_entries += 1
 
     def _wave_of(self, high: float, generation: float) -> _Wave:
@@ -90,8 +90,8 @@ class TaskQueue:
         self._wave_key = key
         return wave
 
-    def pop(self) -> TaskState | None:
-        """The next task; the caller gives it another state at once."""
+    def pop(self) -> TaskState:
+        """The next task; the caller gives it another state at once. IndexError when there is none."""
         while self._order:
             wave = self._waves[self._order[0]]
             fifo = wave.fifo
@@ -103,10 +103,10 @@ class TaskQueue:
                 else:
                     ts = fifo.popleft()
                 if ts.state == "queued":
-                    self._n -= 1
+                    self.n -= 1
                     return ts
             self._forget_first()
-        return None
+        raise IndexError("the queue is empty")
 
     def peek(self) -> TaskState | None:
         """The next task, left where it is."""
@@ -134,8 +134,8 @@ class TaskQueue:
 
     def remove(self, ts: TaskState) -> None:
         """A queued task leaves by another way than ``pop``; called while its state is still ``queued``."""
-        self._n -= 1
-        if self._n_entries > 2 * self._n + 1000:
+        self.n -= 1
+        if self._n_entries > 2 * self.n + 1000:
             self._sweep(ts)
 
     def _sweep(self, leaving: TaskState) -> None:

@@ -42,7 +42,7 @@ def on_replicas_added(state: Tables, event: ReplicasAdded, source: str) -> None:
         ts = state.tasks.get(key)
         if ts is None or ts.state != "memory":
             if ts is None or ts.processing_on is not ws:
-                state.out.free(source, key, state.stimulus_id)
+                state.out.free(source, key, state.context)
             continue
         add_replica(ts, ws)
         if ts.nbytes < 0 <= nbytes:
@@ -71,7 +71,7 @@ def on_missing_data(state: Tables, event: MissingData, source: str) -> None:
         return
     note(state, ts.key, "missing", event.holder)
     last = remove_replica(ts, holder)
-    state.out.free(holder.address, ts.key, state.stimulus_id)
+    state.out.free(holder.address, ts.key, state.context)
     if last:
         lose_values(state, [ts], event.holder, event.reason or "the value was not there")
     state.retire_again = True
@@ -87,8 +87,9 @@ def on_who_has(state: Tables, event: WhoHas, source: str) -> None:
         ts = state.tasks.get(key)
         if ts is not None and ts.state == "memory":
             needs.append(TaskNeed(key, holder_addresses(ts), ts.nbytes))
-        else:
-            state.out.free(source, key, state.stimulus_id)
+        elif ts is None or ts.processing_on is not ws:
+            # Not for a key that is computed there now: the order would stop that run.
+            state.out.free(source, key, state.context)
     if needs:
         state.out.to_workers[source].append(HoldersChanged(needs))
 
@@ -103,7 +104,7 @@ def on_data_scattered(state: Tables, event: DataScattered, source: str) -> None:
         if cs is None:
             for ws in holders:
                 if ts is None:
-                    state.out.free(ws.address, replica.key, state.stimulus_id)
+                    state.out.free(ws.address, replica.key, state.context)
             continue
         if ts is None:
             ts = _scattered_task(state, replica.key)

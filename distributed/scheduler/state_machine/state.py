@@ -97,10 +97,10 @@ class SchedulerState(Tables):
 
     def handle(self, event: SchedulerEvent, source: str, now: float) -> None:
         """Apply one event. ``source``: the client's id, or the worker's address (of no meaning for other events)."""
-        self.now = now
-        self.stimulus += 1
         kind = type(event)
-        self.cause = kind.__name__
+        self.now = now
+        self.stimulus = stimulus = self.stimulus + 1
+        self.context = (stimulus, kind.__name__, now)
         self.event = event
         HANDLERS[kind](self, event, source)
 
@@ -108,9 +108,9 @@ class SchedulerState(Tables):
         """Apply the events of one peer, in order."""
         self.now = now
         for event in batch:
-            self.stimulus += 1
             kind = type(event)
-            self.cause = kind.__name__
+            self.stimulus = stimulus = self.stimulus + 1
+            self.context = (stimulus, kind.__name__, now)
             self.event = event
             HANDLERS[kind](self, event, source)
 
@@ -118,7 +118,7 @@ class SchedulerState(Tables):
         """The placing beat."""
         self.now = now
         self.stimulus += 1
-        self.cause = "Placing"
+        self.context = (self.stimulus, "Placing", now)
         self.event = None
         if self.ready or self.touched or self.fleet_changed or len(self.queued):
             place_ready(self)
@@ -142,7 +142,7 @@ class SchedulerState(Tables):
         """Time has passed; includes the placing beat."""
         self.now = now
         self.stimulus += 1
-        self.cause = "Deadline"
+        self.context = (self.stimulus, "Deadline", now)
         self.event = None
         deadlines.handle_deadlines(self)
         self.flush(now)

@@ -21,8 +21,8 @@ class StoryEntry(NamedTuple):
 def story(state: Tables, *keys_or_stimuli: Key) -> list[StoryEntry]:
     """Entries of the log about any of these keys or stimulus ids, oldest first; of all without arguments."""
     entries = [
-        StoryEntry(key, start, finish, f"{cause}-{stimulus}", time)
-        for key, start, finish, stimulus, cause, time in state.log or ()
+        StoryEntry(key, start, finish, f"{context[1]}-{context[0]}", context[2])
+        for key, start, finish, context in state.log or ()
     ]
     if not keys_or_stimuli:
         return entries

@@ -3,7 +3,6 @@ Pure."""
 
 from __future__ import annotations
 
-import random
 from collections import deque
 from typing import Any
 
@@ -68,16 +67,16 @@ class Move:
 class Tables:
     """All that the scheduler knows."""
 
-    __slots__ = ("settings", "rng", "now", "out", "tasks", "workers", "clients", "aliases", "hosts", "groups", "queued",
-                 "unrunnable", "ready", "touched", "levels", "running", "idle", "saturated", "epoch", "fleet_changed",
-                 "functions", "orphan_functions", "run_counter", "stimulus", "cause", "event", "generation",
-                 "generation_started", "default_policy", "fire_and_forget", "steals", "next_steal", "vanished",
-                 "retirements", "retire_again", "moves", "log", "record", "tracing", "no_workers_since",
-                 "next_ttl_check", "n_workers_seen", "stolen_count")  # fmt: skip
+    __slots__ = ("settings", "seed", "now", "out", "tasks", "workers", "clients", "aliases", "hosts", "groups",
+                 "queued", "unrunnable", "ready", "touched", "levels", "running", "idle", "saturated", "epoch",
+                 "fleet_changed", "functions", "orphan_functions", "run_counter", "stimulus", "context", "event",
+                 "generation", "generation_started", "default_policy", "fire_and_forget", "steals", "next_steal",
+                 "vanished", "retirements", "retire_again", "moves", "log", "record", "tracing",
+                 "no_workers_since", "next_ttl_check", "n_workers_seen", "stolen_count")  # fmt: skip
 
     def __init__(self, settings: SchedulerSettings | None = None, seed: int = 0) -> None:
         self.settings = settings = settings if settings is not None else SchedulerSettings()
-        self.rng = random.Random(seed)
+        self.seed = seed
         self.now = 0.0
         self.out = Outbox()
 
@@ -124,12 +123,14 @@ class Tables:
         self.retire_again = False
         self.moves: dict[TaskState, Move] = {}
 
-        # What is going on: number and name of the event in hand; story() reads the log.
+        # The event in hand: (number, name, time), and itself. story() reads the log.
         self.stimulus = 0
-        self.cause = "start"
+        self.context: tuple[int, str, float] = (0, "start", 0.0)
         self.event: Any = None
         length = settings.story_length
-        self.log: deque[tuple[Key, str, str, int, str, float]] | None = deque(maxlen=length) if length > 0 else None
+        self.log: deque[tuple[Key, str, str, tuple[int, str, float]]] | None = (
+            deque(maxlen=length) if length > 0 else None
+        )
         self.record = settings.record_transitions
         self.tracing = self.record or self.log is not None
 
@@ -162,13 +163,14 @@ class Tables:
     @property
     def stimulus_id(self) -> str:
         """Name of the event in hand, for messages and the story."""
-        return f"{self.cause}-{self.stimulus}"
+        return f"{self.context[1]}-{self.context[0]}"
 
 
 def trace(state: Tables, ts: TaskState, start: str, finish: str) -> None:
     """Note a transition for story() and for plugins."""
-    if state.log is not None:
-        state.log.append((ts.key, start, finish, state.stimulus, state.cause, state.now))
+    log = state.log
+    if log is not None:
+        log.append((ts.key, start, finish, state.context))
     if state.record:
         ws = ts.processing_on or (ts.who_has[0] if ts.who_has else None)
         address = ws.address if ws is not None else ""
@@ -189,4 +191,4 @@ def set_state(state: Tables, ts: TaskState, finish: str) -> None:
 def note(state: Tables, key: Key, what: str, detail: str) -> None:
     """Something worth telling in the story that is no transition."""
     if state.log is not None:
-        state.log.append((key, what, detail, state.stimulus, state.cause, state.now))
+        state.log.append((key, what, detail, state.context))

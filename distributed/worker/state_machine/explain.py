@@ -59,8 +59,7 @@ def _explain(t: Tables, ts: TaskState) -> Explanation:
     if state == READY:
         return _queued(t, ts, t.ready.position(ts), {})
     if state == CONSTRAINED:
-        ahead = sum(queue.position(ts) for queue in t.resources.queues.values())
-        return _queued(t, ts, ahead, t.resources.unsatisfied(ts))
+        return _queued(t, ts, t.resources.position(ts), t.resources.unsatisfied(ts))
     if state in HANDED_OVER:
         since_s = t.now - ts.since
         how = " without a slot" if state == LONG_RUNNING else ""

@@ -46,7 +46,6 @@ from distributed.worker.state_machine.task import (
     NOT_STARTED,
     TO_COMPUTE,
     TO_FETCH,
-    FetchState,
     TaskState,
 )
 from distributed.worker.state_machine.transitions import computing, executing, fetching, queueing
@@ -84,15 +83,7 @@ def on_acquire_replicas(t: Tables, event: AcquireReplicas) -> None:
         if ts.state is MEMORY:
             t.outbox.replica_added(need.key, ts.nbytes)
         elif ts.state not in TO_COMPUTE:
-            acquire(t, ts, need.holders, need.nbytes)
-
-
-def acquire(t: Tables, ts: TaskState, holders: tuple[str, ...], nbytes: int) -> None:
-    """Fetch a copy for the scheduler's own sake, behind what tasks wait for."""
-    if ts.fetch is None:
-        ts.fetch = FetchState()
-    ts.fetch.acquired = True
-    fetching.want(t, ts, holders, nbytes, NO_PRIORITY)
+            fetching.want(t, ts, need.holders, need.nbytes, NO_PRIORITY, acquired=True)
 
 
 def on_steal_request(t: Tables, event: StealRequest) -> None:
@@ -168,7 +159,7 @@ def on_execute_failure(t: Tables, event: ExecuteFailure) -> None:
         report = TaskErred(
             ts.key, event.run_id, event.error, event.duration_s, event.started, event.thread, event.retriable
         )
-        computing.fail(t, ts, report)
+        fetching.fail(t, ts, report)
 
 
 def on_execute_rescheduled(t: Tables, event: ExecuteRescheduled) -> None:

@@ -47,7 +47,7 @@ class CancelExecute(Struct, eq=False):
 
 
 class StoreResult(Struct, eq=False):
-    """Keep the value that this run has returned (``ExecuteSuccess``) under its key. A result without this is dropped."""
+    """Keep the value that this run has returned (``ExecuteSuccess``) under its key; without this it is dropped."""
 
     key: Key
     run_id: int

@@ -1,7 +1,7 @@
 """Tasks that could run now, best priority first. Pure.
 
-A binary heap with lazy deletion: an entry counts only while its task is still in the queue's state under the same run
-id. Leaving the queue therefore costs O(1); a heap that is mostly refuse is rebuilt.
+A binary heap with lazy deletion: each entry has a ticket of its own, and counts as long as its task holds that ticket.
+Leaving the queue therefore costs O(1); a heap that is mostly refuse is rebuilt.
 """
 
 from __future__ import annotations
@@ -12,44 +12,45 @@ from typing import TypeAlias
 from distributed.messages.scheduler_to_worker import Priority
 from distributed.worker.state_machine.task import TaskState
 
-Entry: TypeAlias = tuple[Priority, int, int, TaskState]  # the second: order of arrival; the third: run id
+Entry: TypeAlias = tuple[Priority, int, TaskState]  # the number is the ticket, which also keeps order of arrival
 
 
 class ReadyQueue:
-    """A queue of tasks in ``state``. ``count`` is the number of live entries; whoever changes a task's state away
-    from ``state`` other than by ``pop`` calls ``discard``."""
+    """A queue of tasks. ``count`` is the number of live entries."""
 
-    __slots__ = ("_serial", "count", "heap", "state")
+    __slots__ = ("_ticket", "count", "heap")
 
-    def __init__(self, state: str) -> None:
-        self.state = state
+    def __init__(self) -> None:
         self.heap: list[Entry] = []
         self.count = 0
-        self._serial = 0
+        self._ticket = 0
 
     def push(self, ts: TaskState) -> None:
-        """Add a task, which is in the queue's state already."""
-        self._serial = serial = self._serial + 1
+        """Add a task."""
+        self._ticket = ts.ticket = ticket = self._ticket + 1
         self.count += 1
-        heappush(self.heap, (ts.priority, serial, ts.run_id, ts))
+        heappush(self.heap, (ts.priority, ticket, ts))
 
     def peek(self) -> TaskState | None:
         """The best task, or None."""
-        heap, state = self.heap, self.state
+        heap = self.heap
         while heap:
-            _, _, run_id, ts = heap[0]
-            if ts.state is state and ts.run_id == run_id:
+            _, ticket, ts = heap[0]
+            if ts.ticket == ticket:
                 return ts
             heappop(heap)
         return None
 
     def pop(self) -> TaskState:
         """Take out the task that ``peek`` has just shown."""
+        ts = heappop(self.heap)[2]
+        ts.ticket = 0
         self.count -= 1
-        return heappop(self.heap)[3]
+        return ts
 
-    def discard(self) -> None:
-        """A task has left the state: its entry is refuse now."""
+    def discard(self, ts: TaskState) -> None:
+        """Take out any task of the queue."""
+        ts.ticket = 0
         self.count -= 1
         if len(self.heap) > 64 + 2 * self.count:
             self.heap = self.live()
@@ -57,10 +58,9 @@ class ReadyQueue:
 
     def live(self) -> list[Entry]:
         """All live entries, in no order."""
-        state = self.state
-        return [entry for entry in self.heap if entry[3].state is state and entry[3].run_id == entry[2]]
+        return [entry for entry in self.heap if entry[2].ticket == entry[1]]
 
     def position(self, ts: TaskState) -> int:
-        """How many tasks are ahead of this one."""
-        own = next((entry[:2] for entry in self.live() if entry[3] is ts), None)
-        return 0 if own is None else sum(entry[:2] < own for entry in self.live())
+        """How many tasks are ahead of this one, which is in this queue."""
+        own = (ts.priority, ts.ticket)
+        return sum(entry[:2] < own for entry in self.live())

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TypeAlias
 
 from distributed.worker.state_machine.ready_queue import ReadyQueue
-from distributed.worker.state_machine.task import CONSTRAINED, TaskState
+from distributed.worker.state_machine.task import TaskState
 
 Demand: TypeAlias = tuple[tuple[str, float], ...]
 
@@ -34,12 +34,14 @@ class Resources:
         demand = demand_of(ts)
         queue = self.queues.get(demand)
         if queue is None:
-            queue = self.queues[demand] = ReadyQueue(CONSTRAINED)
+            queue = self.queues[demand] = ReadyQueue()
         queue.push(ts)
 
     def discard(self, ts: TaskState) -> None:
         """A task has left *constrained*."""
-        self._shrink(demand_of(ts), popped=False)
+        demand = demand_of(ts)
+        self.queues[demand].discard(ts)
+        self._shrink(demand)
 
     def best(self) -> TaskState | None:
         """The best task whose demand can be met now."""
@@ -55,10 +57,10 @@ class Resources:
         """Take out the task that ``best`` has just shown, and give it its resources."""
         demand = demand_of(ts)
         self.queues[demand].pop()
-        self._shrink(demand, popped=True)
+        self._shrink(demand)
         self.holding += 1
         for name, amount in demand:
-            self.available[name] -= amount
+            self.available[name] = self.available.get(name, 0.0) - amount
 
     def release(self, resources: dict[str, float]) -> None:
         """A task that held these has ended."""
@@ -67,7 +69,7 @@ class Resources:
             self.available.update(self.total)  # sheds the rounding of many additions
             return
         for name, amount in resources.items():
-            self.available[name] += amount
+            self.available[name] = self.available.get(name, 0.0) + amount
 
     def unsatisfied(self, ts: TaskState) -> dict[str, str]:
         """Which demands of a task are not met now, each with the reason."""
@@ -76,9 +78,13 @@ class Resources:
             total = self.total.get(name, 0)
             if amount > total + TOLERANCE:
                 reasons[name] = f"needs {amount:g}, this worker has {total:g} in all"
-            elif amount > self.available[name] + TOLERANCE:
-                reasons[name] = f"needs {amount:g}, {self.available[name]:g} of {total:g} free"
+            elif amount > self.available.get(name, 0) + TOLERANCE:
+                reasons[name] = f"needs {amount:g}, {self.available.get(name, 0):g} of {total:g} free"
         return reasons
+
+    def position(self, ts: TaskState) -> int:
+        """How many tasks with the same demand are ahead of this one."""
+        return self.queues[demand_of(ts)].position(ts)
 
     @property
     def waiting(self) -> int:
@@ -89,11 +95,8 @@ class Resources:
         available = self.available
         return all(amount <= available.get(name, 0) + TOLERANCE for name, amount in demand)
 
-    def _shrink(self, demand: Demand, *, popped: bool) -> None:
-        queue = self.queues[demand]
-        if not popped:
-            queue.discard()
-        if not queue.count:
+    def _shrink(self, demand: Demand) -> None:
+        if not self.queues[demand].count:
             del self.queues[demand]
 
 

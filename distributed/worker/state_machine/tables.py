@@ -16,7 +16,7 @@ from distributed.worker.state_machine.fetch_plan import FetchPlan, host_of
 from distributed.worker.state_machine.outbox import Outbox
 from distributed.worker.state_machine.ready_queue import ReadyQueue
 from distributed.worker.state_machine.resources import Resources
-from distributed.worker.state_machine.task import READY, StaleRun, TaskState
+from distributed.worker.state_machine.task import StaleRun, TaskState
 
 RUNNING: Final = "running"
 PAUSED: Final = "paused"
@@ -87,7 +87,7 @@ class Tables:
         self.status: str = RUNNING
         self.now = 0.0
         self.tasks: dict[Key, TaskState] = {}
-        self.ready = ReadyQueue(READY)
+        self.ready = ReadyQueue()
         self.resources = Resources(resources)
         self.handed: dict[int, TaskState] = {}
         self.stale: dict[int, StaleRun] = {}

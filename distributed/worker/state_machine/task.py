@@ -95,9 +95,12 @@ class FetchState(Struct, eq=False):
 
 
 class TaskState(Struct, eq=False):
-    """One key. ``run_id`` and ``spec`` are of the newest order to compute it here; ``cost_s`` is booked while handed
-    over; ``stale_runs`` counts its older runs that have not ended. ``dependents`` are the tasks to be computed here
-    that need it and have not ended."""
+    """One key.
+
+    ``run_id`` and ``spec`` are of the newest order to compute it here; ``ticket`` is its place in a queue; ``cost_s``
+    is booked while it is handed over; ``stale_runs`` counts its older runs that have not ended. ``dependents`` are the
+    tasks to be computed here that need it and have not ended.
+    """
 
     key: Key
     state: str = RELEASED
@@ -109,6 +112,7 @@ class TaskState(Struct, eq=False):
     dependencies: tuple[TaskState, ...] = ()
     dependents: dict[TaskState, None] = {}
     waiting_count: int = 0
+    ticket: int = 0
     nbytes: int = -1
     type_name: str = ""
     fetch: FetchState | None = None

@@ -57,9 +57,7 @@ def _validate_task(t: Tables, ts: TaskState) -> None:
     _check((ts.spec is not None) == (state in TO_COMPUTE), ts, "it has a spec as long as it is to be computed")
     missing = sum(dep.state != MEMORY for dep in ts.dependencies)
     if state == WAITING:
-        _check(
-            ts.waiting_count == missing > 0, ts, f"waiting_count {ts.waiting_count} is its {missing} inputs not here"
-        )
+        _check(ts.waiting_count == missing > 0, ts, f"waiting_count {ts.waiting_count} is {missing} inputs not here")
         for dep in ts.dependencies:
             _check(dep.state not in (RELEASED, CANCELLED, "error"), ts, f"something is done about its input {dep}")
     if state in (READY, CONSTRAINED):
@@ -82,11 +80,11 @@ def _validate_queues(t: Tables) -> None:
     tasks = t.tasks.values()
     _check(t.ready.count == len(t.ready.live()), t.ready.count, "the ready queue counts its entries")
     ready = {id(ts) for ts in tasks if ts.state == READY}
-    _check({id(entry[3]) for entry in t.ready.live()} == ready, ready, "what is ready is in the queue")
+    _check({id(entry[2]) for entry in t.ready.live()} == ready, ready, "what is ready is in the queue")
     queued = set()
     for queue in t.resources.queues.values():
         _check(0 < queue.count == len(queue.live()), queue.count, "a queue of resources counts its entries")
-        queued |= {id(entry[3]) for entry in queue.live()}
+        queued |= {id(entry[2]) for entry in queue.live()}
     constrained = {id(ts) for ts in tasks if ts.state == CONSTRAINED}
     _check(queued == constrained, constrained, "what is constrained is in a queue")
     _check(t.nmemory == sum(ts.state == MEMORY for ts in tasks), t.nmemory, "values here are counted")

@@ -13,3 +13,5 @@ def private_places(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest
     monkeypatch.setenv("DASK_DISTRIBUTED__RUNTIME_DIRECTORY", str(base / "r"))
     monkeypatch.delenv(secrets.ENV_TOKEN, raising=False)
     monkeypatch.delenv(secrets.ENV_TOKEN_FILE, raising=False)
+    monkeypatch.setattr(secrets, "_known", {})
+    monkeypatch.setattr(secrets, "_by_address", {})

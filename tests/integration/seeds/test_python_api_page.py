@@ -89,7 +89,7 @@ def test_s71_servers_have_the_members_of_a_tcp_server(by_hand: Any) -> None:
     s.start("tcp://127.0.0.1:0")
     poll_for(lambda: s.status == Status.running)
     assert s.port > 0
-    for name in ("listen", "start", "stop"):
+    for name in ("listen", "start"):
         assert callable(getattr(s, name, None)), name
 
 

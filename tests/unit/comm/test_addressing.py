@@ -13,7 +13,7 @@ def test_parse_and_unparse():
     assert a.parse_address("127.0.0.1:80") == ("tcp", "127.0.0.1:80")
     assert a.parse_address("inproc://1.2.3.4/5/6") == ("inproc", "1.2.3.4/5/6")
     assert a.unparse_address("tcp", "h:1") == "tcp://h:1"
-    with pytest.raises(ValueError, match="Invalid url scheme"):
+    with pytest.raises(ValueError, match="names no scheme"):
         a.parse_address("127.0.0.1:80", strict=True)
     with pytest.raises(TypeError, match="str"):
         a.parse_address(80)
@@ -40,8 +40,8 @@ def test_host_port(text, default, expected):
 @pytest.mark.parametrize(
     "text, words",
     [
-        ("host", "missing port"),
-        ("", "missing port"),
+        ("host", "names no port"),
+        ("", "names no port"),
         ("::1", "brackets"),
         ("[::1", "bracket"),
         ("[::1]x80", "after"),
@@ -66,7 +66,7 @@ def test_address_parts():
     assert a.get_address_host("tcp://1.2.3.4:5") == "1.2.3.4"
     assert a.get_address_host_port("tcp://[::1]:5") == ("::1", 5)
     assert a.get_address_host("inproc://1.2.3.4/5/6") == "1.2.3.4"
-    with pytest.raises(ValueError, match="don't know"):
+    with pytest.raises(ValueError, match="neither host nor port"):
         a.get_address_host_port("inproc://1.2.3.4/5/6")
     assert a.resolve_address("tcp://localhost:8786") == "tcp://127.0.0.1:8786"
     assert a.resolve_address("tcp://:8786") == "tcp://127.0.0.1:8786"
@@ -81,7 +81,7 @@ def test_uri_from_host_port():
     assert a.uri_from_host_port("tcp://127.0.0.1:0", None, 8786) == "tcp://127.0.0.1:0"
     assert a.uri_from_host_port("[::1]", None, 8786) == "tcp://[::1]:8786"
     assert a.uri_from_host_port("h", 0, 8786) == "tcp://h:0"
-    with pytest.raises(ValueError, match="given twice"):
+    with pytest.raises(ValueError, match="two different ports"):
         a.uri_from_host_port("tcp://:80", 81, 0)
 
 
@@ -105,9 +105,7 @@ def test_user_arguments():
 
 
 def test_interfaces():
-    loopback = next(
-        n for n, infos in psutil.net_if_addrs().items() if any(i.address == "127.0.0.1" for i in infos)
-    )
+    loopback = next(n for n, infos in psutil.net_if_addrs().items() if any(i.address == "127.0.0.1" for i in infos))
     assert a.get_ip_interface(loopback) == "127.0.0.1"
     assert a.address_from_user_args(interface=loopback) == "tcp://127.0.0.1:0"
     with pytest.raises(ValueError, match=f"nope.*{loopback}"):

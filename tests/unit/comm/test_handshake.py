@@ -85,9 +85,9 @@ def test_a_false_proof_is_refused():
     assert not b.done and "wrong secret" in str(b.error)
     assert not a.done and "wrong secret" in str(a.error)
     # A stranger gets nothing made from the secret but its id.
-    nonce_i, nonce_l = said_a[16:48], said_b[16:48]
+    nonces = said_a[16:48], said_b[16:48]
     for role in h.ROLES[1:]:
-        parts = h._transcript(role, "scheduler", nonce_i, nonce_l, SECRET)
+        parts = h._transcript((role, "scheduler"), nonces, (0, 0), SECRET)
         assert SECRET.mac(b"listener", *parts) not in said_b
 
 
@@ -115,6 +115,17 @@ def test_reflection():
     a.feed(said[:16])
     a.feed(said[16:])
     assert not a.done and a.error is not None
+
+
+def test_compressions_are_agreed_and_cannot_be_changed_on_the_way():
+    a = h.InitiatorHandshake("client", lambda _: SECRET, ("lz4", "zstd"))
+    b = h.ListenerHandshake("scheduler", SECRET, compressions=("zlib", "lz4"))
+    pump(a, b)
+    assert a.done and a.peer_compressions == ("zlib", "lz4") and b.peer_compressions == ("lz4", "zstd")
+    a, b = h.InitiatorHandshake("client", lambda _: SECRET, ("lz4",)), listener()
+    a.outgoing[48] = 0
+    pump(a, b)
+    assert not b.done and not a.done
 
 
 def test_replay():

@@ -37,7 +37,7 @@ def on_task_finished(state: Tables, event: TaskFinished, source: str) -> None:
 
 def _forget_stale(state: Tables, ts: TaskState | None, ws: WorkerState, key: Key) -> None:
     if ts is None or (ts.processing_on is not ws and ws not in ts.who_has):
-        state.out.free(ws.address, key, state.stimulus_id)
+        state.out.free(ws.address, key, state.context)
 
 
 def _current(state: Tables, key: Key, run_id: int, source: str) -> TaskState | None:

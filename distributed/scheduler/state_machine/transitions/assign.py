@@ -27,8 +27,10 @@ def assign(state: Tables, ts: TaskState, ws: WorkerState, stimulus_id: str) -> N
     states[origin] -= 1
     states["processing"] += 1
     ts.state = "processing"
-    if state.tracing:
+    if state.record:
         trace(state, ts, origin, "processing")
+    elif state.log is not None:
+        state.log.append((ts.key, origin, "processing", state.context))
 
     spec = ts.run_spec
     assert spec is not None

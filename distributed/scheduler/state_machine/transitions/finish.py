@@ -11,7 +11,14 @@ from distributed.scheduler.state_machine.transitions.release import release_unne
 
 def finish(state: Tables, ts: TaskState, ws: WorkerState, event: TaskFinished) -> None:
     """The worker has computed the task: tell who wants it, wake who waits for it, release what only it needed."""
-    unassign(state, ts, False)
+    if ts.policy is state.default_policy and not ws.long_running and not ws.executing and not state.steals:
+        # What ``unassign`` does, without what cannot be the case.
+        ts.processing_on = None
+        charge = ws.processing.pop(ts)
+        ws.occupancy = ws.occupancy - charge if ws.processing else 0.0
+        state.touched[ws] = None
+    else:
+        unassign(state, ts, False)
     group = ts.group
     nbytes = event.nbytes
     duration = event.duration_s
@@ -24,13 +31,21 @@ def finish(state: Tables, ts: TaskState, ws: WorkerState, event: TaskFinished) -
         if stop > group.stop:
             group.stop = stop
     settings = state.settings
-    group.prefix.add_duration(duration, settings.duration_weight, settings.min_duration_s)
+    prefix = group.prefix
+    average = prefix.duration_average
+    if average >= 0:
+        average += settings.duration_weight * (duration - average)
+        prefix.duration_average = average
+        prefix.expected_s = average if average > settings.min_duration_s else settings.min_duration_s
+    else:
+        prefix.add_duration(duration, settings.duration_weight, settings.min_duration_s)
 
     ts.nbytes = nbytes
     type_name = event.type_name
     if type_name:
         ts.type = type_name
-        group.types.add(type_name)
+        if type_name not in group.types:
+            group.types.add(type_name)
     ts.who_has = ws.as_holder
     ws.has_what[ts] = None
     if nbytes > 0:
@@ -47,8 +62,10 @@ def finish(state: Tables, ts: TaskState, ws: WorkerState, event: TaskFinished) -
     states["processing"] -= 1
     states["memory"] += 1
     ts.state = "memory"
-    if state.tracing:
+    if state.record:
         trace(state, ts, "processing", "memory")
+    elif state.log is not None:
+        state.log.append((ts.key, "processing", "memory", state.context))
 
     for dependent in ts.dependents:
         if dependent.state == "waiting":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from distributed.base.keys import Key
 from distributed.messages.payload import ErrorInfo
 from distributed.messages.scheduler_to_client import KeysLost
 from distributed.scheduler.state_machine.entities import ClientState, TaskState, WorkerState
@@ -27,37 +28,45 @@ def remove_replica(ts: TaskState, ws: WorkerState) -> bool:
 
 def lose_values(state: Tables, tasks: list[TaskState], holder: str, cause: str) -> int:
     """The last copies of these are gone: compute again what is needed. Returns how many that are."""
+    for ts in tasks:
+        if ts.policy.actor and _is_lost(ts) and (ts.who_wants or ts.n_waiters):
+            text = f"the worker {holder} that held the actor {ts.key!r} was lost: {cause}"
+            fail(state, ts, ErrorInfo("ActorLost", text))
     again: list[TaskState] = []
     gone: list[TaskState] = []
     unneeded: list[TaskState] = []
     for ts in tasks:
-        if ts.state != "memory" or ts.who_has:
+        if not _is_lost(ts):
             continue
         if not ts.who_wants and not ts.n_waiters:
             unneeded.append(ts)
-        elif ts.actor:
-            text = f"the worker {holder} that held the actor {ts.key!r} was lost: {cause}"
-            fail(state, ts, ErrorInfo("ActorLost", text))
+            continue
+        _back_to_released(state, ts)
+        if ts.run_spec is None:
+            gone.append(ts)
         else:
-            _back_to_released(state, ts)
-            if ts.run_spec is None:
-                gone.append(ts)
-            else:
-                again.append(ts)
-    lost_by: dict[ClientState, list[TaskState]] = {}
-    for ts in again:
-        for cs in ts.who_wants:
-            if not cs.mute:
-                lost_by.setdefault(cs, []).append(ts)
-    for cs, lost in lost_by.items():
-        state.out.to_clients[cs.client_key].append(KeysLost([ts.key for ts in lost]))
+            again.append(ts)
     release_unneeded(state, unneeded)
     if gone:
         names = ", ".join([repr(ts.key) for ts in gone[:5]]) + (", ..." if len(gone) > 5 else "")
         cancel_lost(state, gone, f"lost: {names} was held only by {holder} ({cause}) and cannot be recomputed")
+    # What was needed only by something that is cancelled now is not.
+    release_unneeded(state, again[::-1])
+    again = [ts for ts in again if ts.state == "released" and (ts.who_wants or ts.n_waiters)]
+    lost_by: dict[ClientState, list[Key]] = {}
+    for ts in again:
+        for cs in ts.who_wants:
+            if not cs.mute:
+                lost_by.setdefault(cs, []).append(ts.key)
+    for cs, keys in lost_by.items():
+        state.out.to_clients[cs.client_key].append(KeysLost(keys))
     n = len(again)
     start(state, again[::-1])
     return n
+
+
+def _is_lost(ts: TaskState) -> bool:
+    return ts.state == "memory" and not ts.who_has
 
 
 def _back_to_released(state: Tables, ts: TaskState) -> None:

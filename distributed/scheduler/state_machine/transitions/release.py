@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from distributed.scheduler.state_machine.entities import NEEDING, NO_TASKS, NOBODY, ClientState, TaskState, WorkerState
 from distributed.scheduler.state_machine.resources import give_back_resources
-from distributed.scheduler.state_machine.tables import Tables, set_state, trace
+from distributed.scheduler.state_machine.tables import Tables, trace
 
 
 def unassign(state: Tables, ts: TaskState, free: bool) -> WorkerState:
@@ -24,7 +24,7 @@ def unassign(state: Tables, ts: TaskState, free: bool) -> WorkerState:
         state.steals.pop(ts, None)
     state.touched[ws] = None
     if free and ws.alive:
-        state.out.free(ws.address, ts.key, state.stimulus_id)
+        state.out.free(ws.address, ts.key, state.context)
     return ws
 
 
@@ -65,20 +65,22 @@ def drop_value(state: Tables, ts: TaskState) -> None:
         if ws.actors:
             ws.actors.pop(ts, None)
         if ws.alive:
-            state.out.free(ws.address, ts.key, state.stimulus_id)
+            state.out.free(ws.address, ts.key, state.context)
     ts.who_has = NOBODY
     if state.moves:
         state.moves.pop(ts, None)
     if ts.rare is not None:
         ts.rare.unshippable = None
-    state.retire_again = True
+    if state.retirements:
+        state.retire_again = True
 
 
 def release_unneeded(state: Tables, unneeded: list[TaskState]) -> None:
     """Release each task that nobody needs, and forget it when no known task depends on it; then the same for its
     dependencies."""
     groups = state.groups
-    tracing = state.tracing
+    log = state.log
+    record = state.record
     while unneeded:
         ts = unneeded.pop()
         if ts.who_wants or ts.n_waiters:
@@ -87,8 +89,18 @@ def release_unneeded(state: Tables, unneeded: list[TaskState]) -> None:
         if start == "forgotten":
             continue
         if start != "released" and not (start == "erred" and ts.dependents):
-            leave_state(state, ts, unneeded)
-            set_state(state, ts, "released")
+            if start == "memory":
+                drop_value(state, ts)
+            else:
+                leave_state(state, ts, unneeded)
+            states = ts.group.states
+            states[start] -= 1
+            states["released"] += 1
+            ts.state = "released"
+            if record:
+                trace(state, ts, start, "released")
+            elif log is not None:
+                log.append((ts.key, start, "released", state.context))
         if ts.dependents or ts.state != "released":
             continue
         for dep in ts.dependencies:
@@ -106,8 +118,10 @@ def release_unneeded(state: Tables, unneeded: list[TaskState]) -> None:
         group.n_alive -= 1
         if not group.n_alive:
             groups.drop(group)
-        if tracing:
+        if record:
             trace(state, ts, "released", "forgotten")
+        elif log is not None:
+            log.append((ts.key, "released", "forgotten", state.context))
 
 
 def want(ts: TaskState, cs: ClientState) -> None:

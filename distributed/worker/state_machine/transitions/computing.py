@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from distributed.messages.scheduler_to_worker import ComputeTask
-from distributed.messages.worker_to_scheduler import TaskErred, TaskFinished
+from distributed.messages.worker_to_scheduler import TaskFinished
 from distributed.worker.state_machine.tables import Tables
 from distributed.worker.state_machine.task import (
-    ERROR,
+    CANCELLED,
+    FORGOTTEN,
     HANDED_OVER,
     MEMORY,
     NOT_STARTED,
+    READY,
     RELEASED,
     RESCHEDULED,
     TO_FETCH,
     WAITING,
-    FetchState,
     TaskState,
 )
 from distributed.worker.state_machine.transitions.executing import give_up_run
-from distributed.worker.state_machine.transitions.fetching import go_missing, settle, unlink, want
+from distributed.worker.state_machine.transitions.fetching import awaited, look_later, settle, unlink, want
 from distributed.worker.state_machine.transitions.queueing import (
     leave_memory,
     leave_queue,
@@ -41,8 +42,12 @@ def compute(t: Tables, spec: ComputeTask) -> None:
     ts.actor = spec.actor
     if spec.needs:
         _link(t, ts, spec)
-    else:
+    elif spec.resources:
         make_ready(t, ts)
+    else:  # the most frequent case, spelled out
+        t.steps.append((t.now, key, ts.state, READY, spec.run_id))
+        ts.state = READY
+        t.ready.push(ts)
 
 
 def _clear_for(t: Tables, ts: TaskState, spec: ComputeTask) -> bool:
@@ -100,14 +105,6 @@ def _link(t: Tables, ts: TaskState, spec: ComputeTask) -> None:
         make_ready(t, ts)
 
 
-def fail(t: Tables, ts: TaskState, report: TaskErred) -> None:
-    """A wanted run has failed."""
-    t.move(ts, ERROR)
-    t.outbox.messages.append(report)
-    ts.spec = None
-    unlink(t, ts)
-
-
 def leave_to_others(t: Tables, ts: TaskState) -> None:
     """A wanted run has ended without a value, and this worker will not run it again."""
     t.move(ts, RESCHEDULED)
@@ -127,6 +124,12 @@ def free(t: Tables, ts: TaskState) -> None:
     state = ts.state
     if state is MEMORY:
         t.outbox.evict(ts.key)
+        if not ts.dependents and not ts.stale_runs:  # the most frequent case, spelled out
+            t.nmemory -= 1
+            t.managed_nbytes -= ts.nbytes
+            t.move(ts, FORGOTTEN)
+            del t.tasks[ts.key]
+            return
         leave_memory(t, ts, RELEASED)
     elif state in NOT_STARTED:
         leave_queue(t, ts, RELEASED)
@@ -137,6 +140,8 @@ def free(t: Tables, ts: TaskState) -> None:
         ts.fetch.acquired = False
         if ts.fetch.peer is not None and ts.dependents:
             return  # still of use here; the copy is announced when it comes
+    elif state is CANCELLED:
+        return
     end(t, ts)
 
 
@@ -149,15 +154,11 @@ def lose(t: Tables, ts: TaskState) -> None:
 
 
 def end(t: Tables, ts: TaskState, *, ask: bool = False) -> None:
-    """Let go of a key and its inputs. If a task that has not started here needs it, it is looked for elsewhere:
-    after a while, since usually the order to free that task too is on its way, or at once with ``ask``."""
+    """Let go of a key and its inputs; if a task that has not started here needs it, it is looked for elsewhere."""
     ts.spec = None
     if ts.dependencies:
         unlink(t, ts)
-    if any(dependent.state in NOT_STARTED for dependent in ts.dependents):
-        if ts.fetch is None:
-            ts.fetch = FetchState()
-            ts.priority = min(dependent.priority for dependent in ts.dependents)
-        go_missing(t, ts, ts.fetch, ask=ask)
+    if awaited(ts):
+        look_later(t, ts, ask=ask)
     else:
         settle(t, ts)

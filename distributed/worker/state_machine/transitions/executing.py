@@ -23,7 +23,7 @@ def start_tasks(t: Tables) -> None:
         return
     share_s = t.settings.handover_s
     floor_s = t.settings.min_cost_s
-    limit_s = share_s * t.nthreads
+    limit_s = share_s * t.nthreads + 1e-9  # sums of floats
     while True:
         ts = ready.peek()
         if resources.queues:
@@ -53,16 +53,19 @@ def start_tasks(t: Tables) -> None:
 def _hand_over(t: Tables, ts: TaskState, cost_s: float) -> None:
     spec = ts.spec
     assert spec is not None
-    t.move(ts, EXECUTING)
-    ts.since = t.now
+    now = t.now
+    run_id = spec.run_id
+    t.steps.append((now, spec.key, ts.state, EXECUTING, run_id))
+    ts.state = EXECUTING
+    ts.since = now
     ts.cost_s = cost_s
-    t.handed[spec.run_id] = ts
+    t.handed[run_id] = ts
     t.slots_used += 1
     t.backlog_s += cost_s
     t.outbox.instructions.append(
         Execute(
             spec.key,
-            spec.run_id,
+            run_id,
             spec.function,
             spec.payload,
             [need.key for need in spec.needs] if spec.needs else (),
@@ -83,9 +86,12 @@ def end_run(t: Tables, run_id: int) -> TaskState | None:
         _end_stale(t, run_id)
         return None
     if ts.state is EXECUTING:
-        _free_slot(t, ts.cost_s)
-    if ts.spec is not None and ts.spec.resources:
-        t.resources.release(ts.spec.resources)
+        t.slots_used -= 1
+        # The sum of many additions and subtractions is never quite zero.
+        t.backlog_s = t.backlog_s - ts.cost_s if t.slots_used else 0.0
+    spec = ts.spec
+    if spec is not None and spec.resources:
+        t.resources.release(spec.resources)
     t.executed_count += 1
     return ts
 
@@ -142,5 +148,4 @@ def _end_stale(t: Tables, run_id: int) -> None:
 
 def _free_slot(t: Tables, cost_s: float) -> None:
     t.slots_used -= 1
-    # The sum of many additions and subtractions is never quite zero.
     t.backlog_s = t.backlog_s - cost_s if t.slots_used else 0.0

@@ -36,20 +36,25 @@ from distributed.worker.state_machine.task import (
 from distributed.worker.state_machine.transitions.queueing import enter_memory, leave_queue
 
 
-def want(t: Tables, ts: TaskState, holders: Collection[str], nbytes: int, priority: Priority) -> FetchState | None:
-    """Somebody wants this key here; it is not here. None when it is being computed here anyway."""
+def want(
+    t: Tables, ts: TaskState, holders: Collection[str], nbytes: int, priority: Priority, *, acquired: bool = False
+) -> None:
+    """Somebody wants this key, which is not here: a task, or (``acquired``) the scheduler itself."""
     state = ts.state
     if state in TO_COMPUTE or state is MEMORY:
-        return None
+        return  # it comes anyway
     if nbytes >= 0:
         ts.nbytes = nbytes
     fetch = ts.fetch
-    if fetch is None:
-        fetch = ts.fetch = FetchState()
-    if state in TO_FETCH:
+    if state in TO_FETCH and fetch is not None:
         ts.priority = min(ts.priority, priority)
     else:
         ts.priority = priority
+        if fetch is None or fetch.peer is None:
+            fetch = ts.fetch = FetchState()
+        fetch.holders.clear()
+    if acquired:
+        fetch.acquired = True
     known = len(fetch.holders)
     _add_holders(t, ts, fetch, holders)
     if state is CANCELLED and fetch.peer is not None:
@@ -61,7 +66,6 @@ def want(t: Tables, ts: TaskState, holders: Collection[str], nbytes: int, priori
             _plan(t, ts, fetch)
     elif state is not MISSING:
         go_missing(t, ts, fetch)
-    return fetch
 
 
 def replace_holders(t: Tables, ts: TaskState, holders: Collection[str], nbytes: int) -> None:
@@ -114,6 +118,30 @@ def unlink(t: Tables, ts: TaskState) -> None:
             dep.dependents.pop(ts, None)
             if not dep.dependents and dep.state is not MEMORY:
                 unwant(t, dep)
+
+
+def fail(t: Tables, ts: TaskState, report: TaskErred) -> None:
+    """A task that was to be computed here has failed."""
+    t.move(ts, ERROR)
+    t.outbox.messages.append(report)
+    ts.spec = None
+    unlink(t, ts)
+    if awaited(ts):
+        look_later(t, ts)
+
+
+def awaited(ts: TaskState) -> bool:
+    """Whether a task that has not started here needs this key."""
+    return any(dependent.state in NOT_STARTED for dependent in ts.dependents)
+
+
+def look_later(t: Tables, ts: TaskState, *, ask: bool = False) -> None:
+    """A key that tasks here wait for is not to be had from here any more: ask the scheduler, after a while, since
+    usually its order to free those tasks too is on its way, or at once with ``ask``."""
+    if ts.fetch is None:
+        ts.fetch = FetchState()
+        ts.priority = min(dependent.priority for dependent in ts.dependents)
+    go_missing(t, ts, ts.fetch, ask=ask)
 
 
 def go_missing(t: Tables, ts: TaskState, fetch: FetchState, *, ask: bool = True) -> None:
@@ -245,9 +273,9 @@ def _flight_over(t: Tables, ts: TaskState, worker: str) -> None:
 
 def _not_there(t: Tables, ts: TaskState, worker: str) -> None:
     """The peer says that it does not hold this key: the scheduler's view is wrong, so it hears of it at once."""
-    t.outbox.messages.append(MissingData(ts.key, worker, "not there"))
     fetch = ts.fetch
     if fetch is not None and ts.state in IN_FLIGHT and fetch.peer == worker:
+        t.outbox.messages.append(MissingData(ts.key, worker, "not there"))
         _next_holder(t, ts, fetch, worker)
     else:
         _flight_over(t, ts, worker)
@@ -299,9 +327,7 @@ def _fail_dependents(t: Tables, ts: TaskState, error: ErrorInfo) -> None:
             t.outbox.replica_dropped(ts.key)
     for dependent in list(ts.dependents):
         if dependent.state is WAITING:
-            leave_queue(t, dependent, ERROR)
-            t.outbox.messages.append(TaskErred(dependent.key, dependent.run_id, error, retriable=False))
-            dependent.spec = None
-            unlink(t, dependent)
-    if ts.state is not FORGOTTEN and not any(d.state in NOT_STARTED for d in ts.dependents):
+            leave_queue(t, dependent, RELEASED)
+            fail(t, dependent, TaskErred(dependent.key, dependent.run_id, error, retriable=False))
+    if ts.state is not FORGOTTEN and not awaited(ts):
         settle(t, ts)

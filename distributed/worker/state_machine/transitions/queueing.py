@@ -22,7 +22,7 @@ def leave_queue(t: Tables, ts: TaskState, state: str) -> None:
     t.move(ts, state)
     ts.waiting_count = 0
     if before is READY:
-        t.ready.discard()
+        t.ready.discard(ts)
     elif before is CONSTRAINED:
         t.resources.discard(ts)
 
@@ -38,10 +38,10 @@ def wait_or_queue(t: Tables, ts: TaskState) -> None:
 
 def enter_memory(t: Tables, ts: TaskState, nbytes: int) -> None:
     """The value is here: tasks above that wait for nothing else become ready."""
-    t.move(ts, MEMORY)
+    t.steps.append((t.now, ts.key, ts.state, MEMORY, ts.run_id))
+    ts.state = MEMORY
     ts.nbytes = nbytes
-    ts.spec = None
-    ts.fetch = None
+    ts.spec = ts.fetch = None
     t.nmemory += 1
     t.managed_nbytes += nbytes
     for dependent in ts.dependents:
@@ -57,6 +57,7 @@ def leave_memory(t: Tables, ts: TaskState, state: str) -> None:
     t.nmemory -= 1
     t.managed_nbytes -= ts.nbytes
     ts.unshippable = None
+    ts.actor = False
     for dependent in ts.dependents:
         if dependent.state is WAITING:
             dependent.waiting_count += 1

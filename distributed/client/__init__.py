@@ -1,0 +1,51 @@
+"""The user's side: Client, Future, and the functions that wait for futures. Names are loaded when first used, because
+workers import a module of this room without needing the others."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+_HOMES = {
+    "ALL_COMPLETED": "concurrent.futures",
+    "Actor": "distributed.client.actor",
+    "ActorFuture": "distributed.client.actor",
+    "CancelledError": "distributed.base.errors",
+    "Client": "distributed.client.client",
+    "ClientExecutor": "distributed.client.executor",
+    "ClosedClientError": "distributed.client.session",
+    "DoneAndNotDoneFutures": "distributed.client.waiting",
+    "Executor": "distributed.client.client",
+    "FIRST_COMPLETED": "concurrent.futures",
+    "Future": "distributed.client.futures",
+    "FutureCancelledError": "distributed.base.errors",
+    "FutureState": "distributed.client.future_table",
+    "FuturesCancelledError": "distributed.base.errors",
+    "TimeoutError": "distributed.base.errors",
+    "as_completed": "distributed.client.waiting",
+    "default_client": "distributed.client.current",
+    "ensure_default_client": "distributed.client.current",
+    "fire_and_forget": "distributed.client.futures",
+    "futures_of": "distributed.client.futures",
+    "get_client": "distributed.client.current",
+    "get_worker": "distributed.client.current",
+    "local_client": "distributed.client.current",
+    "temp_default_client": "distributed.client.current",
+    "wait": "distributed.client.waiting",
+    "worker_client": "distributed.client.current",
+}
+
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

@@ -1,0 +1,522 @@
+"""The nanny as a program: one worker process, kept alive, and the scheduler told at once when it ends. Shell.
+
+When to start again is decided in ``restart_policy.py``; how a process is started, watched and ended is in
+``process.py``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import weakref
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from distributed.base import preloading, settings
+from distributed.base.formatting import parse_timedelta
+from distributed.base.status import Status
+from distributed.comm import secrets
+from distributed.comm.addressing import address_from_user_args, get_address_host, get_local_address_for
+from distributed.comm.secrets import Secret
+from distributed.messages.control import RegisterNanny
+from distributed.messages.nanny import WorkerProcessExited, WorkerProcessStarted
+from distributed.messages.payload import ErrorInfo
+from distributed.nanny import environment
+from distributed.nanny.process import ProcessEnd, WorkerProcess
+from distributed.nanny.restart_policy import RestartPolicy
+from distributed.protocol import serialize
+from distributed.rpc.connection import Connection
+from distributed.rpc.server import Server
+from distributed.worker import memory, registration, remote_calls
+from distributed.worker.plugin_host import PluginHost
+
+logger = logging.getLogger("distributed.nanny")
+
+_START_LIMIT_S = 60.0
+_closing_tasks: set[asyncio.Task[Any]] = set()
+
+
+class Nanny(Server):
+    """Starts a :class:`~distributed.worker.server.Worker` in a process of its own and keeps it alive.
+
+    Parameters
+    ----------
+    scheduler_ip, scheduler_port, scheduler_file
+        As for ``Worker``.
+    worker_port : int or str
+        Port of the worker (or a range ``"first:last"``); ``port`` is the nanny's own.
+    nthreads, name, memory_limit, local_directory, resources, death_timeout, preload, preload_argv
+        Handed on to the worker.
+    preload_nanny, preload_nanny_argv
+        Start-up code of the nanny itself.
+    worker_class : type, optional
+        A subclass of ``Worker``.
+    env : dict, optional
+        Environment variables of the worker process.
+    config : dict, optional
+        Settings of the worker process; default: those of this process.
+    silence_logs : int, optional
+        The least level of logs that the worker process writes.
+    **worker_kwargs
+        Further options of the worker.
+
+    Attributes
+    ----------
+    worker_address : str or None
+        Where the worker is, None while there is none.
+    process : WorkerProcess or None
+
+    Raises
+    ------
+    TypeError
+        An option that no worker takes shows when the worker is made: ``await Nanny(...)`` raises it.
+    """
+
+    _instances: ClassVar[weakref.WeakSet[Nanny]] = weakref.WeakSet()
+
+    def __init__(
+        self,
+        scheduler_ip: Any = None,
+        scheduler_port: int | None = None,
+        scheduler_file: str | None = None,
+        worker_port: int | str | None = 0,
+        nthreads: int | None = None,
+        loop: Any = None,
+        local_directory: str | None = None,
+        services: Mapping[Any, Any] | None = None,
+        name: Any = None,
+        memory_limit: str | float | None = "auto",
+        reconnect: bool = True,
+        validate: bool | None = None,
+        quiet: bool = False,
+        resources: Mapping[str, float] | None = None,
+        silence_logs: int | None = None,
+        death_timeout: float | str | None = None,
+        preload: str | list[str] | None = None,
+        preload_argv: Any = None,
+        preload_nanny: str | list[str] | None = None,
+        preload_nanny_argv: Any = None,
+        security: Any = None,
+        contact_address: str | None = None,
+        listen_address: str | None = None,
+        worker_class: type | None = None,
+        env: Mapping[str, Any] | None = None,
+        interface: str | None = None,
+        host: str | None = None,
+        port: int | str | None = None,
+        protocol: str | None = None,
+        config: Mapping[str, Any] | None = None,
+        io_loop: Any = None,
+        secret: Secret | None = None,
+        ncores: int | None = None,
+        **worker_kwargs: Any,
+    ) -> None:
+        if nthreads is None:
+            nthreads = ncores
+        self.nthreads = nthreads or memory.cpu_count()
+        self.scheduler_file = scheduler_file
+        self.scheduler_address: str | None = registration.scheduler_address(
+            scheduler_ip, scheduler_port, scheduler_file
+        )
+        self.memory_limit = memory.parse_memory_limit(memory_limit, self.nthreads)
+        self.death_timeout = parse_timedelta(death_timeout)
+        self.worker_class = worker_class
+        self.env: dict[str, str] = {str(k): v for k, v in (env or {}).items()}
+        self.config = None if config is None else dict(config)
+        self.security = security
+        self.quiet = quiet
+        self.local_directory = local_directory
+        self.resources = resources
+        self.services: dict[str, Any] = {}
+        self.auto_restart = True
+        self.process: WorkerProcess | None = None
+        self.worker_address: str | None = None
+        self.worker_dir: str | None = None
+        self.plugin_host = PluginHost(self)
+        self._listen_options = (host, port, interface, protocol)
+        self._contact_address = contact_address
+        self._silence_logs = silence_logs
+        self._connection: Connection | None = None
+        self._policy = RestartPolicy()
+        self._started: asyncio.Future[str] | None = None
+        self._leaving: dict[str, Any] | None = None
+        self._ordered_end = False
+        self._change = asyncio.Lock()
+        self._preload_given = (
+            preload_nanny if preload_nanny is not None else settings.get("distributed.nanny.preload", None),
+            preload_nanny_argv
+            if preload_nanny_argv is not None
+            else settings.get("distributed.nanny.preload-argv", None),
+        )
+        self._preloads: list[preloading.Preload] = []
+        options: dict[str, Any] = {
+            "nthreads": self.nthreads,
+            "local_directory": local_directory,
+            "name": name,
+            "memory_limit": self.memory_limit or 0,
+            "resources": resources,
+            "validate": validate,
+            "death_timeout": death_timeout,
+            "preload": preload,
+            "preload_argv": preload_argv,
+            "contact_address": contact_address,
+            "interface": interface,
+            "host": host,
+            "port": worker_port,
+            "protocol": protocol,
+            "services": services,
+            **worker_kwargs,
+        }
+        if listen_address:
+            options |= _split_address(listen_address)
+        self.worker_kwargs = {k: v for k, v in options.items() if v is not None or k == "memory_limit"}
+        super().__init__(
+            {
+                "instantiate": self.instantiate,
+                "kill": self.kill,
+                "restart": self.restart,
+                "run": self.run,
+                "close_gracefully": self.close_gracefully,
+                "plugin_add": self.plugin_add,
+                "plugin_remove": self.plugin_remove,
+            },
+            role="nanny",
+            secret=secret,
+            loop=loop,
+            io_loop=io_loop,
+            unpickle=True,
+            name=name,
+        )
+        Nanny._instances.add(self)
+
+    # -- facts
+
+    @property
+    def name(self) -> Any:
+        """What users call the worker; its address when they gave no name."""
+        return self._name if self._name is not None else self.worker_address
+
+    @name.setter
+    def name(self, value: Any) -> None:
+        self._name = value
+
+    @property
+    def plugins(self) -> dict[str, Any]:
+        """Plugins by name."""
+        return self.plugin_host.plugins
+
+    @property
+    def pid(self) -> int | None:
+        """The process id of the worker."""
+        return self.process.pid if self.process is not None and self.process.is_alive() else None
+
+    def is_alive(self) -> bool:
+        """Whether there is a worker process."""
+        return self.process is not None and self.process.is_alive()
+
+    def __repr__(self) -> str:
+        return f"<Nanny: {self.worker_address}, threads: {self.nthreads}>"
+
+    def identity(self) -> dict[str, Any]:
+        return {"type": type(self).__name__, "id": self.id, "worker": self.worker_address, "pid": self.pid}
+
+    # -- life
+
+    async def on_start(self, address: str | int | None = None) -> None:
+        loop = asyncio.get_running_loop()
+        deadline = None if self.death_timeout is None else loop.time() + self.death_timeout
+        self._preloads = preloading.make_preloads(self, self._preload_given[0], self._preload_given[1] or ())
+        if self.scheduler_address is None:
+            assert self.scheduler_file is not None
+            self.scheduler_address, found = await registration.read_file(self.scheduler_file, deadline)
+            self.secret = self.secret or found
+        if self.secret is None:
+            self.secret = getattr(self.security, "secret", None) or secrets.lookup(self.scheduler_address)
+        host, port, interface, protocol = self._listen_options
+        if isinstance(address, str) and address:
+            where = address
+        else:
+            one = address if isinstance(address, int) else port
+            if isinstance(one, str):
+                one = int(one.partition(":")[0]) if one else None
+            where = address_from_user_args(
+                host=host, port=one, interface=interface, protocol=protocol, peer=self.scheduler_address
+            ) or get_local_address_for(self.scheduler_address)
+        contact = None if self._contact_address is None else get_address_host(self._contact_address)
+        await self.listen(where, contact_host=contact)
+        for preload in self._preloads:
+            await preload.start()
+        connection, registered = await registration.register(
+            self.scheduler_address,
+            RegisterNanny(self.address, str(self._name if self._name is not None else self.address)),
+            role="nanny",
+            secret=self.secret,
+            handlers=self.handlers,
+            blocked=self.blocked_handlers,
+            tasks=self._handler_tasks,
+            deadline=deadline,
+            who="nanny",
+        )
+        self._connection = connection
+        connection.on_messages = lambda messages: None
+        connection.add_on_closed(self._on_scheduler_lost)
+        await self.plugin_host.add_all([*registered.plugins])
+        logger.info("        Start Nanny at: %r", self.address)
+        await self.instantiate()
+
+    async def instantiate(self) -> str:
+        """Start a worker process, unless there is one; returns when its worker has registered (or raises why not)."""
+        async with self._change:
+            if self.is_alive() and self._started is not None:
+                await asyncio.shield(self._started)
+                return Status.running.name
+            self._policy.on_ordered_start()
+            while True:
+                try:
+                    await self._start_process()
+                    return Status.running.name
+                except _DiedAtStart as death:
+                    decision = self._policy.on_exit(False, death.end.lived_s)
+                    if not decision.restart:
+                        raise RuntimeError(f"{decision.reason}; {_told(death.end)}") from None
+                    await asyncio.sleep(decision.delay_s)
+
+    async def _start_process(self) -> None:
+        assert self.scheduler_address is not None
+        variables = environment.worker_variables(self.env)
+        config = {
+            "worker_class": self.worker_class,
+            "worker_options": {**self.worker_kwargs, "nanny": self.address},
+            "scheduler_address": self.scheduler_address,
+            "secret": None if self.secret is None else self.secret.reveal(),
+            "settings": {**settings.snapshot(), **(self.config or {})},
+            "sys_path": environment.module_path(),
+            "variables": {"PYTHONPATH": variables.get("PYTHONPATH")},
+            "log_level": self._silence_logs,
+        }
+        loop = asyncio.get_running_loop()
+        self._started = started = loop.create_future()
+        started.add_done_callback(_seen)
+        self._leaving = None
+        self._ordered_end = False
+        process = WorkerProcess(config, environment.spawn_variables(variables), self._on_child_message)
+        self.process = process
+        process.ended.add_done_callback(lambda future: self._on_process_end(process, future.result()))
+        limit = _START_LIMIT_S if self.death_timeout is None else self.death_timeout + 5.0
+        done, _ = await asyncio.wait(
+            [started, process.ended],
+            timeout=None if self.death_timeout is None else limit,
+            return_when=asyncio.FIRST_COMPLETED,
+        )
+        if started in done:
+            try:
+                started.result()
+            except BaseException:
+                self._ordered_end = True
+                await process.stop("start-failed", 1.0)
+                raise
+            return
+        if not done:
+            self._ordered_end = True
+            await process.kill()
+            raise TimeoutError(f"the worker process has not started within {limit:.0f} s")
+        raise _DiedAtStart(process.ended.result())
+
+    def _on_child_message(self, message: dict[str, Any]) -> None:
+        event = message.get("event")
+        if event == "started":
+            self.worker_address = message["address"]
+            self.worker_dir = message["directory"]
+            if self._started is not None and not self._started.done():
+                self._started.set_result(message["address"])
+            if self.process is not None:
+                self._tell(WorkerProcessStarted(message["address"], self.process.pid))
+        elif event == "failed":
+            error: ErrorInfo = message["error"]
+            if self._started is not None and not self._started.done():
+                self._started.set_exception(_as_exception(error))
+        elif event == "leaving":
+            self._leaving = message
+
+    def _on_process_end(self, process: WorkerProcess, end: ProcessEnd) -> None:
+        if process is not self.process:
+            return
+        had_started = self.worker_address is not None
+        leaving = self._leaving
+        expected = self._ordered_end or leaving is not None
+        stays = self.status in (Status.starting, Status.running) and self.auto_restart and not self._ordered_end
+        if leaving is not None and not leaving["restart"] and not self._scheduler_cut(leaving):
+            stays = False
+        decision = self._policy.on_exit(had_started, end.lived_s) if stays and had_started and not expected else None
+        will_restart = stays and had_started and (decision is None or decision.restart)
+        if had_started:
+            assert self.worker_address is not None
+            self._tell(
+                WorkerProcessExited(
+                    self.worker_address,
+                    end.pid,
+                    end.exit_code,
+                    end.signal,
+                    end.executing,
+                    end.peak_bytes,
+                    end.log_tail,
+                    expected,
+                    will_restart or self._restarting,
+                )
+            )
+        self.worker_address = None
+        if not expected and had_started:
+            logger.warning("Worker process %d ended: %s%s", end.pid, end, "; restarting" if will_restart else "")
+        if will_restart:
+            self.add_task(self._restart_after(0.0 if decision is None else decision.delay_s))
+        elif had_started and not self._ordered_end and self.status in (Status.starting, Status.running):
+            reason = leaving["reason"] if leaving is not None else "worker-process-ended"
+            self._close_soon(f"worker left: {reason}")
+
+    _restarting = False
+
+    def _scheduler_cut(self, leaving: Mapping[str, Any]) -> bool:
+        """The worker has lost the scheduler, and we have not: a new one may fare better."""
+        return (
+            leaving["reason"] == "scheduler-connection-lost"
+            and self._connection is not None
+            and not self._connection.closed
+        )
+
+    async def _restart_after(self, delay: float) -> None:
+        if delay:
+            logger.warning("Starting the worker process again in %.1f s", delay)
+        await asyncio.sleep(delay)
+        if self.status not in (Status.starting, Status.running):
+            return
+        try:
+            policy = self._policy
+            lives = policy.short_lives
+            await self.instantiate()
+            policy.short_lives = lives
+        except Exception as error:
+            logger.error("The worker process could not be started again: %s", error)
+            self._close_soon("worker-start-failed")
+
+    async def kill(self, timeout: float = 2.0, reason: str = "nanny-kill") -> None:
+        """End the worker process: in order if that takes at most ``timeout`` seconds. It is not started again."""
+        process = self.process
+        self._ordered_end = True
+        if process is not None:
+            await process.stop(reason, float(parse_timedelta(timeout)))
+            self._started = None
+
+    async def restart(self, timeout: float = 30.0, reason: str = "nanny-restart", **ignored: Any) -> str:
+        """End the worker process and start a new one; ``"OK"``, or ``"timed out"`` when there is none in time."""
+        self._restarting = True
+        try:
+            async with asyncio.timeout(timeout):
+                await self.kill(2.0, reason)
+                await self.instantiate()
+            return "OK"
+        except TimeoutError:
+            logger.error("Restart timed out")
+            return "timed out"
+        finally:
+            self._restarting = False
+
+    async def close(self, timeout: float = 5.0, reason: str = "nanny-close", **ignored: Any) -> None:
+        """End the worker process, in order if that takes no longer than ``timeout`` seconds, and the nanny."""
+        await super().close(timeout=timeout, reason=reason)
+
+    def close_gracefully(self, reason: str = "nanny-close-gracefully", **ignored: Any) -> None:
+        """The worker is about to end as it should: do not start it again, and end with it."""
+        self.auto_restart = False
+        self.status = Status.closing_gracefully
+        logger.info("Closing Nanny gracefully at %r. Reason: %s", self.address_safe, reason)
+
+    async def on_close(self, timeout: float = 5.0, reason: str = "nanny-close", **ignored: Any) -> None:
+        logger.info("Closing Nanny at %r. Reason: %s", self.address_safe, reason)
+        for preload in self._preloads:
+            try:
+                await preload.teardown()
+            except Exception:
+                logger.exception("Preload teardown failed")
+        await self.plugin_host.close()
+        try:
+            await self.kill(timeout, reason)
+        finally:
+            self.process = None
+        if self._connection is not None:
+            await self._connection.close(1.0)
+        Nanny._instances.discard(self)
+
+    def terminate(self, **kwargs: Any) -> str:
+        asyncio.get_running_loop().call_later(0.01, self._close_soon, kwargs.get("reason", "terminate"))
+        return "OK"
+
+    def _close_soon(self, reason: str) -> None:
+        task = asyncio.get_running_loop().create_task(self.close(reason=reason))
+        _closing_tasks.add(task)
+        task.add_done_callback(_closing_tasks.discard)
+
+    def _on_scheduler_lost(self, error: BaseException | None) -> None:
+        if self.status in (Status.starting, Status.running, Status.closing_gracefully):
+            logger.info("Connection to scheduler broken. Closing. (%s)", error or "it was closed")
+            self._close_soon("scheduler-connection-lost")
+
+    def _tell(self, message: WorkerProcessStarted | WorkerProcessExited) -> None:
+        connection = self._connection
+        if connection is not None and not connection.closed:
+            connection.send(message)
+            connection.flush()
+
+    # -- operations
+
+    async def run(self, function: Any, args: Any = (), kwargs: Any = None, wait: bool = True, **ignored: Any) -> Any:
+        """Call a function in the nanny's process, with the nanny as ``dask_worker``."""
+        running = remote_calls.run(self, "dask_worker", function, args, kwargs)
+        if wait:
+            return await running
+        self.add_task(running)
+        return None
+
+    async def plugin_add(self, plugin: Any = None, name: str | None = None, **ignored: Any) -> dict[str, Any]:
+        """Add a plugin; one that says ``restart`` has the worker started anew."""
+        plugin = remote_calls.opened(plugin)
+        await self.plugin_host.add(plugin, name)
+        if getattr(plugin, "restart", False):
+            await self.restart(reason="nanny-plugin-restart")
+        return {"status": "OK"}
+
+    async def plugin_remove(self, name: str, **ignored: Any) -> dict[str, Any]:
+        """Remove a plugin."""
+        await self.plugin_host.remove(name)
+        return {"status": "OK"}
+
+
+class _DiedAtStart(Exception):
+    def __init__(self, end: ProcessEnd) -> None:
+        super().__init__(str(end))
+        self.end = end
+
+
+def _told(end: ProcessEnd) -> str:
+    text = f"the last one (pid {end.pid}) ended with {end}"
+    return text + "".join(f"\n  | {line}" for line in end.log_tail[-20:])
+
+
+def _as_exception(info: ErrorInfo) -> Exception:
+    error, _ = serialize.unpack_error(info)
+    return error if isinstance(error, Exception) else RuntimeError(f"{info.type_name}: {info.message}")
+
+
+def _seen(future: asyncio.Future[Any]) -> None:
+    if not future.cancelled():
+        future.exception()
+
+
+def _split_address(address: str) -> dict[str, Any]:
+    scheme, separator, rest = address.rpartition("://")
+    host, colon, port = rest.rpartition(":")
+    options: dict[str, Any] = {"host": host if colon else rest}
+    if colon and port.isdigit():
+        options["port"] = int(port)
+    if separator:
+        options["protocol"] = scheme
+    return options

@@ -1,0 +1,18 @@
+"""What users subclass to hook into schedulers, workers and nannies. Base classes and small ready-made ones; no machinery.
+
+Also served as ``distributed.diagnostics.plugin``. Who calls the hooks: ``scheduler/plugin_host.py``, ``worker/``, ``nanny/``.
+"""
+
+from distributed.plugins.names import plugin_name
+from distributed.plugins.nanny import Environ, NannyPlugin
+from distributed.plugins.scheduler import SchedulerPlugin
+from distributed.plugins.worker import UploadFile, WorkerPlugin
+
+__all__ = [
+    "Environ",
+    "NannyPlugin",
+    "SchedulerPlugin",
+    "UploadFile",
+    "WorkerPlugin",
+    "plugin_name",
+]

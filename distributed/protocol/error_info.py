@@ -1,0 +1,204 @@
+"""Exceptions on the wire: the exception itself where it survives a pickle, its texts always, its traceback as frames.
+
+What is packed is tried out at once (some exceptions pickle well and fail to open); what fails travels as
+:class:`RemoteError` with the texts of the original. Causes and contexts come along.
+"""
+
+from __future__ import annotations
+
+import traceback
+import types
+from typing import Any
+
+from tblib import Traceback  # type: ignore[import-untyped,unused-ignore]
+
+from distributed.base.errors import RemoteError
+from distributed.messages.payload import ErrorInfo, Payload
+from distributed.protocol.payloads import dumps, loads
+
+MAX_FRAMES = 120
+MAX_CHAIN = 8
+DEFAULT_MAX_LEN = 10_000
+
+# One frame of a traceback: file, function, line, module.
+_FrameInfo = tuple[str, str, int, str]
+
+
+def pack_error(error: BaseException, max_len: int = DEFAULT_MAX_LEN) -> ErrorInfo:
+    """``error`` ready to travel. Never raises (but for errors outside ``Exception``).
+
+    Parameters
+    ----------
+    error
+        The exception, with its traceback and causes.
+    max_len
+        Longest text in characters; a longer message is cut, and so is the traceback (in its middle).
+    """
+    message = _text(error)
+    type_name = _type_name(error)
+    full_text = _traceback_text(error)
+    travels, note = _travelling(error, message, max_len)
+    chain = _chain(error, max_len)
+    frames = _frames(error.__traceback__)
+    exception: Payload | None
+    try:
+        exception = dumps((travels, chain, error.__suppress_context__), snapshot=True)
+    except Exception:
+        exception = None
+    return ErrorInfo(
+        type_name,
+        _cut(message, max_len),
+        exception,
+        dumps(frames) if frames else None,
+        _cut(full_text, max_len) + (f"\n({note})" if note else ""),
+    )
+
+
+def unpack_error(info: ErrorInfo) -> tuple[BaseException, types.TracebackType | None]:
+    """``(exception, traceback)``; the exception carries the traceback, its causes, and is a RemoteError when the
+    original could not be had. Never raises (but for errors outside ``Exception``)."""
+    error: BaseException | None = None
+    reason = ""
+    if info.exception is not None:
+        try:
+            opened = loads(info.exception)
+            if isinstance(opened, BaseException):
+                error = opened
+            else:
+                error, chain, suppress = opened
+                _link(error, chain, suppress)
+        except Exception as failure:
+            error = None
+            reason = f"the original could not be opened here: {type(failure).__name__}: {_cut(_text(failure), 500)}"
+    if error is None:
+        error = RemoteError(info.type_name, info.message, info.traceback_text, reason)
+    tb = None
+    if info.traceback is not None:
+        try:
+            tb = _as_traceback(loads(info.traceback))
+        except Exception:
+            tb = None
+    return error.with_traceback(tb), tb
+
+
+# ---------------------------------------------------------------- the exception
+
+
+def _travelling(error: BaseException, message: str, max_len: int) -> tuple[BaseException, str]:
+    """``error`` or what stands for it, and why it had to be replaced."""
+    if len(message) > max_len:
+        short = _cut(message, max_len)
+        try:
+            shortened = type(error)(short)
+            if _survives(shortened) and len(_text(shortened)) <= 2 * max_len + 100:
+                return shortened, f"the message of {len(message)} characters was cut"
+        except Exception:
+            pass
+        return RemoteError(_type_name(error), short), f"the message of {len(message)} characters was cut"
+    try:
+        if _survives(error):
+            return error, ""
+        reason = "its pickle opens as something else"
+    except Exception as failure:
+        reason = f"{type(failure).__name__}: {_cut(_text(failure), 500)}"
+    note = f"the exception itself could not be pickled: {reason}"
+    return RemoteError(_type_name(error), message, note=note), note
+
+
+def _survives(error: BaseException) -> bool:
+    back = loads(dumps(error, "exception"))
+    return type(back).__qualname__ == type(error).__qualname__ and isinstance(back, BaseException)
+
+
+def _chain(error: BaseException, max_len: int) -> list[tuple[bool, BaseException, bool, list[_FrameInfo]]]:
+    """Causes (True) or contexts (False) of ``error``, next first, each with its own ``__suppress_context__``, and
+    frames."""
+    chain: list[tuple[bool, BaseException, bool, list[_FrameInfo]]] = []
+    seen = {id(error)}
+    current = error
+    while len(chain) < MAX_CHAIN:
+        is_cause = current.__cause__ is not None
+        below = current.__cause__ if is_cause else None if current.__suppress_context__ else current.__context__
+        if below is None or id(below) in seen:
+            break
+        seen.add(id(below))
+        travels, _ = _travelling(below, _text(below), max_len)
+        chain.append((is_cause, travels, below.__suppress_context__, _frames(below.__traceback__)))
+        current = below
+    return chain
+
+
+def _link(error: BaseException, chain: list[Any], suppress: bool) -> None:
+    current = error
+    for is_cause, below, below_suppress, frames in chain:
+        if is_cause:
+            current.__cause__ = below
+        else:
+            current.__context__ = below
+        below.__traceback__ = _as_traceback(frames)
+        current.__suppress_context__ = suppress
+        current, suppress = below, below_suppress
+    current.__suppress_context__ = suppress
+
+
+# ---------------------------------------------------------------- the traceback
+
+
+def _frames(tb: types.TracebackType | None) -> list[_FrameInfo]:
+    frames: list[_FrameInfo] = []
+    while tb is not None:
+        code = tb.tb_frame.f_code
+        module = tb.tb_frame.f_globals.get("__name__", "")
+        frames.append((code.co_filename, code.co_name, tb.tb_lineno, module if isinstance(module, str) else ""))
+        tb = tb.tb_next
+    if len(frames) > MAX_FRAMES:
+        half = MAX_FRAMES // 2
+        frames = frames[:half] + frames[-half:]
+    return frames
+
+
+def _as_traceback(frames: list[_FrameInfo]) -> types.TracebackType | None:
+    nested: dict[str, Any] | None = None
+    for filename, function, line, module in reversed(frames):
+        code = {"co_filename": filename, "co_name": function}
+        names = {"__name__": module, "__file__": filename}
+        frame = {"f_globals": names, "f_code": code, "f_locals": {}, "f_lineno": line}
+        nested = {"tb_frame": frame, "tb_lineno": line, "tb_next": nested}
+    if nested is None:
+        return None
+    tb: types.TracebackType | None = Traceback.from_dict(nested).as_traceback()
+    return tb
+
+
+# ---------------------------------------------------------------- texts
+
+
+def _type_name(error: BaseException) -> str:
+    kind = type(error)
+    return (
+        kind.__qualname__ if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}.{kind.__qualname__}"
+    )
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:
+        return f"<{type(error).__name__} without a readable text>"
+
+
+def _traceback_text(error: BaseException) -> str:
+    try:
+        return "".join(traceback.format_exception(error, limit=-MAX_FRAMES))
+    except Exception:
+        return f"{_type_name(error)}: {_text(error)}"
+
+
+def _cut(text: str, max_len: int) -> str:
+    """At most ``max_len`` characters: beginning and end."""
+    if len(text) <= max_len:
+        return text
+    mark = f" ... [{len(text) - max_len} characters left out] ... "
+    keep = max(max_len - len(mark), 0)
+    head = keep * 2 // 3
+    return text[:head] + mark[: max_len - keep] + text[len(text) - (keep - head) :]

@@ -1,0 +1,296 @@
+"""Frames cut from a byte stream, and made for one. Pure: no socket here.
+
+A frame is a head (magic, flags, number of segments, number of the first message in it), the length of each segment,
+and the segments::
+
+    magic u8 | flags u8 | count u16 | first u64 | count x length u64 | segments
+                                                  compression u8 in the top byte, when flag 1 is set;
+                                                  such a segment begins with its true length, u64
+
+Every number is checked against its limit before anything is allocated for it, and memory for a large segment is taken
+from the system page by page, as the bytes arrive. What is large is received straight into the buffer in which it will
+be used.
+"""
+
+from __future__ import annotations
+
+import mmap
+import struct
+from typing import Any
+
+from distributed.base.errors import FrameError
+from distributed.protocol import compression as compressions
+
+MAGIC = 0xD6
+COMPRESSED = 1
+"""Flag: lengths have the number of a compression in their top byte."""
+
+MAX_SEGMENTS = 65535
+MAX_FRAME_BYTES = 1 << 40
+MAX_FIRST_SEGMENT = 1 << 31
+"""The first segment holds the messages themselves; bulk travels beside it."""
+
+_HEAD = struct.Struct("!BBHQ")
+_LENGTH = struct.Struct("!Q")
+_LENGTH_MASK = (1 << 56) - 1
+# Smaller frames leave as one buffer: a copy of so much costs less than a longer list for the kernel.
+_JOIN_BELOW = 32 * 1024
+# A segment of which more than this is missing is received in place; less comes with whatever follows it, in one read.
+_DIRECT_FROM = 64 * 1024
+# From here on a segment is a mapping of its own, which costs no memory before it is filled and gives it back at once.
+_MAPPED_FROM = 4 * 1024 * 1024
+
+_lengths: dict[int, struct.Struct] = {n: struct.Struct(f"!{n}Q") for n in range(1, 65)}
+
+
+def _length_struct(n: int) -> struct.Struct:
+    return _lengths.get(n) or struct.Struct(f"!{n}Q")
+
+
+def as_bytes_view(segment: Any) -> memoryview:
+    """A flat view of the bytes of any contiguous buffer."""
+    view = segment if type(segment) is memoryview else memoryview(segment)
+    return view if view.format == "B" and view.ndim == 1 and view.contiguous else view.cast("B")
+
+
+def frame_buffers(
+    segments: list[Any], first: int = 0, flags: int = 0, compression: str | None = None
+) -> tuple[list[memoryview], int]:
+    """What to write for ``segments``, in order, and its length in bytes.
+
+    Parameters
+    ----------
+    segments
+        Bytes-like; the first holds the messages.
+    first
+        Number of the first message, which the receiver checks.
+    compression
+        Name of the compression for segments that gain by it.
+    """
+    count = len(segments)
+    if not 0 < count <= MAX_SEGMENTS:
+        raise FrameError(f"a frame has 1 to {MAX_SEGMENTS} segments, not {count}")
+    views = [as_bytes_view(segment) for segment in segments]
+    lengths = [view.nbytes for view in views]
+    if compression is not None and max(lengths) >= compressions.MIN_BYTES:
+        for i, view in enumerate(views):
+            packed = compressions.compress(view, compression)
+            if packed is not None:
+                number, data = packed
+                views[i] = memoryview(_LENGTH.pack(view.nbytes) + data)
+                lengths[i] = views[i].nbytes | number << 56
+                flags |= COMPRESSED
+    head = _HEAD.pack(MAGIC, flags, count, first) + _length_struct(count).pack(*lengths)
+    total = len(head) + sum([view.nbytes for view in views])
+    if total <= _JOIN_BELOW or (count == 1 and total <= 4 * _JOIN_BELOW):
+        return [memoryview(b"".join((head, *views)))], total
+    return [memoryview(head), *[view for view in views if view.nbytes]], total
+
+
+class Frame:
+    """A whole frame: its segments, the number of its first message, its flags."""
+
+    __slots__ = ("first", "flags", "segments")
+
+    def __init__(self, segments: list[Any], first: int, flags: int) -> None:
+        self.segments = segments
+        self.first = first
+        self.flags = flags
+
+
+class FrameReader:
+    """Bytes in, whole frames out.
+
+    Either ``feed`` it what was read into a scratch buffer, or, while ``target()`` is not None, read into that and tell
+    with ``filled`` how much it was. The first segment of a frame may lie in the scratch buffer: decode it before the
+    next read. Every other segment is a writable buffer of its own. Raises FrameError for bytes that are no frame or
+    exceed a limit; the connection is of no use then.
+
+    Parameters
+    ----------
+    max_frame_bytes
+        Longest frame, over all its segments, compressed and uncompressed.
+    max_segments
+        Most segments of a frame.
+    """
+
+    def __init__(self, max_frame_bytes: int = MAX_FRAME_BYTES, max_segments: int = MAX_SEGMENTS) -> None:
+        self._max_frame_bytes = max_frame_bytes
+        self._max_segments = max_segments
+        self._head = bytearray()  # of a frame whose head and lengths have not arrived whole
+        self._segments: list[Any] = []  # those of the frame in hand that are whole
+        self._lengths: tuple[int, ...] = ()
+        self._codecs: tuple[int, ...] | None = None
+        self._segment: memoryview | None = None  # the one that is being received; None: between frames or within a head
+        self._got = 0
+        self._first = 0
+        self._flags = 0
+        self._unpacked = 0
+
+    @property
+    def idle(self) -> bool:
+        """Whether no frame has begun that is not whole: the stream may end here."""
+        return self._segment is None and not self._head
+
+    # --- receiving in place
+
+    def target(self) -> memoryview | None:
+        """Where to receive next, or None for the scratch buffer."""
+        segment = self._segment
+        if segment is None or segment.nbytes - self._got < _DIRECT_FROM:
+            return None
+        return segment[self._got :]
+
+    def filled(self, n: int) -> list[Frame]:
+        """``n`` bytes were received in ``target()``."""
+        self._got += n
+        return self._next_segment()
+
+    # --- receiving by way of a scratch buffer
+
+    def feed(self, data: Any) -> list[Frame]:
+        """Take all of ``data``; it may be overwritten once the frames returned have been decoded."""
+        data = as_bytes_view(data)
+        frames: list[Frame] = []
+        size = data.nbytes
+        position = 0
+        while position < size:
+            segment = self._segment
+            if segment is not None:
+                n = min(segment.nbytes - self._got, size - position)
+                segment[self._got : self._got + n] = data[position : position + n]
+                position += n
+                self._got += n
+                frames += self._next_segment()
+            elif self._head:
+                position = self._feed_head(data, position, frames)
+            else:
+                end = self._whole_frame(data, position, size, frames)
+                if end < 0:
+                    n = min(_HEAD.size, size - position)
+                    self._head += data[position : position + n]
+                    position = self._feed_head(data, position + n, frames)
+                else:
+                    position = end
+        return frames
+
+    def _whole_frame(self, data: memoryview, position: int, size: int, frames: list[Frame]) -> int:
+        """Cut a frame that lies in ``data`` whole; its end, or -1 when it does not."""
+        start = position + _HEAD.size
+        if start > size:
+            return -1
+        magic, flags, count, first = _HEAD.unpack_from(data, position)
+        self._check_head(magic, flags, count)
+        body = start + 8 * count
+        if body > size:
+            return -1
+        lengths = _length_struct(count).unpack_from(data, start)
+        if flags & COMPRESSED:
+            return -1  # the common path stays short
+        end: int = body + sum(lengths)
+        if end > size:
+            return -1
+        self._check_lengths(lengths)
+        position = body + lengths[0]
+        segments: list[Any] = [data[body:position]]
+        for n in lengths[1:]:
+            segments.append(bytearray(data[position : position + n]))
+            position += n
+        frames.append(Frame(segments, first, flags))
+        return end
+
+    def _feed_head(self, data: memoryview, position: int, frames: list[Frame]) -> int:
+        """Complete the head and the lengths; the position behind them, or the end of ``data``."""
+        head = self._head
+        if head[0] != MAGIC:
+            raise FrameError(_NO_FRAME)
+        if len(head) < _HEAD.size:
+            n = _HEAD.size - len(head)
+            head += data[position : position + n]
+            position += n
+            if len(head) < _HEAD.size:
+                return data.nbytes
+        magic, flags, count, first = _HEAD.unpack_from(head)
+        self._check_head(magic, flags, count)
+        size = _HEAD.size + 8 * count
+        if len(head) < size:
+            n = size - len(head)
+            head += data[position : position + n]
+            position += n
+            if len(head) < size:
+                return data.nbytes
+        lengths = _length_struct(count).unpack_from(head, _HEAD.size)
+        self._codecs = None
+        if flags & COMPRESSED:
+            self._codecs = tuple([n >> 56 for n in lengths])
+            lengths = tuple([n & _LENGTH_MASK for n in lengths])
+        self._check_lengths(lengths)
+        self._head = bytearray()
+        self._lengths, self._first, self._flags = lengths, first, flags
+        self._segments = []
+        self._unpacked = 0
+        self._segment = self._allocate(lengths[0])
+        self._got = 0
+        frames += self._next_segment()
+        return position
+
+    def _next_segment(self) -> list[Frame]:
+        """Go on to the next segment if this one is whole; the frame if that was the last."""
+        segment = self._segment
+        while segment is not None and self._got == segment.nbytes:
+            done = len(self._segments)
+            whole = segment if self._codecs is None or not self._codecs[done] else self._unpack(self._codecs[done])
+            self._segments.append(whole)
+            done += 1
+            if done == len(self._lengths):
+                frame = Frame(self._segments, self._first, self._flags & ~COMPRESSED)
+                self._segments = []
+                self._segment = None
+                return [frame]
+            segment = self._segment = self._allocate(self._lengths[done])
+            self._got = 0
+        return []
+
+    def _unpack(self, number: int) -> memoryview:
+        segment = self._segment
+        assert segment is not None
+        if segment.nbytes < _LENGTH.size:
+            raise FrameError("a compressed segment without a length")
+        (nbytes,) = _LENGTH.unpack_from(segment)
+        self._unpacked += nbytes
+        if self._unpacked > self._max_frame_bytes:
+            raise FrameError(
+                f"a compressed message declares {self._unpacked} bytes, more than the limit of {self._max_frame_bytes}"
+            )
+        return memoryview(compressions.decompress(number, segment[_LENGTH.size :], nbytes))
+
+    @staticmethod
+    def _allocate(nbytes: int) -> memoryview:
+        try:
+            if nbytes < _MAPPED_FROM:
+                return memoryview(bytearray(nbytes))
+            return memoryview(mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+        except (MemoryError, OverflowError, OSError, ValueError) as error:
+            raise FrameError(f"no memory for a segment of {nbytes} bytes: {error}") from None
+
+    # --- limits
+
+    def _check_head(self, magic: int, flags: int, count: int) -> None:
+        if magic != MAGIC:
+            raise FrameError(_NO_FRAME)
+        if flags & ~COMPRESSED:
+            raise FrameError(f"a frame with unknown flags {flags:#x}: the peer has another version")
+        if not 0 < count <= self._max_segments:
+            raise FrameError(f"a frame declares {count} segments; the limit is 1 to {self._max_segments}")
+
+    def _check_lengths(self, lengths: tuple[int, ...]) -> None:
+        total = sum(lengths)
+        if total > self._max_frame_bytes:
+            raise FrameError(f"a frame declares {total} bytes, more than the limit of {self._max_frame_bytes}")
+        if lengths[0] > MAX_FIRST_SEGMENT:
+            raise FrameError(f"the messages of a frame declare {lengths[0]} bytes; the limit is {MAX_FIRST_SEGMENT}")
+        if not lengths[0]:
+            raise FrameError("a frame without content")
+
+
+_NO_FRAME = "these bytes are not the beginning of a frame"

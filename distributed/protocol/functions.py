@@ -1,0 +1,194 @@
+"""Functions as blobs: pickled once, known by a digest of the pickle, opened once per process.
+
+The blob of a function is remembered as long as pickling it again would give the same: always for one that is pickled as
+a name; for one that is pickled by value (lambdas, closures, everything of ``__main__``) as long as all it refers to is
+still the same and cannot change in place. What refers to anything mutable is pickled again each time, as people who
+edit a global in a notebook expect. Thread-safe.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import threading
+import types
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+from distributed.base.errors import SerializationError
+from distributed.messages.payload import FunctionBlob, Payload
+from distributed.protocol.payloads import dumps, loads, unpicklable
+from distributed.protocol.unpicklable import global_names
+
+MAX_OPENED = 1000
+_MAX_WATCHES = 64
+
+_SCALARS: frozenset[type] = frozenset({type(None), bool, int, float, complex, str, bytes, range})
+_UNSET: Any = object()
+
+# id of function -> (weak reference, blob, what must still be so for the blob to be right)
+_known: dict[int, tuple[weakref.ref[Any], FunctionBlob, tuple[Callable[[], bool], ...]]] = {}
+_opened: OrderedDict[bytes, Any] = OrderedDict()
+_lock = threading.Lock()
+
+
+def dumps_function(function: Any) -> FunctionBlob:
+    """The blob of a callable.
+
+    Raises ``SerializationError`` that names it and the member that cannot be pickled.
+    """
+    known = _known.get(id(function))
+    if known is not None:
+        reference, blob, watches = known
+        if reference() is function and (not watches or all(watch() for watch in watches)):
+            return blob
+    name = function_name(function)
+    try:
+        payload = dumps(function, f"function {name}" if name else "")
+    except SerializationError:
+        raise
+    except Exception as error:
+        raise unpicklable(function, f"function {name}", error) from error
+    blob = FunctionBlob(digest(payload), payload, name)
+    watches_now = _watches(function)
+    if watches_now is not None:
+        _remember(function, blob, watches_now)
+    return blob
+
+
+def loads_function(blob: FunctionBlob) -> Any:
+    """The callable of ``blob``; the same object for every blob of the same digest.
+
+    Raises whatever opening the pickle raises.
+    """
+    attached = blob.payload.attached
+    if attached is not None and attached.is_live:
+        return attached.live
+    with _lock:
+        function = _opened.get(blob.digest, _UNSET)
+        if function is not _UNSET:
+            _opened.move_to_end(blob.digest)
+            return function
+    function = loads(blob.payload)
+    with _lock:
+        function = _opened.setdefault(blob.digest, function)
+        while len(_opened) > MAX_OPENED:
+            _opened.popitem(last=False)
+    return function
+
+
+def digest(payload: Payload) -> bytes:
+    """16 bytes that name the content of ``payload``."""
+    hasher = hashlib.blake2b(payload.data, digest_size=16)
+    if payload.attached is not None:
+        for buffer in payload.attached.buffers:
+            hasher.update(buffer)
+    return hasher.digest()
+
+
+def function_name(function: Any) -> str:
+    """How people call it: ``inc``, ``Counter.add``, the function inside a partial, or the class of a callable
+    object."""
+    for _ in range(10):
+        inner = getattr(function, "func", None)
+        if inner is None or inner is function or not callable(inner):
+            break
+        function = inner
+    name = getattr(function, "__qualname__", None) or getattr(function, "__name__", None)
+    return name if isinstance(name, str) else type(function).__qualname__
+
+
+def _remember(function: Any, blob: FunctionBlob, watches: tuple[Callable[[], bool], ...]) -> None:
+    number = id(function)
+
+    def forget(reference: weakref.ref[Any]) -> None:
+        known = _known.get(number)
+        if known is not None and known[0] is reference:
+            _known.pop(number, None)
+
+    try:
+        reference = weakref.ref(function, forget)
+    except TypeError:
+        return
+    _known[number] = (reference, blob, watches)
+
+
+def is_by_name(obj: Any) -> bool:
+    """Whether pickle writes ``obj`` (a function or class) as a name that other processes can look up."""
+    module = getattr(obj, "__module__", None)
+    name = getattr(obj, "__qualname__", None)
+    if type(module) is not str or type(name) is not str or module in ("__main__", "__mp_main__"):
+        return False
+    cloudpickle = sys.modules.get("cloudpickle.cloudpickle")
+    registered: set[str] = getattr(cloudpickle, "_PICKLE_BY_VALUE_MODULES", None) or set()
+    if any(module == other or module.startswith(f"{other}.") for other in registered):
+        return False
+    found: Any = sys.modules.get(module)
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    return found is obj
+
+
+def _watches(function: Any) -> tuple[Callable[[], bool], ...] | None:
+    """Conditions under which the pickle of ``function`` stays the same; None when that cannot be told."""
+    if isinstance(function, (types.FunctionType, types.BuiltinFunctionType, type)) and is_by_name(function):
+        return ()
+    if type(function) is not types.FunctionType:
+        return None
+    watches: list[Callable[[], bool]] = []
+    return tuple(watches) if _watch_function(function, watches, set()) else None
+
+
+def _watch_function(function: types.FunctionType, watches: list[Callable[[], bool]], seen: set[int]) -> bool:
+    if id(function) in seen:
+        return True
+    seen.add(id(function))
+    code, defaults, kwdefaults = function.__code__, function.__defaults__, function.__kwdefaults__
+    if vars(function) or kwdefaults or len(watches) > _MAX_WATCHES:
+        return False
+    watches.append(lambda: function.__code__ is code and function.__defaults__ is defaults and not vars(function))
+    if defaults and not all(_is_fixed(value, watches, seen) for value in defaults):
+        return False
+    for cell in function.__closure__ or ():
+        try:
+            value = cell.cell_contents
+        except ValueError:
+            return False
+        if not _is_fixed(value, watches, seen):
+            return False
+        watches.append(_cell_watch(cell, value))
+    namespace = function.__globals__
+    for name in set(global_names(code)):
+        value = namespace.get(name, _UNSET)
+        if value is not _UNSET and not _is_fixed(value, watches, seen):
+            return False
+        watches.append(_global_watch(namespace, name, value))
+    return len(watches) <= _MAX_WATCHES
+
+
+def _cell_watch(cell: types.CellType, value: Any) -> Callable[[], bool]:
+    def unchanged() -> bool:
+        try:
+            return cell.cell_contents is value
+        except ValueError:
+            return False
+
+    return unchanged
+
+
+def _global_watch(namespace: dict[str, Any], name: str, value: Any) -> Callable[[], bool]:
+    return lambda: namespace.get(name, _UNSET) is value
+
+
+def _is_fixed(value: Any, watches: list[Callable[[], bool]], seen: set[int]) -> bool:
+    """Whether ``value`` cannot change in place (functions of ``__main__`` are watched instead)."""
+    kind = type(value)
+    if kind in _SCALARS or kind is types.ModuleType:
+        return True
+    if kind is tuple or kind is frozenset:
+        return len(value) <= _MAX_WATCHES and all(_is_fixed(member, watches, seen) for member in value)
+    if isinstance(value, (types.FunctionType, types.BuiltinFunctionType, type)) and is_by_name(value):
+        return True
+    return kind is types.FunctionType and _watch_function(value, watches, seen)

@@ -1,0 +1,80 @@
+"""The pickle of an object as bytes: plain pickle where that says everything, cloudpickle (by value) where it does not.
+
+Plain pickle is about ten times faster, but writes functions and classes as names, and a name in ``__main__`` (or in a
+module registered with ``cloudpickle.register_pickle_by_value``) means another thing, or nothing, in the process that
+opens it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pickle
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any
+
+HIGHEST_PROTOCOL = 5
+MAIN_MARK = b"_main__"
+"""Occurs in every plain pickle that names something of ``__main__`` or ``__mp_main__``."""
+
+_plain_dumps = pickle.dumps
+
+
+def names_by_value(data: bytes) -> bool:
+    """Whether the plain pickle ``data`` may name something that the other side cannot look up."""
+    if MAIN_MARK in data:
+        return True
+    cloudpickle = sys.modules.get("cloudpickle.cloudpickle")
+    registered: set[str] = getattr(cloudpickle, "_PICKLE_BY_VALUE_MODULES", None) or set()
+    return any([name.encode() in data for name in registered])
+
+
+def dumps(x: Any, *, buffer_callback: Callable[[Any], Any] | None = None, protocol: int = HIGHEST_PROTOCOL) -> bytes:
+    """The pickle of ``x``.
+
+    Parameters
+    ----------
+    x
+        Any object.
+    buffer_callback
+        Called with each out-of-band buffer, as of ``pickle.dumps``; None keeps all bytes in the pickle.
+    protocol
+        Pickle protocol.
+
+    Raises whatever pickling raises when both ways fail.
+    """
+    buffers: list[Any] = []
+    collect = None if buffer_callback is None else _collector(buffers, buffer_callback)
+    try:
+        data = _plain_dumps(x, protocol, buffer_callback=collect)
+        by_value = names_by_value(data)
+    except Exception:
+        by_value = True
+    if by_value:
+        buffers.clear()
+        data = dumps_by_value(x, collect, protocol)
+    return data
+
+
+def _collector(buffers: list[Any], buffer_callback: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def collect(buffer: Any) -> Any:
+        buffers.append(buffer)
+        return buffer_callback(buffer)
+
+    return collect
+
+
+def dumps_by_value(x: Any, buffer_callback: Callable[[Any], Any] | None, protocol: int = HIGHEST_PROTOCOL) -> bytes:
+    """The pickle by cloudpickle."""
+    cloudpickle = importlib.import_module("cloudpickle")
+    spawned_main = sys.modules.get("__mp_main__")
+    if spawned_main is not None and "__mp_main__" not in cloudpickle.list_registry_pickle_by_value():
+        # In a child of multiprocessing the user's script has this name, which only that child can look up.
+        cloudpickle.register_pickle_by_value(spawned_main)
+    data: bytes = cloudpickle.dumps(x, protocol=protocol, buffer_callback=buffer_callback)
+    return data
+
+
+def loads(x: Any, *, buffers: Iterable[Any] = ()) -> Any:
+    """The object of which ``x`` (bytes-like) is the pickle. Raises whatever opening it raises."""
+    return pickle.loads(x, buffers=buffers)

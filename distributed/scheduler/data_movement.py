@@ -1,0 +1,201 @@
+"""Moving values about: gather and scatter through the scheduler, retire, replicate, rebalance. Shell.
+
+Values pass through unopened, as payloads. Who shall hold what is decided by the core; here is the asking and the waiting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from distributed.base.keys import Key, UserKey, as_key, user_key
+from distributed.messages.client_to_scheduler import DataScattered, ReplicaOnWorkers
+from distributed.messages.payload import ErrorInfo, Payload
+from distributed.messages.worker_to_scheduler import WorkerClosing
+from distributed.scheduler import queries
+from distributed.scheduler.fleet_admin import FleetAdmin
+from distributed.scheduler.opening import as_payload
+from distributed.scheduler.shell import Shell
+from distributed.scheduler.state_machine import WorkerState
+from distributed.scheduler.state_machine.data_plans import plan_rebalance, plan_replicate
+from distributed.scheduler.state_machine.events import MoveReplicas, RetireWorkers
+from distributed.scheduler.state_machine.instructions import RetirementEnded
+
+logger = logging.getLogger("distributed.scheduler")
+
+REMOVAL_S = 10.0
+MOVES_S = 300.0
+
+
+class DataMovement:
+    """What clients ask of the scheduler about where values lie."""
+
+    def __init__(self, shell: Shell, fleet: FleetAdmin) -> None:
+        self._shell = shell
+        self._fleet = fleet
+        self._turn = itertools.count()
+
+    # ---------------------------------------------------------------- gather
+
+    async def gather(self, keys: Iterable[Any]) -> dict[str, Any]:
+        """The values of ``keys``, fetched from the workers that hold them.
+
+        Returns
+        -------
+        dict
+            ``status`` (``"OK"``, or ``"error"`` when some could not be had), ``data`` ({key: Payload, or ErrorInfo for a value
+            that cannot be shipped}) and ``keys`` (those that could not be had).
+        """
+        todo: dict[Key, set[str]] = {as_key(key): set() for key in keys}
+        data: dict[UserKey, Payload | ErrorInfo] = {}
+        while todo:
+            by_worker: dict[str, list[Key]] = {}
+            for key, tried in todo.items():
+                ts = self._shell.state.tasks.get(key)
+                holder = next((ws.address for ws in ts.who_has if ws.address not in tried), None) if ts else None
+                if holder is not None:
+                    tried.add(holder)
+                    by_worker.setdefault(holder, []).append(key)
+            if not by_worker:
+                break
+            answers = await asyncio.gather(*[self._get_data(worker, wanted) for worker, wanted in by_worker.items()])
+            for answer in answers:
+                for key, value in answer.items():
+                    if todo.pop(as_key(key), None) is not None:
+                        data[user_key(as_key(key))] = value
+        missing = [user_key(key) for key in todo]
+        return {"status": "error" if missing else "OK", "data": data, "keys": missing}
+
+    async def _get_data(self, worker: str, keys: list[Key]) -> Mapping[Any, Any]:
+        try:
+            answer = await self._fleet.ask_worker(worker, "get_data", {"keys": keys, "who": "scheduler"})
+        except (OSError, TimeoutError) as e:
+            logger.info("Could not fetch %d keys from %s: %s", len(keys), worker, e)
+            return {}
+        if isinstance(answer, Mapping) and isinstance(answer.get("data"), Mapping):
+            answer = answer["data"]
+        if not isinstance(answer, Mapping):
+            return {}
+        return {k: v for k, v in answer.items() if isinstance(v, (Payload, ErrorInfo))}
+
+    # ---------------------------------------------------------------- scatter
+
+    async def targets(self, workers: queries.WorkerNames = None, timeout: float | None = 30.0) -> dict[str, int]:
+        """``{address: threads}`` of the workers that may be given data; waits for the first one.
+
+        Raises TimeoutError when there is none in time.
+        """
+        found: list[WorkerState] = []
+
+        def look() -> bool:
+            found[:] = [ws for ws in queries.find_workers(self._shell.state, workers) if ws.status == "running"]
+            return bool(found)
+
+        if not await self._shell.conditions.wait(look, timeout):
+            raise TimeoutError(f"No valid workers found within {timeout:g} s")
+        return {ws.address: ws.nthreads for ws in found}
+
+    async def scatter(
+        self,
+        client: str | None,
+        data: Mapping[Any, Any],
+        workers: queries.WorkerNames = None,
+        broadcast: bool | int = False,
+        timeout: float | None = 30.0,
+    ) -> list[UserKey]:
+        """Give values to workers in the name of ``client``, who will want them. Returns their keys.
+
+        Parameters
+        ----------
+        data
+            ``{key: Payload}``.
+        broadcast
+            True: to every worker; a number: to that many.
+        """
+        targets = list(await self.targets(workers, timeout))
+        payloads = {as_key(key): as_payload(value) for key, value in data.items()}
+        count = len(targets) if broadcast is True else min(len(targets), max(1, int(broadcast)))
+        plan: dict[str, dict[Key, Payload]] = {}
+        replicas = []
+        for key, payload in payloads.items():
+            start = next(self._turn)
+            holders = tuple([targets[(start + i) % len(targets)] for i in range(count)])
+            replicas.append(ReplicaOnWorkers(key, holders, payload.nbytes))
+            for holder in holders:
+                plan.setdefault(holder, {})[key] = payload
+        await asyncio.gather(
+            *[self._fleet.ask_worker(worker, "update_data", {"data": part}) for worker, part in plan.items()]
+        )
+        if client is not None:
+            self._shell.apply(DataScattered(replicas), source=client)
+        return [user_key(key) for key in payloads]
+
+    # ---------------------------------------------------------------- retire
+
+    async def retire(
+        self, workers: list[WorkerState], close: bool, reason: str, timeout: float | None
+    ) -> dict[str, dict[str, Any]]:
+        """Empty these workers, and close them if ``close``. Returns the identities of those that could be emptied."""
+        shell = self._shell
+        now = shell.now()
+        views = queries.worker_list(shell.state, now, now)
+        waiting: dict[str, asyncio.Future[RetirementEnded]] = {}
+        loop = asyncio.get_running_loop()
+        for ws in workers:
+            known = shell.effects.retirements.get(ws.address)
+            waiting[ws.address] = known if known is not None else loop.create_future()
+            shell.effects.retirements[ws.address] = waiting[ws.address]
+        if not waiting:
+            return {}
+        shell.events.log("all", {"action": "retire-workers", "workers": list(waiting), "reason": reason})
+        shell.apply(RetireWorkers(list(waiting), close, timeout, reason))
+        ended = await asyncio.gather(*[asyncio.shield(future) for future in waiting.values()])
+        retired = [end.address for end in ended if end.retired]
+        if close:
+            await self._until_gone(retired, reason)
+        return {address: views[address] for address in retired if address in views}
+
+    async def _until_gone(self, addresses: list[str], reason: str) -> None:
+        table = self._shell.state.workers
+        if not await self._shell.conditions.wait(lambda: not any(a in table for a in addresses), REMOVAL_S):
+            for address in addresses:
+                if address in table:
+                    self._shell.apply_now(WorkerClosing(reason), source=address)
+
+    # ---------------------------------------------------------------- replicate, rebalance
+
+    async def replicate(
+        self, keys: Iterable[Any] | None, n: int | None, workers: queries.WorkerNames, delete: bool = True
+    ) -> None:
+        """Have ``n`` copies of each key (None: one on each worker)."""
+        state = self._shell.state
+        own = list(state.tasks) if keys is None else queries.as_keys(keys)
+        moves = plan_replicate(state, own, n, self._addresses(workers), delete)
+        await self._move(moves)
+
+    async def rebalance(self, keys: Iterable[Any] | None, workers: queries.WorkerNames) -> dict[str, Any]:
+        """Even out the memory of workers. Returns ``{"status": "OK"}``, or ``partial-fail`` with keys that nobody holds."""
+        state = self._shell.state
+        own = None if keys is None else queries.as_keys(keys)
+        missing = [] if own is None else [key for key in own if key not in state.tasks or not state.tasks[key].who_has]
+        await self._move(plan_rebalance(state, own, self._addresses(workers)))
+        if missing:
+            return {"status": "partial-fail", "keys": [user_key(key) for key in missing]}
+        return {"status": "OK"}
+
+    def _addresses(self, workers: queries.WorkerNames) -> list[str] | None:
+        if workers is None:
+            return None
+        return [ws.address for ws in queries.find_workers(self._shell.state, workers)]
+
+    async def _move(self, moves: list[MoveReplicas]) -> None:
+        if not moves:
+            return
+        state = self._shell.state
+        tasks = [state.tasks[move.key] for move in moves]
+        self._shell.apply(*moves)
+        if not await self._shell.conditions.wait(lambda: not any(ts in state.moves for ts in tasks), MOVES_S):
+            raise TimeoutError(f"{len(moves)} copies have not all arrived within {MOVES_S:g} s")

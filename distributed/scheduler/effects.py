@@ -1,0 +1,119 @@
+"""Performs what the core has decided: the whole list of what a decision can do to the world.
+
+Orders and reports go out as one list for each peer; the few other instructions are the closed ``match`` below. Nothing is
+decided here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import assert_never
+
+from distributed.scheduler.event_log import ALL, EventLog
+from distributed.scheduler.plugin_host import PluginHost
+from distributed.scheduler.state_machine.instructions import (
+    Instruction,
+    LogWarning,
+    RetirementEnded,
+    WorkerRefused,
+    WorkerRemoved,
+)
+from distributed.scheduler.state_machine.outbox import OutboxBatch
+from distributed.scheduler.streams import Streams
+
+logger = logging.getLogger("distributed.scheduler")
+
+
+class Effects:
+    """The acts of one scheduler.
+
+    Attributes
+    ----------
+    refusals
+        Why workers may not come in, by address, for whoever is about to answer them.
+    retirements
+        Who waits for the end of a worker's retirement, by address.
+    """
+
+    def __init__(self, streams: Streams, plugins: PluginHost, events: EventLog, forget: Callable[[str], None]) -> None:
+        self.refusals: dict[str, str] = {}
+        self.retirements: dict[str, asyncio.Future[RetirementEnded]] = {}
+        self._streams = streams
+        self._plugins = plugins
+        self._events = events
+        self._forget = forget
+
+    def perform(self, batch: OutboxBatch) -> None:
+        """Do everything in the batch."""
+        if batch.transitions:
+            self._plugins.transitions(batch.transitions)
+        to_workers = batch.to_workers
+        last_words = {}
+        if batch.instructions:
+            # A worker that is out gets what is addressed to it before its connection closes.
+            last_words = {address: to_workers.pop(address, ()) for address in batch.closed_workers}
+        streams = self._streams
+        for address, messages in to_workers.items():
+            streams.to_worker(address, messages)
+        for client, messages in batch.to_clients.items():
+            streams.to_client(client, messages)
+        for instruction in batch.instructions:
+            try:
+                self._act(instruction, last_words)
+            except Exception:
+                logger.exception("Could not perform %s", instruction)
+
+    def _act(self, instruction: Instruction, last_words: dict[str, list[object] | tuple[object, ...]]) -> None:
+        match instruction:
+            case WorkerRemoved():
+                self._remove_worker(instruction, last_words.get(instruction.address, ()))
+            case WorkerRefused():
+                self.refusals[instruction.address] = instruction.reason
+            case RetirementEnded():
+                self._end_retirement(instruction)
+            case LogWarning():
+                logger.warning("%s", instruction.message)
+                self._events.log("warn", {"message": instruction.message})
+            case _:
+                assert_never(instruction)
+
+    def _remove_worker(self, removed: WorkerRemoved, messages: list[object] | tuple[object, ...]) -> None:
+        address = removed.address
+        self._streams.drop_worker(address, messages)
+        self._forget(address)
+        log = logger.info if removed.expected else logger.warning
+        log("Removed worker %s (%s): %s", address, removed.name, removed.cause)
+        if removed.n_rerun or removed.n_recomputed:
+            logger.info("%d tasks run again, %d results are computed again", removed.n_rerun, removed.n_recomputed)
+        event = {
+            "action": "remove-worker",
+            "worker": address,
+            "name": removed.name,
+            "cause": removed.cause,
+            "expected": removed.expected,
+            "n-rerun": removed.n_rerun,
+            "n-recomputed": removed.n_recomputed,
+        }
+        self._events.log([ALL, address], event)
+        self._events.left(address)
+        waiting = self.retirements.pop(address, None)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(RetirementEnded(address, True, "it is gone", 0))
+        self._plugins.call(
+            "remove_worker", scheduler=self._plugins.scheduler, worker=address, stimulus_id="worker-removed",
+            expected=removed.expected,
+        )  # fmt: skip
+
+    def _end_retirement(self, ended: RetirementEnded) -> None:
+        if ended.retired:
+            logger.info("Worker %s is retired", ended.address)
+            self._events.log(
+                [ALL, ended.address], {"action": "retire-worker", "worker": ended.address, "retired": True}
+            )
+        else:
+            logger.warning("Worker %s stays: %s", ended.address, ended.reason)
+        waiting = self.retirements.pop(ended.address, None)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(ended)

@@ -1,0 +1,262 @@
+"""The tick: what arrives goes through the core, then one placing beat, then what the core decided is done.
+
+Every message of a peer's batch is an event for ``state.handle``; after all batches of one turn of the event loop come one
+``flush`` and one ``effects.perform``. One timer, armed from ``state.next_deadline()``, is the only other source of events.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from distributed.base.keys import user_key
+from distributed.messages.client_to_scheduler import ClientLogEvent, TaskOptions, UpdateGraph
+from distributed.messages.scheduler_to_client import EventLogged
+from distributed.messages.worker_to_scheduler import WorkerLogEvent
+from distributed.scheduler.conditions import Conditions
+from distributed.scheduler.effects import Effects
+from distributed.scheduler.event_log import EventLog
+from distributed.scheduler.plugin_host import PluginHost
+from distributed.scheduler.state_machine import SchedulerSettings, SchedulerState
+from distributed.scheduler.streams import Streams
+
+logger = logging.getLogger("distributed.scheduler")
+
+
+class Shell:
+    """Core, links, plugins and events of one scheduler, and the beat that drives them.
+
+    Parameters
+    ----------
+    scheduler
+        What plugins get.
+    settings
+        Of the core.
+    validate
+        Check all tables after every beat; contradictions are logged and kept in ``violations``.
+    log_length, keep_events_s
+        See :class:`EventLog`.
+    spawn
+        Runs a coroutine in the background.
+    forget
+        Called with the address of a worker that left.
+    """
+
+    def __init__(
+        self,
+        scheduler: Any,
+        settings: SchedulerSettings,
+        validate: bool,
+        log_length: int,
+        keep_events_s: float,
+        spawn: Callable[[Any], Any],
+        forget: Callable[[str], None],
+    ) -> None:
+        self.state = SchedulerState(settings)
+        self.validate = validate
+        self.violations: list[str] = []
+        self.spawn = spawn
+        self.streams = Streams(spawn)
+        self.plugins = PluginHost(scheduler, spawn, self._plugins_changed)
+        self.events = EventLog(log_length, keep_events_s, self._send_event, self._tell_event)
+        self.effects = Effects(self.streams, self.plugins, self.events, forget)
+        self.conditions = Conditions()
+        self.closed = False
+        # Counts submissions and finished beats: whoever watches for idleness looks here.
+        self.n_beats = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._beat_due = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._slow_graph = False
+
+    def start(self) -> None:
+        """Bind to the running loop."""
+        self._loop = asyncio.get_running_loop()
+
+    def stop(self) -> None:
+        """No event is handled from now on."""
+        self.closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def now(self) -> float:
+        """The clock of the core: the loop's, which is monotonic."""
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        return self._loop.time()
+
+    # ---------------------------------------------------------------- events in
+
+    def receive_from_worker(self, address: str, messages: list[Any]) -> None:
+        """A batch of a worker."""
+        self._receive(messages, address)
+        for message in messages:
+            if type(message) is WorkerLogEvent:
+                self.events.log(message.topics, message.msg)
+
+    def receive_from_client(self, client: str, messages: list[Any]) -> None:
+        """A batch of a client."""
+        if self._slow_graph:
+            for message in messages:
+                self._receive([message], client)
+                if type(message) is UpdateGraph:
+                    self._tell_graph(client, message)
+        else:
+            self._receive(messages, client)
+        for message in messages:
+            if type(message) is ClientLogEvent:
+                self.events.log(message.topics, message.msg)
+
+    def receive_from_nanny(self, address: str, messages: list[Any]) -> None:
+        """A batch of a nanny."""
+        self._receive(messages, address)
+
+    def apply(self, *events: Any, source: str = "") -> None:
+        """Events of our own; their consequences follow in this turn of the loop."""
+        self._receive(events, source)
+
+    def apply_now(self, *events: Any, source: str = "") -> None:
+        """The same, and what they cause has left when this returns."""
+        self._receive(events, source)
+        self.beat()
+
+    def _receive(self, messages: Iterable[Any], source: str) -> None:
+        if self.closed:
+            return
+        state = self.state
+        now = self.now()
+        # One event a time only when somebody listens to transitions: plugins hear of them before the next event.
+        rest = iter(messages)
+        while True:
+            try:
+                if state.record:
+                    for message in rest:
+                        state.handle(message, source, now)
+                        self._tell_transitions()
+                else:
+                    state.handle_batch(rest, source, now)
+                break
+            except Exception:
+                # The iterator stands behind the message at fault: the others are handled all the same.
+                logger.exception("Error in the scheduler's core while handling %s from %s", state.cause, source)
+        if not self._beat_due:
+            self._beat_due = True
+            assert self._loop is not None
+            self._loop.call_soon(self._scheduled_beat)
+
+    # ---------------------------------------------------------------- the beat
+
+    def _scheduled_beat(self) -> None:
+        if self._beat_due:
+            self.beat()
+
+    def beat(self) -> None:
+        """Place what is ready, do what was decided."""
+        self._beat_due = False
+        if self.closed:
+            return
+        state = self.state
+        try:
+            state.flush(self.now())
+        except Exception:
+            logger.exception("Error in the scheduler's core while placing tasks")
+        self._act()
+
+    def _act(self) -> None:
+        state = self.state
+        if state.out:
+            self.effects.perform(state.out.take())
+        self.n_beats += 1
+        self._arm()
+        if self.validate:
+            self._check()
+        if self.conditions:
+            self.conditions.check()
+
+    def _arm(self) -> None:
+        """One timer, which may ring early but never late: moving it with every beat would cost more than a look in vain."""
+        deadline = self.state.next_deadline()
+        timer = self._timer
+        if deadline is None or (timer is not None and timer.when() <= deadline):
+            return
+        if timer is not None:
+            timer.cancel()
+        assert self._loop is not None
+        self._timer = self._loop.call_at(deadline, self._ring)
+
+    def _ring(self) -> None:
+        self._timer = None
+        if self.closed:
+            return
+        now = self.now()
+        deadline = self.state.next_deadline()
+        if deadline is not None and deadline <= now + 1e-3:
+            try:
+                self.state.handle_deadline(max(now, deadline))
+            except Exception:
+                logger.exception("Error in the scheduler's core at a deadline")
+            self._act()
+        else:
+            self._arm()
+
+    def _check(self) -> None:
+        try:
+            self.state.validate()
+        except AssertionError as e:
+            self.violations.append(str(e))
+            logger.critical("The scheduler's tables contradict themselves: %s", e)
+
+    # ---------------------------------------------------------------- plugins and events
+
+    def _plugins_changed(self) -> None:
+        self.state.set_recording(bool(self.plugins.hooks("transition")))
+        self._slow_graph = bool(self.plugins.hooks("update_graph"))
+
+    def _tell_transitions(self) -> None:
+        transitions = self.state.out.transitions
+        if transitions:
+            self.state.out.transitions = []
+            self.plugins.transitions(transitions)
+
+    def _tell_graph(self, client: str, graph: UpdateGraph) -> None:
+        tasks = self.state.tasks
+        keys = [spec.key for spec in graph.tasks]
+        wanted = keys if graph.wanted is None else graph.wanted
+        options = graph.options or [TaskOptions()]
+        annotations: dict[str, dict[Any, Any]] = {}
+        for spec in graph.tasks:
+            for name, value in _annotations(options[spec.options]).items():
+                annotations.setdefault(name, {})[user_key(spec.key)] = value
+        self.plugins.call(
+            "update_graph",
+            self.plugins.scheduler,
+            client=client,
+            keys={user_key(key) for key in wanted},
+            tasks=[user_key(key) for key in keys],
+            annotations=annotations,
+            priority={user_key(key): tasks[key].priority for key in keys if key in tasks},
+            dependencies={user_key(s.key): {user_key(d) for d in s.dependencies} for s in graph.tasks},
+            stimulus_id=self.state.stimulus_id,
+        )
+
+    def _send_event(self, client: str, topic: str, event: tuple[float, Any]) -> None:
+        self.streams.to_client(client, [EventLogged(topic, event)])
+
+    def _tell_event(self, topic: str, message: Any) -> None:
+        if self.plugins.plugins:
+            self.plugins.call("log_event", topic, message)
+
+
+def _annotations(options: TaskOptions) -> dict[str, Any]:
+    known = {
+        "priority": options.priority,
+        "retries": options.retries,
+        "workers": options.workers,
+        "allow_other_workers": options.allow_other_workers,
+        "resources": options.resources,
+        "executor": options.executor,
+    }
+    return {**{name: value for name, value in known.items() if value}, **(options.annotations or {})}

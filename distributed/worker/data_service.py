@@ -1,0 +1,105 @@
+"""Serves the values of this worker to peers and clients, and takes in what clients scatter. Shell.
+
+Values are pickled here, large ones in a thread. A value that cannot be pickled is answered by the error that says why.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import logging
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from distributed.base.keys import Key
+from distributed.messages.payload import ErrorInfo, Payload
+from distributed.protocol import serialize
+from distributed.protocol.sizeof import sizeof
+from distributed.worker.data_store import DataStore, Sealed
+
+logger = logging.getLogger("distributed.worker")
+
+OFFLOAD_BYTES = 1 << 18
+
+
+class DataService:
+    """Reads and fills the data store for others.
+
+    Parameters
+    ----------
+    nbytes_of :
+        Size of a key as the state machine knows it (-1 unknown).
+    """
+
+    def __init__(self, store: DataStore, nbytes_of: Callable[[Key], int], is_inproc: bool) -> None:
+        self.store = store
+        self.is_inproc = is_inproc
+        self.bytes_sent = 0
+        self._nbytes_of = nbytes_of
+        self._offload: concurrent.futures.ThreadPoolExecutor | None = None
+
+    @property
+    def offload(self) -> concurrent.futures.ThreadPoolExecutor:
+        """The thread for pickling and unpickling outside of tasks."""
+        if self._offload is None:
+            self._offload = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="Dask-Offload")
+        return self._offload
+
+    async def get_data(self, keys: Iterable[Key], same_process: bool) -> dict[Key, Payload | ErrorInfo]:
+        """The values of those keys that are here; live objects for a peer in this very process (inproc only)."""
+        answer: dict[Key, Payload | ErrorInfo] = {}
+        large: list[tuple[Key, Any]] = []
+        is_live = same_process and self.is_inproc
+        for key in keys:
+            try:
+                value = self.store.hold(key)
+            except KeyError:
+                continue
+            if is_live:
+                answer[key] = serialize.live(self.store.opened(value) if type(value) is Sealed else value)
+            elif type(value) is Sealed:
+                answer[key] = value.payload
+            elif 0 <= self._nbytes_of(key) < OFFLOAD_BYTES:
+                answer[key] = packed(value)
+            else:
+                large.append((key, value))
+        if large:
+            loop = asyncio.get_running_loop()
+            values = [value for _, value in large]
+            payloads = await loop.run_in_executor(self.offload, lambda: [packed(value) for value in values])
+            answer.update(zip((key for key, _ in large), payloads, strict=True))
+        if not is_live:
+            self.bytes_sent += sum(p.nbytes for p in answer.values() if type(p) is Payload)
+        return answer
+
+    async def take_in(self, data: dict[Key, Payload], producer: str) -> dict[Key, int]:
+        """Put what came from ``producer`` into the store; the size of each key."""
+        nbytes = {key: arrived_nbytes(payload) for key, payload in data.items()}
+        if self.store.is_custom:
+            await asyncio.get_running_loop().run_in_executor(self.offload, self._seal_all, data, producer)
+        else:
+            self._seal_all(data, producer)
+        return nbytes
+
+    def _seal_all(self, data: dict[Key, Payload], producer: str) -> None:
+        for key, payload in data.items():
+            self.store.seal(key, payload, producer)
+
+    def close(self) -> None:
+        """End the thread."""
+        if self._offload is not None:
+            self._offload.shutdown(wait=False, cancel_futures=True)
+
+
+def packed(value: Any) -> Payload | ErrorInfo:
+    """The value as bytes, or why that cannot be."""
+    try:
+        return serialize.dumps(value)
+    except BaseException as error:
+        return serialize.pack_error(error)
+
+
+def arrived_nbytes(payload: Payload) -> int:
+    """How much memory what has arrived takes."""
+    attached = payload.attached
+    return sizeof(attached.live) if attached is not None and attached.is_live else payload.nbytes

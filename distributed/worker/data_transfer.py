@@ -1,0 +1,78 @@
+"""Fetches values from other workers: one request for each ``GatherDep``, one answer event for each request. Shell.
+
+Buffers stay where the transport has put them; unpickling waits until a task needs the value (``data_store.Sealed``).
+Whom to ask for what, and what to do when it fails, is decided by the state machine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from distributed.base.errors import CommClosedError
+from distributed.base.keys import Key
+from distributed.messages.payload import ErrorInfo, Payload
+from distributed.rpc.pool import ConnectionPool
+from distributed.worker.data_service import arrived_nbytes
+from distributed.worker.state_machine.events import GatherDepFailure, GatherDepSuccess
+
+logger = logging.getLogger("distributed.worker")
+
+Arrived = dict[Key, Payload]
+
+
+class DataTransfer:
+    """The fetching half of a worker.
+
+    Parameters
+    ----------
+    pool :
+        Connections to peers.
+    me :
+        Address of this worker, told to peers.
+    on_answer :
+        Gets the event, and the values that came with it.
+    """
+
+    def __init__(
+        self,
+        pool: ConnectionPool,
+        me: Callable[[], str],
+        on_answer: Callable[[GatherDepSuccess | GatherDepFailure, Arrived], None],
+        spawn: Callable[[Any], Any],
+    ) -> None:
+        self.pool = pool
+        self.bytes_received = 0
+        self._me = me
+        self._on_answer = on_answer
+        self._spawn = spawn
+
+    def fetch(self, worker: str, keys: list[Key]) -> None:
+        """Ask ``worker`` for ``keys``; the answer comes by ``on_answer``."""
+        self._spawn(self._fetch(worker, keys))
+
+    async def _fetch(self, worker: str, keys: list[Key]) -> None:
+        event: GatherDepSuccess | GatherDepFailure
+        arrived: Arrived = {}
+        try:
+            connection = await self.pool.connect(worker)
+            answer = await connection.request("get_data", {"keys": list(keys), "who": self._me()})
+            unreadable: dict[Key, ErrorInfo] = {}
+            for key, value in answer.items():
+                if type(value) is Payload:
+                    arrived[key] = value
+                elif type(value) is ErrorInfo:
+                    unreadable[key] = value
+            nbytes = {key: arrived_nbytes(payload) for key, payload in arrived.items()}
+            self.bytes_received += sum(nbytes.values())
+            event = GatherDepSuccess(worker, nbytes, unreadable)
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            level = logging.INFO if isinstance(error, (OSError, TimeoutError, CommClosedError)) else logging.WARNING
+            logger.log(level, "Could not fetch %d keys from %s: %s", len(keys), worker, error)
+            arrived = {}
+            event = GatherDepFailure(worker, keys, (), f"{type(error).__name__}: {error}")
+        self._on_answer(event, arrived)

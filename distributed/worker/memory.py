@@ -1,0 +1,106 @@
+"""How much memory and how many cores a worker may use, and how much it uses. Shell: asks the operating system."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from distributed.base.formatting import parse_bytes
+
+_SAMPLE_S = 0.4
+
+
+@cache
+def cpu_count() -> int:
+    """Cores that this process may use: affinity and container quota considered."""
+    try:
+        count = len(os.sched_getaffinity(0))
+    except AttributeError:
+        count = os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        if quota != "max":
+            count = min(count, max(1, math.ceil(int(quota) / int(period))))
+    except (OSError, ValueError):
+        pass
+    return max(1, count)
+
+
+@cache
+def machine_memory() -> int:
+    """Bytes that this process may use: the machine's, or less in a container."""
+    limit = int(psutil.virtual_memory().total)
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            limit = min(limit, int(Path(path).read_text()))
+        except (OSError, ValueError):
+            continue
+    return limit
+
+
+def parse_memory_limit(limit: str | float | None, nthreads: int, total_cores: int | None = None) -> int | None:
+    """Bytes of a ``memory_limit``; None for no limit.
+
+    Parameters
+    ----------
+    limit :
+        Bytes, ``"5GB"``, a fraction of the machine (a float up to 1, or such a text), ``"auto"`` (the share of the
+        cores), or 0, None, False for none.
+    nthreads :
+        Threads of the worker, for ``"auto"``.
+
+    Examples
+    --------
+    >>> parse_memory_limit("2 kB", 1)
+    2000
+    """
+    if limit is None or limit is False or limit == 0 or limit in ("0", "none", "None"):
+        return None
+    total = machine_memory()
+    if limit == "auto":
+        return int(total * min(1.0, nthreads / (total_cores or cpu_count())))
+    if isinstance(limit, str):
+        try:
+            limit = float(limit)
+        except ValueError:
+            return min(parse_bytes(limit), total)
+    if limit < 0:
+        raise ValueError(f"memory_limit must not be negative: {limit!r}")
+    if isinstance(limit, float) and limit <= 1:
+        return int(limit * total)
+    return min(int(limit), total)
+
+
+class _ProcessSample:
+    """What this process uses; asked at most every 0.4 s, shared by all workers in it."""
+
+    def __init__(self) -> None:
+        self._process: Any = None
+        self._at = -math.inf
+        self._values: dict[str, float] = {}
+
+    def take(self) -> dict[str, float]:
+        now = time.monotonic()
+        if now - self._at >= _SAMPLE_S or (self._process is not None and self._process.pid != os.getpid()):
+            if self._process is None or self._process.pid != os.getpid():
+                self._process = psutil.Process()
+            self._at = now
+            try:
+                with self._process.oneshot():
+                    self._values = {
+                        "cpu": self._process.cpu_percent(),
+                        "memory": self._process.memory_info().rss,
+                        "num_fds": getattr(self._process, "num_fds", int)(),
+                    }
+            except psutil.Error:
+                pass
+        return self._values
+
+
+process_sample = _ProcessSample().take

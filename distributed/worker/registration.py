@@ -1,0 +1,138 @@
+"""A worker's (or nanny's) way in: finds the scheduler, connects, introduces itself, and takes the answer. Shell."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from distributed.base import settings
+from distributed.base.errors import CommClosedError, HandshakeRefused
+from distributed.comm import registry, secrets
+from distributed.comm.addressing import as_host_port
+from distributed.comm.secrets import Secret
+from distributed.messages.control import Refused, Registered
+from distributed.rpc.connection import Connection
+
+logger = logging.getLogger("distributed.worker")
+
+_FIRST_PAUSE_S = 0.05
+_MAX_PAUSE_S = 1.0
+
+
+def scheduler_address(given: Any, port: int | None, scheduler_file: str | None) -> str | None:
+    """The address that the arguments name: text, ``(host, port)``, a Scheduler or a cluster; None: it is to come from
+    the
+    file, or nothing was said. ``ValueError`` when there is nothing to go by."""
+    if given is None and scheduler_file is None:
+        given = settings.get("scheduler-address", None)
+        if not given:
+            raise ValueError("no scheduler: give its address, or scheduler_file=, or set DASK_SCHEDULER_ADDRESS")
+    if given is None:
+        return None
+    if not isinstance(given, (str, tuple, list)):
+        given = getattr(given, "scheduler_address", None) or given.address
+    return as_host_port("127.0.0.1" if given == "" else given, port)
+
+
+async def read_file(path: str, deadline: float | None) -> tuple[str, Secret | None]:
+    """Address and secret of a scheduler file, which may be written yet."""
+    loop = asyncio.get_running_loop()
+    while True:
+        try:
+            document, secret = secrets.read_scheduler_file(path)
+            return str(document["address"]), secret
+        except (FileNotFoundError, ValueError) as error:
+            if deadline is not None and loop.time() >= deadline:
+                raise TimeoutError(f"the scheduler file {path!r} has not come: {error}") from None
+        await asyncio.sleep(_FIRST_PAUSE_S if Path(path).exists() else 0.2)
+
+
+async def register(
+    address: str,
+    first_message: Any,
+    *,
+    role: str,
+    secret: Secret | None,
+    handlers: Mapping[str, Callable[..., Any]],
+    blocked: Any = (),
+    tasks: set[asyncio.Task[Any]] | None = None,
+    deadline: float | None = None,
+    who: str = "worker",
+) -> tuple[Connection, Registered]:
+    """Connect to the scheduler, however long that takes, and introduce ourselves.
+
+    The connection's ``on_messages`` is still unset: what comes behind ``Registered`` waits until it is set.
+
+    Raises
+    ------
+    TimeoutError
+        ``deadline`` (of the loop's clock) has passed first.
+    HandshakeRefused, ValueError
+        The scheduler does not want us; the text says why.
+    """
+    loop = asyncio.get_running_loop()
+    pause = _FIRST_PAUSE_S
+    warned = False
+    begin = loop.time()
+    while True:
+        limit = registry.connect_timeout()
+        if deadline is not None:
+            limit = max(0.01, min(limit, deadline - loop.time()))
+        try:
+            comm = await registry.connect(address, limit, role=role, secret=secret)
+            connection = Connection(comm, handlers, unpickle=True, blocked=blocked, owner=who, tasks=tasks)
+            rest_s = None if deadline is None else max(0.01, deadline - loop.time())
+            return connection, await _introduce(connection, first_message, rest_s)
+        except HandshakeRefused:
+            raise
+        except (OSError, TimeoutError) as error:
+            now = loop.time()
+            if deadline is not None and now + pause >= deadline:
+                raise TimeoutError(
+                    f"the {who} could not register with the scheduler at {address} within {now - begin:.1f} s "
+                    f"(death_timeout): {error}"
+                ) from error
+            if not warned and now - begin > 1.0:
+                warned = True
+                logger.info("Waiting to connect to: %26s (%s)", address, error)
+        await asyncio.sleep(pause)
+        pause = min(_MAX_PAUSE_S, pause * 1.5)
+
+
+async def _introduce(connection: Connection, first_message: Any, timeout: float | None) -> Registered:
+    answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+    def on_first(messages: list[Any]) -> None:
+        connection.on_messages = None
+        if len(messages) > 1:
+            connection.hold(messages[1:])
+        if not answer.done():
+            answer.set_result(messages[0])
+
+    def on_closed(error: BaseException | None) -> None:
+        if not answer.done():
+            answer.set_exception(
+                CommClosedError(
+                    f"the scheduler at {connection.peer_address} closed the connection: {error or 'no reason'}"
+                )
+            )
+
+    connection.on_messages = on_first
+    connection.add_on_closed(on_closed)
+    try:
+        connection.send(first_message)
+        async with asyncio.timeout(timeout):
+            message = await answer
+    except BaseException:
+        connection.abort()
+        raise
+    if isinstance(message, Refused):
+        connection.abort()
+        raise ValueError(message.reason)
+    if not isinstance(message, Registered):
+        connection.abort()
+        raise CommClosedError(f"the scheduler answered with {type(message).__name__}")
+    return message

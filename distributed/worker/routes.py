@@ -1,0 +1,122 @@
+"""What others may ask of a worker: the table of operations, each a line or a few. Shell."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from distributed.base import versions
+from distributed.base.keys import Key, as_key
+from distributed.messages.payload import Payload
+from distributed.rpc.connection import Connection
+from distributed.worker import remote_calls
+from distributed.worker.runtime import current_worker
+
+_WAIT_TASKS: set[asyncio.Task[Any]] = set()
+
+
+def worker_routes(worker: Any) -> dict[str, Callable[..., Any]]:
+    """Operation -> function, for one worker."""
+    routes = _Routes(worker)
+    return {
+        "actor_attribute": routes.actor_attribute,
+        "actor_execute": routes.actor_execute,
+        "call_stack": routes.call_stack,
+        "get_data": routes.get_data,
+        "keys": routes.keys,
+        "plugin-add": routes.plugin_add,
+        "plugin-remove": routes.plugin_remove,
+        "plugin_add": routes.plugin_add,
+        "plugin_remove": routes.plugin_remove,
+        "run": routes.run,
+        "run_coroutine": routes.run,
+        "story": routes.story,
+        "terminate": routes.terminate,
+        "update_data": routes.update_data,
+        "upload_file": routes.upload_file,
+        "versions": routes.versions,
+    }
+
+
+class _Routes:
+    def __init__(self, worker: Any) -> None:
+        self.worker = worker
+
+    async def get_data(self, keys: Iterable[Key], connection: Connection, who: str = "", **ignored: Any) -> Any:
+        return await self.worker.data_service.get_data(keys, connection.same_process)
+
+    async def update_data(
+        self, data: dict[Key, Payload], connection: Connection, report: bool = False, **ignored: Any
+    ) -> dict[str, Any]:
+        nbytes = await self.worker.data_service.take_in(data, connection.name or connection.peer_role)
+        self.worker.data_updated(nbytes, report)
+        return {"status": "OK", "nbytes": nbytes}
+
+    async def run(self, function: Any, args: Any = (), kwargs: Any = None, wait: bool = True, **ignored: Any) -> Any:
+        token = current_worker.set(self.worker)
+        try:
+            running = remote_calls.run(self.worker, "dask_worker", function, args, kwargs)
+            if wait:
+                return await running
+            task = asyncio.get_running_loop().create_task(running)
+            _WAIT_TASKS.add(task)
+            task.add_done_callback(_WAIT_TASKS.discard)
+            return None
+        finally:
+            current_worker.reset(token)
+
+    def terminate(self, reason: str = "terminate", **ignored: Any) -> str:
+        worker = self.worker
+        asyncio.get_running_loop().call_later(
+            0.01, lambda: worker.add_close_task(worker.close(reason=reason, nanny=True))
+        )
+        return "OK"
+
+    async def upload_file(self, filename: str, data: Any, load: bool = True, **ignored: Any) -> dict[str, Any]:
+        content = remote_calls.opened(data) if isinstance(data, Payload) else data
+        answer: dict[str, Any] = self.worker.upload_file(filename, content, load)
+        return answer
+
+    def call_stack(self, keys: Iterable[Key] | None = None, **ignored: Any) -> dict[Key, list[str]]:
+        stacks: dict[Key, list[str]] = self.worker.call_stacks(keys)
+        return stacks
+
+    def versions(self, packages: Iterable[str] | None = None, **ignored: Any) -> dict[str, Any]:
+        return versions.get_versions(packages)
+
+    def keys(self, **ignored: Any) -> list[Key]:
+        return list(self.worker.data)
+
+    def story(self, keys: Iterable[Key] = (), **ignored: Any) -> list[Any]:
+        return list(self.worker.state.story(*keys))
+
+    async def plugin_add(self, plugin: Any, name: str | None = None, **ignored: Any) -> dict[str, Any]:
+        await self.worker.plugin_host.add(remote_calls.opened(plugin), name)
+        return {"status": "OK"}
+
+    async def plugin_remove(self, name: str, **ignored: Any) -> dict[str, Any]:
+        await self.worker.plugin_host.remove(name)
+        return {"status": "OK"}
+
+    async def actor_execute(
+        self, actor: Any, function: str, args: Any = (), kwargs: Any = None, **ignored: Any
+    ) -> dict[str, Any]:
+        """Call a method of an actor: a coroutine function on the loop, any other one in the actors' thread."""
+        method = getattr(self._actor(actor), function)
+        args, kwargs = remote_calls.opened(args), remote_calls.opened(kwargs) or {}
+        if inspect.iscoroutinefunction(method):
+            result = await method(*args, **kwargs)
+        else:
+            result = await self.worker.run_in_actor_thread(method, args, kwargs)
+        return {"status": "OK", "result": result}
+
+    def actor_attribute(self, actor: Any, attribute: str, **ignored: Any) -> dict[str, Any]:
+        return {"status": "OK", "result": getattr(self._actor(actor), attribute)}
+
+    def _actor(self, key: Any) -> Any:
+        try:
+            return self.worker.actors[as_key(key)]
+        except KeyError:
+            raise ValueError(f"there is no actor {key!r} on {self.worker.address}") from None

@@ -1,0 +1,823 @@
+"""The worker as a program: its constructor, its life, and its face to users and peers. Shell.
+
+What to do is decided in ``state_machine/``, done in ``effects.py``, asked for in ``routes.py``. This module wires them
+to one connection to the scheduler and one event loop, beats the heart, and closes everything in order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextvars
+import functools
+import inspect
+import logging
+import math
+import os
+import random
+import sys
+import threading
+import time
+import traceback
+import weakref
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
+from typing import Any, ClassVar
+
+from distributed.base import defaults, preloading, settings, versions
+from distributed.base.formatting import parse_timedelta
+from distributed.base.keys import Key, user_key
+from distributed.base.status import Status
+from distributed.client import current as client_room
+from distributed.comm import secrets
+from distributed.comm.addressing import address_from_user_args, get_address_host, get_local_address_for
+from distributed.comm.secrets import Secret
+from distributed.messages.control import Registered, RegisterWorker
+from distributed.messages.scheduler_to_worker import CloseWorkerOrder, DefineFunction, SetStatus
+from distributed.messages.worker_to_scheduler import Heartbeat, WorkerClosing, WorkerLogEvent, WorkerStatus
+from distributed.protocol.sizeof import sizeof
+from distributed.rpc.connection import Connection
+from distributed.rpc.server import Server
+from distributed.worker import memory, registration, remote_calls, scratch
+from distributed.worker.data_service import DataService
+from distributed.worker.data_store import DataStore
+from distributed.worker.data_transfer import Arrived, DataTransfer
+from distributed.worker.effects import Effects
+from distributed.worker.executing_page import ExecutingPage
+from distributed.worker.executor import Report, TaskExecutor
+from distributed.worker.plugin_host import PluginHost, plugin_name
+from distributed.worker.routes import worker_routes
+from distributed.worker.runtime import current_task, current_worker, get_task_key
+from distributed.worker.state_machine.events import (
+    DataUpdated,
+    ExecuteSuccess,
+    GatherDepFailure,
+    GatherDepSuccess,
+    Pause,
+    Unpause,
+)
+from distributed.worker.state_machine.state import WorkerState
+from distributed.worker.state_machine.tables import WorkerSettings
+
+logger = logging.getLogger("distributed.worker")
+
+
+class SchedulerCalls:
+    """The scheduler as the worker sees it: each attribute is an operation, asked over the worker's own connection."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+
+    @property
+    def address(self) -> str | None:
+        return self._worker.scheduler_address
+
+    def __getattr__(self, op: str) -> Callable[..., Any]:
+        if op.startswith("__"):
+            raise AttributeError(op)
+
+        async def call(**kwargs: Any) -> Any:
+            return await self._worker.connection.request(op, kwargs)
+
+        return call
+
+    def __repr__(self) -> str:
+        return f"<scheduler at {self.address!r}>"
+
+
+class Worker(Server):
+    """Runs tasks, holds their results and gives them to others.
+
+    Parameters
+    ----------
+    scheduler_ip : str, optional
+        Address of the scheduler, or its host with the port in ``scheduler_port``; default: the configured
+        ``scheduler-address``, or what is in ``scheduler_file``.
+    nthreads : int, optional
+        Tasks that run at once; default: the cores that this process may use.
+    name : str or int, optional
+        A name that users know it by; default: its address.
+    memory_limit : str, int, float, optional
+        Bytes, ``"5GB"``, a fraction of the machine, ``"auto"`` (the cores' share), 0 or None for no limit.
+    local_directory : str, optional
+        Where its directory for files is made; default: the system's place for temporary files.
+    resources : dict of str to float, optional
+        Named capacities, such as ``{"GPU": 2}``; default: the configured ones.
+    executor : Executor or dict of str to Executor, optional
+        Runs the tasks instead of the worker's own threads; with a dict, those tasks whose ``executor`` annotation names
+        it.
+    data : MutableMapping, callable or (callable, dict), optional
+        Holds the values instead of a dict, or makes what holds them.
+    death_timeout : float or str, optional
+        Give up when the scheduler cannot be reached for so long; default: never.
+    plugins : iterable of WorkerPlugin
+        Set up before the worker registers.
+    preload : str or list of str, optional
+        Modules or files to load first; see ``distributed.base.preloading``.
+    metrics, startup_information : dict of str to callable
+        Called with the worker; results are sent with each heartbeat, or once.
+    lifetime, lifetime_stagger, lifetime_restart
+        Close gracefully after so long, give or take; whether the nanny then starts a new process.
+    host, port, interface, protocol, contact_address
+        Where it listens, and what it tells others. A port may be a range, ``"first:last"``.
+    nanny : str, optional
+        Address of the nanny that watches this process.
+    loop : IOLoop, optional
+        For a worker that is made outside of a coroutine and started with ``worker.start()``.
+
+    Raises
+    ------
+    ValueError
+        No scheduler is named, or an option makes no sense.
+
+    Examples
+    --------
+    >>> async with Worker("tcp://127.0.0.1:8786") as worker:  # doctest: +SKIP
+    ...     await worker.finished()
+    """
+
+    _instances: ClassVar[weakref.WeakSet[Worker]] = weakref.WeakSet()
+
+    def __init__(
+        self,
+        scheduler_ip: Any = None,
+        scheduler_port: int | None = None,
+        *,
+        scheduler_file: str | None = None,
+        nthreads: int | None = None,
+        ncores: int | None = None,
+        local_directory: str | None = None,
+        services: Mapping[Any, Any] | None = None,
+        service_ports: Any = None,
+        service_kwargs: Any = None,
+        name: Any = None,
+        executor: Any = None,
+        resources: Mapping[str, float] | None = None,
+        silence_logs: Any = None,
+        death_timeout: float | str | None = None,
+        reconnect: bool | None = None,
+        preload: str | list[str] | None = None,
+        preload_argv: Any = None,
+        security: Any = None,
+        contact_address: str | None = None,
+        heartbeat_interval: float | str = "1s",
+        extensions: Mapping[str, Any] | None = None,
+        metrics: Mapping[str, Callable[[Worker], Any]] | None = None,
+        startup_information: Mapping[str, Callable[[Worker], Any]] | None = None,
+        interface: str | None = None,
+        host: str | None = None,
+        port: int | str | None = None,
+        protocol: str | None = None,
+        dashboard_address: str | None = None,
+        dashboard: bool = False,
+        http_prefix: str = "/",
+        nanny: Any = None,
+        plugins: Iterable[Any] = (),
+        low_level_profiler: bool | None = None,
+        validate: bool | None = None,
+        profile_cycle_interval: Any = None,
+        lifetime: Any = None,
+        lifetime_stagger: Any = None,
+        lifetime_restart: bool | None = None,
+        memory_limit: str | float | None = "auto",
+        data: Any = None,
+        scheduler_sni: str | None = None,
+        blocked_handlers: Iterable[str] | None = None,
+        loop: Any = None,
+        io_loop: Any = None,
+        secret: Secret | None = None,
+        executing_page: ExecutingPage | None = None,
+    ) -> None:
+        if nthreads is None:
+            nthreads = ncores
+        if nthreads is not None and (not isinstance(nthreads, int) or nthreads < 0):
+            raise ValueError(f"nthreads must be a positive int, not {nthreads!r}")
+        self.nthreads = nthreads or memory.cpu_count()
+        self.scheduler_file = scheduler_file
+        self.scheduler_address: str | None = registration.scheduler_address(
+            scheduler_ip, scheduler_port, scheduler_file
+        )
+        self.memory_limit = memory.parse_memory_limit(memory_limit, self.nthreads)
+        self.nanny = getattr(nanny, "address", nanny)
+        self.death_timeout = parse_timedelta(death_timeout)
+        self.reconnect = reconnect
+        self.contact_address = contact_address
+        self.heartbeat_interval = float(parse_timedelta(heartbeat_interval))
+        self.user_metrics = dict(metrics or {})
+        self.startup_information = dict(startup_information or {})
+        self.security = security
+        self.services: dict[str, Any] = {}
+        self.dashboard_address = dashboard_address
+        self.http_prefix = http_prefix
+        self.total_resources = dict(
+            resources if resources is not None else settings.get("distributed.worker.resources", None) or {}
+        )
+        self.validate = bool(settings.get("distributed.worker.validate", False) if validate is None else validate)
+        self.lifetime = _seconds(lifetime, "distributed.worker.lifetime.duration")
+        stagger = _seconds(lifetime_stagger, "distributed.worker.lifetime.stagger") or 0.0
+        if self.lifetime:
+            self.lifetime += (random.random() * 2 - 1) * stagger
+        self.lifetime_restart = bool(
+            settings.get("distributed.worker.lifetime.restart", False) if lifetime_restart is None else lifetime_restart
+        )
+        self.local_directory = ""
+        self.thread_id = 0
+        self.actors: dict[Key, Any] = {}
+        self.data: DataStore | MutableMapping[Any, Any]
+        self._listen_options = (host, port, interface, protocol)
+        self._local_directory_given = local_directory
+        self._given_plugins = list(plugins)
+        self._preload_given = (
+            preload if preload is not None else settings.get("distributed.worker.preload", None),
+            preload_argv if preload_argv is not None else settings.get("distributed.worker.preload-argv", None),
+        )
+        self._preloads: list[preloading.Preload] = []
+        self._data_given = data
+        self._page = executing_page
+        self._connection: Connection | None = None
+        self._client: Any = None
+        self._actor_thread: concurrent.futures.ThreadPoolExecutor | None = None
+        self._heartbeat_timer: asyncio.TimerHandle | None = None
+        self._deadline_timer: asyncio.TimerHandle | None = None
+        self._wakes_at = math.inf
+        self._close_reason = ""
+        self.on_leaving: Callable[[str, bool], None] | None = None
+        """Told why the worker ends, and whether it should be started again, before it does."""
+        self.state = WorkerState(WorkerSettings(), "", self.nthreads, dict(self.total_resources))
+        self.plugin_host = PluginHost(self)
+        self.scheduler = SchedulerCalls(self)
+        self._executors_given = _named_executors(executor)
+        store = _make_store(data)
+        self._store = store
+        self.data = store.values_by_key if store.is_custom else store
+        if blocked_handlers is None:
+            blocked_handlers = settings.get("distributed.worker.blocked-handlers", None) or []
+        super().__init__(
+            worker_routes(self),
+            blocked_handlers=blocked_handlers,
+            role="worker",
+            secret=secret,
+            loop=loop,
+            io_loop=io_loop,
+            unpickle=True,
+            name=name,
+        )
+        self.extensions = {key: make(self) for key, make in (extensions or {}).items()}
+        Worker._instances.add(self)
+
+    # -- facts
+
+    @property
+    def name(self) -> Any:
+        """What users call it; its address when they gave no name."""
+        return self._name if self._name is not None else (self.address if self.listeners else None)
+
+    @name.setter
+    def name(self, value: Any) -> None:
+        self._name = value
+
+    @property
+    def worker_address(self) -> str:
+        return self.address
+
+    @property
+    def plugins(self) -> dict[str, Any]:
+        """Plugins by name."""
+        return self.plugin_host.plugins
+
+    @property
+    def connection(self) -> Connection:
+        """The link to the scheduler. Raises ``ValueError`` while there is none."""
+        if self._connection is None:
+            raise ValueError(f"{self!r} is not connected to a scheduler")
+        return self._connection
+
+    @property
+    def client(self) -> Any:
+        """The client that all tasks of this worker share; made when first asked for."""
+        return self._get_client()
+
+    def _get_client(self, timeout: float | None = None) -> Any:
+        return client_room.client_of_worker(self, timeout)
+
+    @property
+    def active_threads(self) -> dict[int, Any]:
+        """Key of the running task by thread ident."""
+        return {ident: user_key(key) for ident, key in self.executor.executing_keys().items()}
+
+    @property
+    def executing_count(self) -> int:
+        return self.state.counts()["executing"]
+
+    @property
+    def executors(self) -> dict[str, Any]:
+        """Named executors."""
+        return {"default": self.executor, **self.executor.executors}
+
+    def get_current_task(self) -> Any:
+        """The key of the task that calls this."""
+        key = get_task_key()
+        if key is None:
+            raise ValueError("get_current_task() was called outside of a task")
+        return key
+
+    def __repr__(self) -> str:
+        name = f", name: {self._name}" if self._name is not None and self._name != self.address_safe else ""
+        counts = self.state.counts()
+        return (
+            f"<Worker {self.address_safe!r}{name}, status: {self.status.name}, stored: {len(self.data)}, "
+            f"running: {counts['executing']}/{self.nthreads}, ready: {counts['ready']}, comm: {counts['flight']}>"
+        )
+
+    def identity(self) -> dict[str, Any]:
+        return {
+            "type": type(self).__name__,
+            "id": self.name,
+            "scheduler": self.scheduler_address,
+            "nthreads": self.nthreads,
+            "memory_limit": self.memory_limit,
+        }
+
+    def log_event(self, topic: str | Iterable[str], msg: Any) -> None:
+        """Tell the scheduler, and who listens to ``topic`` there, of an event; ``msg`` is plain data. Thread-safe."""
+        topics = (topic,) if isinstance(topic, str) else tuple(topic)
+        self._on_loop(lambda: self._send([WorkerLogEvent(topics, msg)]))
+
+    # -- life
+
+    async def on_start(self, address: str | int | None = None) -> None:
+        loop = asyncio.get_running_loop()
+        self.thread_id = threading.get_ident()
+        deadline = None if self.death_timeout is None else loop.time() + self.death_timeout
+        self.local_directory = scratch.make_directory(self._local_directory_given)
+        self._preloads = preloading.make_preloads(self, self._preload_given[0], self._preload_given[1] or ())
+        if self.scheduler_address is None:
+            assert self.scheduler_file is not None
+            self.scheduler_address, found = await registration.read_file(self.scheduler_file, deadline)
+            self.secret = self.secret or found
+        if self.secret is None:
+            self.secret = getattr(self.security, "secret", None) or secrets.lookup(self.scheduler_address)
+        await self._listen(address)
+        if self._name is None:
+            self._name = self.address
+        is_inproc = self.address.startswith("inproc://")
+        self.state = WorkerState(WorkerSettings(), self.address, self.nthreads, dict(self.total_resources))
+        self.executor = TaskExecutor(
+            self.nthreads,
+            loop,
+            self._on_reports,
+            self._store,
+            self,
+            is_inproc,
+            self._executors_given,
+            self._page,
+            int(settings.get("distributed.admin.max-error-length", 10_000)),
+        )
+        self.data_service = DataService(self._store, self._nbytes_of, is_inproc)
+        self.transfer = DataTransfer(self.rpc, lambda: self.address, self._on_gathered, self.add_task)
+        self.effects = Effects(self.executor, self._store, self.transfer, self._send)
+        for preload in self._preloads:
+            await preload.start()
+        await self.plugin_host.add_all([(plugin_name(plugin), plugin) for plugin in self._given_plugins])
+        registered = await self._join(deadline)
+        if self.lifetime:
+            loop.call_later(self.lifetime, self._lifetime_ends)
+        await self.plugin_host.add_all([*registered.plugins])
+
+    async def _listen(self, address: str | int | None) -> None:
+        host, port, interface, protocol = self._listen_options
+        assert self.scheduler_address is not None
+        if isinstance(address, str) and address:
+            candidates = [address]
+        else:
+            if isinstance(address, int):
+                port = address
+            candidates = [
+                address_from_user_args(
+                    host=host, port=one, interface=interface, protocol=protocol, peer=self.scheduler_address
+                )
+                or get_local_address_for(self.scheduler_address)
+                for one in _ports(port)
+            ]
+        contact_host = None if self.contact_address is None else get_address_host(self.contact_address)
+        for candidate in candidates:
+            try:
+                await self.listen(candidate, contact_host=contact_host)
+                return
+            except OSError:
+                if candidate is candidates[-1]:
+                    raise
+
+    async def _join(self, deadline: float | None) -> Registered:
+        assert self.scheduler_address is not None
+        extra = {}
+        for key, function in self.startup_information.items():
+            try:
+                value = function(self)
+                extra[key] = await value if inspect.isawaitable(value) else value
+            except Exception:
+                logger.exception("startup_information[%r] failed", key)
+        message = RegisterWorker(
+            address=self.address,
+            name=str(self.name),
+            host=get_address_host(self.address),
+            nthreads=self.nthreads,
+            memory_limit=self.memory_limit or 0,
+            resources=dict(self.total_resources),
+            nanny=self.nanny,
+            pid=os.getpid(),
+            local_directory=self.local_directory,
+            services=self.services,
+            versions=versions.get_versions(),
+            extra=extra,
+            name_is_int=isinstance(self.name, int),
+        )
+        logger.info("      Start worker at: %26s", self.address)
+        connection, registered = await registration.register(
+            self.scheduler_address,
+            message,
+            role="worker",
+            secret=self.secret,
+            handlers=self.handlers,
+            blocked=self.blocked_handlers,
+            tasks=self._handler_tasks,
+            deadline=deadline,
+        )
+        self._connection = connection
+        logger.info("        Registered to: %26s", self.scheduler_address)
+        if registered.warning:
+            logger.warning(registered.warning)
+        if registered.heartbeat_interval_s > 0:
+            self.heartbeat_interval = registered.heartbeat_interval_s
+        connection.name = "scheduler"
+        connection.add_on_closed(self._on_scheduler_lost)
+        self._heartbeat_timer = asyncio.get_running_loop().call_later(self.heartbeat_interval, self._beat)
+        connection.on_messages = self._on_messages
+        return registered
+
+    async def close(  # type: ignore[override]
+        self,
+        timeout: float = 30,
+        executor_wait: bool = True,
+        nanny: bool = True,
+        reason: str = "worker-close",
+        restart: bool = False,
+    ) -> None:
+        """End in order: the scheduler is told, plugins are torn down, files are removed.
+
+        Parameters
+        ----------
+        timeout : float
+            Seconds to wait for running tasks, at most 2 of them; their threads are left behind then.
+        executor_wait : bool
+            False: do not wait for them at all.
+        nanny : bool
+            Whether the nanny is told that this was meant, so that it ends too.
+        reason : str
+            For logs and the scheduler's events.
+        """
+        await super().close(timeout=timeout, executor_wait=executor_wait, nanny=nanny, reason=reason, restart=restart)
+
+    async def on_close(
+        self,
+        timeout: float = 30,
+        executor_wait: bool = True,
+        nanny: bool = True,
+        reason: str = "worker-close",
+        restart: bool = False,
+        **ignored: Any,
+    ) -> None:
+        logger.info("Stopping worker at %s. Reason: %s", self.address_safe, reason)
+        if self.on_leaving is not None and nanny:
+            self.on_leaving(reason, restart)
+        for timer in (self._heartbeat_timer, self._deadline_timer):
+            if timer is not None:
+                timer.cancel()
+        connection = self._connection
+        if connection is not None and not connection.closed:
+            connection.send(WorkerClosing(reason))
+        for preload in self._preloads:
+            try:
+                await preload.teardown()
+            except Exception:
+                logger.exception("Preload teardown failed")
+        await self.plugin_host.close()
+        for extension in self.extensions.values():
+            closing = getattr(extension, "close", None)
+            if closing is not None:
+                result = closing()
+                if inspect.isawaitable(result):
+                    await result
+        if hasattr(self, "executor"):
+            await self.executor.close(min(2.0, timeout) if executor_wait else 0.0)
+            self.data_service.close()
+        if self._actor_thread is not None:
+            self._actor_thread.shutdown(wait=False, cancel_futures=True)
+        client, self._client = self._client, None
+        if client is not None:
+            result = client.close() if getattr(client, "asynchronous", True) else None
+            if inspect.isawaitable(result):
+                try:
+                    await asyncio.wait_for(result, 2)
+                except (TimeoutError, OSError):
+                    pass
+        if connection is not None:
+            await connection.close(1.0)
+        self._store.close()
+        self.actors.clear()
+        if self.local_directory:
+            scratch.remove_directory(self.local_directory)
+        Worker._instances.discard(self)
+
+    async def close_gracefully(self, restart: bool | None = None, reason: str = "worker-close-gracefully") -> None:
+        """Let the scheduler move this worker's data to others, then close."""
+        if self.status in (Status.closing, Status.closing_gracefully, Status.closed):
+            await self.finished()
+            return
+        self.status = Status.closing_gracefully
+        try:
+            await self.connection.request(
+                "retire_workers", {"workers": [self.address], "close_workers": False, "remove": False}, 30
+            )
+        except (ValueError, TypeError, OSError, TimeoutError) as error:
+            logger.warning("The data of %s could not be moved away: %s", self.address_safe, error)
+        await self.close(reason=reason, restart=self.lifetime_restart if restart is None else restart)
+
+    def _lifetime_ends(self) -> None:
+        self.add_close_task(self.close_gracefully(reason="worker-lifetime-reached"))
+
+    def add_close_task(self, coroutine: Any) -> None:
+        """Run something that ends with closing this server: not one of the tasks that closing cancels."""
+        task = asyncio.get_running_loop().create_task(coroutine)
+        _closing_tasks.add(task)
+        task.add_done_callback(_closing_tasks.discard)
+
+    def _on_scheduler_lost(self, error: BaseException | None) -> None:
+        if self.status in (Status.closing, Status.closed, Status.failed):
+            return
+        logger.info("Connection to scheduler broken. Closing. (%s)", error or "it was closed")
+        self.add_close_task(self.close(reason="scheduler-connection-lost"))
+
+    # -- events in, instructions out
+
+    def _on_messages(self, messages: list[Any]) -> None:
+        state = self.state
+        handle = state.handle
+        now = time.monotonic()
+        for message in messages:
+            kind = type(message)
+            if kind is DefineFunction:
+                self.executor.define(message.blob)
+            elif kind is CloseWorkerOrder:
+                self.add_close_task(
+                    self.close(reason=message.reason or "scheduler-close", nanny=True, restart=message.restart)
+                )
+            else:
+                if kind is SetStatus:
+                    self._set_status(message.status)
+                handle(message, now)
+        self._act()
+
+    def _on_reports(self, reports: list[Report]) -> None:
+        results = self.effects.results
+        handle = self.state.handle
+        now = time.monotonic()
+        for event, value in reports:
+            if type(event) is ExecuteSuccess:
+                task = self.state.tasks.get(event.key)
+                if task is not None and task.actor:
+                    value = self._as_actor(event.key, value)
+                results[event.run_id] = value
+            handle(event, now)
+        self._act()
+
+    def _on_gathered(self, event: GatherDepSuccess | GatherDepFailure, arrived: Arrived) -> None:
+        if self.status in (Status.closing, Status.closed):
+            return
+        if arrived:
+            self.effects.arrived[event.worker] = arrived
+        self.handle(event)
+
+    def handle(self, event: Any) -> None:
+        """Give one event to the state machine, and do what it decides. On the loop."""
+        self.state.handle(event, time.monotonic())
+        self._act()
+
+    def _act(self) -> None:
+        state = self.state
+        self.effects.perform(state.outbox.take())
+        when = state.next_deadline()
+        if when is not None and when < self._wakes_at:
+            self._wake_at(when)
+        if self.plugin_host.watches:
+            self.plugin_host.tell(state.steps)
+        if self.validate:
+            state.validate()
+
+    def _wake_at(self, when: float) -> None:
+        if self._deadline_timer is not None:
+            self._deadline_timer.cancel()
+        self._wakes_at = when
+        delay = max(0.0, when - time.monotonic())
+        self._deadline_timer = asyncio.get_running_loop().call_later(delay, self._on_deadline)
+
+    def _on_deadline(self) -> None:
+        self._deadline_timer = None
+        self._wakes_at = math.inf
+        self.state.handle_deadline(time.monotonic())
+        self._act()
+
+    def _send(self, messages: list[Any]) -> None:
+        connection = self._connection
+        if connection is not None and not connection.closed:
+            connection.send_many(messages)
+
+    def _on_loop(self, function: Callable[[], None]) -> None:
+        if threading.get_ident() == self.thread_id:
+            function()
+        else:
+            self.asyncio_loop.call_soon_threadsafe(function)
+
+    # -- beats
+
+    def _beat(self) -> None:
+        self._heartbeat_timer = asyncio.get_running_loop().call_later(self.heartbeat_interval, self._beat)
+        if self.user_metrics:
+            self.add_task(self._beat_with_user_metrics())
+        else:
+            self._send([self._heartbeat(self.metrics())])
+
+    async def _beat_with_user_metrics(self) -> None:
+        metrics = self.metrics()
+        for name, function in self.user_metrics.items():
+            try:
+                value = function(self)
+                metrics[name] = await value if inspect.isawaitable(value) else value
+            except Exception:
+                logger.exception("metrics[%r] failed", name)
+        self._send([self._heartbeat(metrics)])
+
+    def metrics(self) -> dict[str, Any]:
+        """What the scheduler is told of this worker with each heartbeat."""
+        counts = self.state.counts()
+        return {
+            "task_counts": counts,
+            "executing": counts["executing"],
+            "in_memory": counts["memory"],
+            "ready": counts["ready"],
+            "in_flight": counts["flight"],
+            "managed_bytes": self.state.managed_nbytes,
+            "transfer": {
+                "incoming_bytes_total": self.transfer.bytes_received,
+                "outgoing_bytes_total": self.data_service.bytes_sent,
+            },
+            "time": time.time(),
+            **memory.process_sample(),
+        }
+
+    def _heartbeat(self, metrics: dict[str, Any]) -> Heartbeat:
+        return Heartbeat(
+            metrics,
+            self.state.executing(time.monotonic()),
+            self.state.managed_nbytes,
+            int(metrics.get("memory", 0)),
+        )
+
+    # -- state
+
+    def _set_status(self, text: str) -> None:
+        if self.status in (Status.running, Status.paused, Status.closing_gracefully):
+            self.status = Status(text)
+
+    def pause(self) -> None:
+        """Start no more tasks for now; those that run go on."""
+        self.status = Status.paused
+        self.handle(Pause())
+
+    def unpause(self) -> None:
+        """Start tasks again."""
+        self.status = Status.running
+        self.handle(Unpause())
+
+    def announce_status(self) -> None:
+        """Tell the scheduler the status of now."""
+        self._send([WorkerStatus(self.status.name)])
+
+    async def set_resources(self, **resources: float) -> None:
+        """Change the capacities of this worker (not yet told to the scheduler)."""
+        self.total_resources.update(resources)
+        self.state.set_resources(dict(self.total_resources))
+        self._act()
+
+    def validate_state(self) -> None:
+        """Raise if the tables of the state machine contradict each other."""
+        self.state.validate()
+
+    def _nbytes_of(self, key: Key) -> int:
+        task = self.state.tasks.get(key)
+        return -1 if task is None else task.nbytes
+
+    def data_updated(self, nbytes: Mapping[Key, int], report: bool) -> None:
+        """Values were put into the data store from outside."""
+        self.handle(DataUpdated(nbytes, report))
+
+    def update_data(self, data: Mapping[Key, Any], report: bool = True) -> dict[Key, int]:
+        """Put values of this process into the data store under these keys."""
+        nbytes = {}
+        for key, value in data.items():
+            self._store[key] = value
+            nbytes[key] = sizeof(value)
+        self.data_updated(nbytes, report)
+        return nbytes
+
+    def _as_actor(self, key: Key, instance: Any) -> Any:
+        self.actors[key] = instance
+        actor_class = getattr(sys.modules.get("distributed.client"), "Actor", None)
+        return (
+            instance if actor_class is None else actor_class(type(instance), self.address, user_key(key), worker=self)
+        )
+
+    def upload_file(self, filename: str, data: bytes | str, load: bool = True) -> dict[str, Any]:
+        """Write a file into the worker's directory; ``.py``, ``.zip`` and ``.egg`` become importable, with ``load`` at
+        once."""
+        content = data.encode() if isinstance(data, str) else bytes(data)
+        path = remote_calls.save_file(self.local_directory, filename, content)
+        remote_calls.make_importable(path)
+        if load:
+            remote_calls.import_file(path)
+        self.executor.forget_functions()
+        return {"status": "OK", "nbytes": len(content)}
+
+    async def run_in_actor_thread(self, method: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        """Call a method of an actor; all actors of a worker share one thread, so that no two methods run at once."""
+        if self._actor_thread is None:
+            self._actor_thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="Dask-Actor-Threads")
+        context = contextvars.copy_context()
+        context.run(current_worker.set, self)
+        call = functools.partial(context.run, functools.partial(method, *args, **kwargs))
+        return await asyncio.get_running_loop().run_in_executor(self._actor_thread, call)
+
+    def call_stacks(self, keys: Iterable[Key] | None = None) -> dict[Key, list[str]]:
+        """Where the threads of running tasks stand: key -> frames as text."""
+        wanted = None if keys is None else set(keys)
+        frames = sys._current_frames()
+        return {
+            key: traceback.format_stack(frames[ident])
+            for ident, key in self.executor.executing_keys().items()
+            if ident in frames and (wanted is None or key in wanted)
+        }
+
+
+_closing_tasks: set[asyncio.Task[Any]] = set()
+
+
+def _seconds(given: Any, setting: str) -> float | None:
+    value = given if given is not None else settings.get(setting, None)
+    return None if value is None else float(parse_timedelta(value))
+
+
+def _ports(port: int | str | None) -> list[int | None]:
+    """The ports that an option names: one, none, or the range ``"first:last"``."""
+    if isinstance(port, str) and port:
+        first, colon, last = port.partition(":")
+        if not colon:
+            return [int(first)]
+        if int(last) < int(first):
+            raise ValueError(f"a range of ports goes upwards: {port!r}")
+        return list(range(int(first), int(last) + 1))
+    return [port if isinstance(port, int) else None]
+
+
+def _named_executors(executor: Any) -> dict[str, concurrent.futures.Executor]:
+    if executor is None:
+        return {}
+    if isinstance(executor, concurrent.futures.Executor):
+        return {"default": executor}
+    if isinstance(executor, Mapping):
+        return dict(executor)
+    raise TypeError(f"executor must be an Executor or a dict of them, not {executor!r}")
+
+
+def _make_store(data: Any) -> DataStore:
+    if data is None:
+        return DataStore()
+    if isinstance(data, tuple):
+        data = data[0](**data[1]) if len(data) == 2 else data[0]()
+    elif callable(data) and not isinstance(data, MutableMapping):
+        data = data()
+    if not isinstance(data, MutableMapping) and not hasattr(data, "__setitem__"):
+        raise TypeError(f"data must be a mapping or make one, not {data!r}")
+    return DataStore(data)
+
+
+def _worker_or_none() -> Any:
+    task = current_task.get()
+    return task.worker if task is not None else current_worker.get()
+
+
+def _running_task_key() -> Any:
+    task = current_task.get()
+    return None if task is None else task.key
+
+
+defaults.current_worker.set(_worker_or_none)
+defaults.current_task_key.set(_running_task_key)

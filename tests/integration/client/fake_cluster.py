@@ -1,0 +1,270 @@
+"""A scheduler and workers in one small server: enough to be talked to by a real Client over real comms, and to misbehave.
+
+Runs each task on a thread pool as soon as its inputs are there. Values above ``inline_limit`` stay at one of the fake
+workers, which are servers of their own, and are fetched by ``get_data``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from distributed.base.keys import Key, user_key
+from distributed.messages.client_to_scheduler import (
+    CancelKeys,
+    ClientClosing,
+    DataScattered,
+    FireAndForget,
+    ReleaseKeys,
+    RetryKeys,
+    UpdateGraph,
+    WantKeys,
+)
+from distributed.messages.control import RegisterClient, Registered
+from distributed.messages.payload import Payload
+from distributed.messages.scheduler_to_client import (
+    ClusterRestarted,
+    KeyErred,
+    KeyInMemory,
+    KeysCancelled,
+    KeysRetried,
+)
+from distributed.protocol.serialize import TaskInput, dumps, live, loads, pack_error
+from distributed.rpc.loop_runner import LoopRunner
+from distributed.rpc.server import Server
+
+
+def fill(obj: Any, values: list[Any]) -> Any:
+    kind = type(obj)
+    if kind is TaskInput:
+        return values[obj.index]
+    if kind in (list, tuple, set, frozenset):
+        return kind(fill(part, values) for part in obj)
+    if kind is dict:
+        return {fill(k, values): fill(v, values) for k, v in obj.items()}
+    if isinstance(obj, tuple):
+        return obj._make(fill(part, values) for part in obj)
+    return obj
+
+
+class FakeWorker(Server):
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__({"get_data": self.get_data, "update_data": self.update_data}, role="worker", **kwargs)
+        self.data: dict[Key, Payload] = {}
+        self.asked: list[list[Key]] = []
+
+    def get_data(self, keys: list[Key], who: str = "") -> dict[Key, Payload]:
+        self.asked.append(list(keys))
+        return {key: self.data[key] for key in keys if key in self.data}
+
+    def update_data(self, data: dict[Key, Payload]) -> dict[str, Any]:
+        self.data.update(data)
+        return {"status": "OK"}
+
+
+class FakeScheduler(Server):
+    def __init__(self, n_workers: int = 2, inline_limit: int = 1000, **kwargs: Any) -> None:
+        super().__init__(
+            {"gather": self.gather, "who_has": self.who_has, "restart": self.restart, "proxy": self.proxy},
+            role="scheduler",
+            unpickle=False,
+            **kwargs,
+        )
+        self.n_workers = n_workers
+        self.inline_limit = inline_limit
+        self.workers: list[FakeWorker] = []
+        self.tasks: dict[Key, Any] = {}
+        self.functions: dict[bytes, Any] = {}
+        self.results: dict[Key, Any] = {}
+        self.errors: dict[Key, Any] = {}
+        self.events: dict[Key, asyncio.Event] = {}
+        self.wanted: set[Key] = set()
+        self.messages: list[Any] = []
+        self.released: list[Key] = []
+        self.clients: dict[str, Any] = {}
+        self.pool = ThreadPoolExecutor(8)
+        self.hold = threading.Event()
+        self.hold.set()
+
+    async def on_start(self, address: Any = None) -> None:
+        await self.listen(address)
+        scheme = self.address.partition("://")[0]
+        for _ in range(self.n_workers):
+            worker = FakeWorker(secret=self.secret)
+            await worker.start("inproc://" if scheme == "inproc" else "tcp://127.0.0.1:0")
+            self.workers.append(worker)
+
+    async def on_close(self, **options: Any) -> None:
+        self.hold.set()
+        self.pool.shutdown(wait=False, cancel_futures=True)
+        for worker in self.workers:
+            await worker.close()
+
+    def identity(self, n_workers: int = -1) -> dict[str, Any]:
+        return {
+            "type": "Scheduler",
+            "id": self.id,
+            "address": self.address,
+            "services": {},
+            "workers": {
+                worker.address: {
+                    "name": i,
+                    "host": "127.0.0.1",
+                    "nthreads": 1,
+                    "memory_limit": 2**30,
+                    "status": "running",
+                }
+                for i, worker in enumerate(self.workers)
+                if worker.listeners
+            },
+        }
+
+    async def on_register(self, connection: Any, first_message: Any) -> None:
+        assert isinstance(first_message, RegisterClient)
+        self.clients[first_message.client] = connection
+        connection.send(Registered(self.address, self.id))
+        connection.on_messages = lambda messages: self.on_messages(first_message.client, messages)
+
+    def tell(self, message: Any) -> None:
+        for connection in self.clients.values():
+            if not connection.closed:
+                connection.send(message)
+
+    def on_messages(self, client: str, messages: list[Any]) -> None:
+        for message in messages:
+            self.messages.append(message)
+            match message:
+                case UpdateGraph():
+                    for blob in message.functions:
+                        self.functions[blob.digest] = blob
+                    for spec in message.tasks:
+                        if spec.key not in self.tasks:
+                            self.tasks[spec.key] = spec
+                            self.events[spec.key] = asyncio.Event()
+                            self.add_task(self.run(spec))
+                        else:
+                            self.report(spec.key)
+                    self.wanted.update([t.key for t in message.tasks] if message.wanted is None else message.wanted)
+                case WantKeys():
+                    self.wanted.update(message.keys)
+                    for key in message.keys:
+                        if key not in self.events:
+                            self.tell(KeysCancelled([key], "lost dependencies"))
+                        else:
+                            self.report(key)
+                case ReleaseKeys():
+                    self.released.extend(message.keys)
+                    for key in message.keys:
+                        self.wanted.discard(key)
+                        self.results.pop(key, None)
+                        self.errors.pop(key, None)
+                        self.tasks.pop(key, None)
+                        self.events.pop(key, None)
+                case CancelKeys():
+                    for key in message.keys:
+                        self.tasks.pop(key, None)
+                        self.events.pop(key, None)
+                case RetryKeys():
+                    self.tell(KeysRetried(message.keys))
+                    for key in message.keys:
+                        self.errors.pop(key, None)
+                        self.add_task(self.run(self.tasks[key]))
+                case DataScattered():
+                    for replica in message.replicas:
+                        self.events[replica.key] = event = asyncio.Event()
+                        event.set()
+                        holder = next(w for w in self.workers if w.address == replica.workers[0])
+                        self.results[replica.key] = loads(holder.data[replica.key])
+                case ClientClosing() | FireAndForget():
+                    pass
+
+    async def run(self, spec: Any) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            for key in spec.dependencies:
+                await self.events[key].wait()
+                if key in self.errors:
+                    raise self.errors[key]
+            inputs = [self.results[key] for key in spec.dependencies]
+            if spec.alias:
+                value = inputs[0]
+            else:
+                value = await loop.run_in_executor(self.pool, self.call, spec, inputs)
+                if inspect.isawaitable(value):
+                    value = await value
+        except Exception as e:
+            self.errors[spec.key] = e
+        else:
+            self.results[spec.key] = value
+        if spec.key in self.events:
+            self.events[spec.key].set()
+            self.report(spec.key)
+
+    def call(self, spec: Any, inputs: list[Any]) -> Any:
+        self.hold.wait()
+        if not spec.function:
+            node = loads(spec.payload)
+            return node({user_key(key): value for key, value in zip(spec.dependencies, inputs, strict=True)})
+        args, kwargs = loads(spec.payload)
+        return loads(self.functions[spec.function].payload)(*fill(args, inputs), **fill(kwargs, inputs))
+
+    def report(self, key: Key) -> None:
+        if key not in self.wanted:
+            return
+        if key in self.errors:
+            self.tell(KeyErred(key, pack_error(self.errors[key])))
+        elif key in self.results:
+            value = self.results[key]
+            type_name = type(value).__name__
+            try:
+                payload = live(value) if self.address.startswith("inproc") else dumps(value)
+            except Exception as e:
+                self.tell(KeyInMemory(key, type_name, holders=(self.workers[0].address,), unshippable=pack_error(e)))
+                return
+            if payload.nbytes <= self.inline_limit:
+                self.tell(KeyInMemory(key, type_name, payload))
+            else:
+                holders = [w for w in self.workers if w.listeners][:2]
+                for worker in holders:
+                    worker.data[key] = payload
+                self.tell(KeyInMemory(key, type_name, None, tuple(w.address for w in holders), payload.nbytes))
+
+    def gather(self, keys: list[Key]) -> dict[Key, Payload]:
+        return {key: dumps(self.results[key]) for key in keys if key in self.results}
+
+    def who_has(self, keys: list[Key] | None = None) -> dict[Key, list[str]]:
+        names = list(self.results) if keys is None else keys
+        return {key: [w.address for w in self.workers if key in w.data] for key in names}
+
+    def restart(self, **kwargs: Any) -> None:
+        self.tasks.clear()
+        self.results.clear()
+        self.tell(ClusterRestarted())
+
+    async def proxy(self, worker: str, msg: dict[str, Any]) -> Any:
+        msg = dict(msg)
+        return await getattr(self.rpc(worker), msg.pop("op"))(**msg)
+
+
+@contextlib.contextmanager
+def fake_cluster(address: str = "tcp://127.0.0.1:0", **kwargs: Any) -> Iterator[FakeScheduler]:
+    """A running fake in a loop of its own."""
+    runner = LoopRunner()
+    runner.start()
+
+    async def start() -> FakeScheduler:
+        scheduler = FakeScheduler(**kwargs)
+        await scheduler.start(address)
+        return scheduler
+
+    scheduler = runner.run_sync(start)
+    try:
+        yield scheduler
+    finally:
+        runner.run_sync(scheduler.close)
+        runner.stop()
