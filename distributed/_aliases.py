@@ -24,10 +24,10 @@ TABLE = {
     "distributed.sizeof": "distributed.protocol.sizeof",
     "distributed.threadpoolexecutor": "distributed.worker.runtime",
     "distributed.utils": "distributed.upstream.utils",
-    "distributed.utils_comm": "distributed.upstream.utils_comm",
     "distributed.utils_test": "distributed.testing",
     "distributed.versions": "distributed.upstream.versions",
     "distributed.worker_client": "distributed.client.current",
+    "distributed.worker_state_machine": "distributed.upstream.worker_state_machine",
 }
 _DASK_PREFIX = "dask.distributed."
 

@@ -105,7 +105,9 @@ class DataLostError(CancelledError):
         super().__init__(key, reason)
 
     def __str__(self) -> str:
-        text = f"the value of {self.key!r} is lost: no worker holds it any more, and nothing tells how to compute it again"
+        text = (
+            f"the value of {self.key!r} is lost: no worker holds it any more, and nothing tells how to compute it again"
+        )
         return f"{text} ({self.reason})" if self.reason else text
 
 

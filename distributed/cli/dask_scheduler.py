@@ -90,7 +90,7 @@ def main(
     if bokeh_port is not None:
         dashboard_address = f":{bokeh_port}"
     options: dict[str, Any] = {
-        "host": host or None,
+        "host": host or ("" if interface is None else None),
         "interface": interface,
         "protocol": protocol,
         "contact_address": contact_address,
@@ -126,25 +126,29 @@ def _names_a_port(host: str) -> bool:
 async def _serve(options: dict[str, Any]) -> None:
     logger.info("-" * 47)
     scheduler: Any = None
-    try:
+
+    async def life() -> None:
+        nonlocal scheduler
         scheduler = Scheduler(**options)
         await scheduler
-    except (Exception, asyncio.CancelledError) as e:
-        if scheduler is not None:
-            await scheduler.close()
-        if isinstance(e, OSError) and e.errno == errno.EADDRINUSE:
-            fail(f"port {options.get('port', '')} is in use: {e}; choose another with --port, or --port 0 for any")
-        fail(f"the scheduler did not start: {explain(e)}")
-    click.echo(f"Start scheduler at: {scheduler.address}", err=True)
-    logger.info("  Scheduler at: %s", scheduler.address)
-    link = getattr(scheduler, "dashboard_link", None)
-    if isinstance(link, str) and link:
-        logger.info("  dashboard at: %s", link)
+        click.echo(f"Start scheduler at: {scheduler.address}", err=True)
+        await scheduler.finished()
+
+    problem = ""
     try:
-        await until_signal(scheduler.finished, "scheduler")
-    finally:
+        await until_signal(life, "scheduler")
+    except OSError as e:
+        problem = f"the scheduler did not start: {explain(e)}"
+        if e.errno == errno.EADDRINUSE:
+            port = options.get("port", "")
+            problem = f"port {port} is in use: {e}; choose another with --port, or --port 0 for any"
+    except Exception as e:
+        problem = f"the scheduler did not start: {explain(e)}"
+    if scheduler is not None:
         await scheduler.close()
-        logger.info("End scheduler")
+    if problem:
+        fail(problem)
+    logger.info("End scheduler")
 
 
 if __name__ == "__main__":

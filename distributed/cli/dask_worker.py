@@ -16,6 +16,7 @@ from distributed.cli.options import (
     CONTEXT_SETTINGS,
     DurationType,
     PortsType,
+    StartError,
     explain,
     fail,
     parse_ports,
@@ -25,12 +26,12 @@ from distributed.cli.options import (
     until_signal,
     wait_for_scheduler_file,
 )
+from distributed.comm.addressing import as_host_port
 from distributed.deploy.utils import CPU_COUNT, nprocesses_nthreads
 from distributed.nanny import Nanny
 from distributed.rpc.loop_runner import new_asyncio_loop
 
 logger = logging.getLogger("distributed.worker")
-nanny_logger = logging.getLogger("distributed.nanny")
 
 CLOSE_TIMEOUT_S = 10.0
 
@@ -296,38 +297,34 @@ async def _serve(
     options: dict[str, Any],
     seed_words: bool,
 ) -> None:
-    log = nanny_logger if server is Nanny else logger
-    if scheduler is None:
-        assert scheduler_file is not None
-        scheduler = await wait_for_scheduler_file(scheduler_file, options.get("death_timeout"))
-    try:
-        servers = [server(scheduler, name=name, **options) for name in names]
-    except (Exception, asyncio.CancelledError) as e:
-        fail(f"the worker did not start: {explain(e)}")
+    servers: list[Any] = []
 
-    async def finished() -> None:
+    async def life() -> None:
+        address = scheduler
+        if address is None:
+            assert scheduler_file is not None
+            address = await wait_for_scheduler_file(scheduler_file, options.get("death_timeout"))
+        address = as_host_port(address)
+        servers.extend(server(address, name=name, **options) for name in names)
+        await asyncio.gather(*[_begin(one) for one in servers])
+        # Each worker has logged "Start worker at:" and "Registered to:" by now. These are the words of the older programs.
+        for _ in servers:
+            click.echo(f"Registered with Scheduler at: {address}", err=True)
+            if seed_words:
+                click.echo(f"Registered with center at: {address}", err=True)
         await asyncio.gather(*[one.finished() for one in servers])
 
-    async def start_and_finish() -> None:
-        started = [asyncio.ensure_future(_begin(one)) for one in servers]
-        await asyncio.gather(*started)
-        for one in servers:
-            address = getattr(one, "worker_address", None) or one.address
-            click.echo(f"Start worker at: {address}", err=True)
-            click.echo(f"Registered with Scheduler at: {scheduler}", err=True)
-            if seed_words:
-                click.echo(f"Registered with center at: {scheduler}", err=True)
-            logger.info("        Registered to: %s", scheduler)
-        await finished()
-
+    problem = ""
     try:
-        await until_signal(start_and_finish, "workers")
-    except (Exception, asyncio.CancelledError) as e:
-        await _close(servers)
-        fail(f"the worker did not start: {explain(e)}")
-    finally:
-        await _close(servers)
-        log.info("End worker")
+        await until_signal(life, "workers")
+    except StartError as e:
+        problem = str(e)
+    except Exception as e:
+        problem = f"the worker did not start: {explain(e)}"
+    await _close(servers)
+    if problem:
+        fail(problem)
+    logger.info("End worker")
 
 
 async def _begin(server: Any) -> None:
@@ -335,6 +332,8 @@ async def _begin(server: Any) -> None:
 
 
 async def _close(servers: list[Any]) -> None:
+    if not servers:
+        return
     closing = [asyncio.ensure_future(one.close()) for one in servers]
     _, late = await asyncio.wait(closing, timeout=CLOSE_TIMEOUT_S)
     if late:

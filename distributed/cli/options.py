@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -30,6 +30,10 @@ def fail(message: str, code: int = 1) -> NoReturn:
     click.echo(f"Error: {text}", err=True)
     sys.stderr.flush()
     raise SystemExit(code)
+
+
+class StartError(Exception):
+    """The program cannot do its work; the text is for the user."""
 
 
 def preload_arguments(preload: tuple[str, ...], preload_argv: tuple[str, ...]) -> list[str]:
@@ -131,13 +135,13 @@ async def wait_for_scheduler_file(path: str, timeout: float | None) -> str:
             identity, _ = read_scheduler_file(path)
             return str(identity["address"])
         except UnsafeFileError as e:
-            fail(f"--scheduler-file {path}: {e.strerror or e}")
+            raise StartError(f"--scheduler-file {path}: {e.strerror or e}") from None
         except (FileNotFoundError, ValueError) as e:
             problem = "does not exist" if isinstance(e, FileNotFoundError) else "is not complete"
         except OSError as e:
-            fail(f"cannot read --scheduler-file {path}: {e.strerror or e}")
+            raise StartError(f"cannot read --scheduler-file {path}: {e.strerror or e}") from None
         if deadline is not None and time.monotonic() > deadline:
-            fail(f"--scheduler-file {path} {problem} after {timeout} s")
+            raise StartError(f"--scheduler-file {path} {problem} after {timeout} s")
         if not said and pause > 0.2:
             said = True
             logging.getLogger("distributed.cli").info("Waiting for the scheduler file %s, which %s yet", path, problem)
@@ -145,28 +149,30 @@ async def wait_for_scheduler_file(path: str, timeout: float | None) -> str:
         pause = min(pause * 1.5, 0.5)
 
 
-async def until_signal(finished: Callable[[], Awaitable[Any]], name: str) -> bool:
-    """Wait until the server has ended, or a signal has come; True in the latter case. A second signal ends at once."""
+async def until_signal(life: Callable[[], Coroutine[Any, Any, Any]], name: str) -> bool:
+    """Run ``life`` to its end, or until a signal comes, which cancels it; True in the latter case.
+
+    A second signal ends the program at once. What ``life`` raises is raised here.
+    """
     loop = asyncio.get_running_loop()
-    came = asyncio.Event()
+    task = loop.create_task(life())
+    signalled = False
 
     def on_signal(number: signal.Signals) -> None:
-        if came.is_set():
+        nonlocal signalled
+        if signalled:
             os._exit(128 + number)
+        signalled = True
         logging.getLogger("distributed.cli").info("Received signal %s (%d); closing %s", number.name, number, name)
-        came.set()
+        task.cancel()
 
     for number in _HANDLED:
         loop.add_signal_handler(number, on_signal, number)
-    waiting = asyncio.ensure_future(came.wait())
-    ending = asyncio.ensure_future(finished())
-    await asyncio.wait([waiting, ending], return_when=asyncio.FIRST_COMPLETED)
-    signalled = came.is_set()
-    for task in (waiting, ending):
-        if not task.done():
-            task.cancel()
-    if ending.done() and not ending.cancelled() and ending.exception() is not None:
-        raise ending.exception()  # type: ignore[misc]
+    await asyncio.wait([task])
+    if not task.cancelled():
+        error = task.exception()
+        if error is not None and not signalled:
+            raise error
     return signalled
 
 

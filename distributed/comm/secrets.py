@@ -41,7 +41,7 @@ class Secret:
     """32 secret bytes that do not show themselves.
 
     >>> Secret(b"x" * 32)
-    <Secret 2c2fd8d5>
+    <Secret dcacb106>
     """
 
     __slots__ = ("_bytes", "id")

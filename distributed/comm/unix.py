@@ -14,6 +14,7 @@ import re
 import socket
 import stat
 import tempfile
+import time
 
 from distributed.comm import secrets
 from distributed.comm.accepting import Acceptor
@@ -27,6 +28,8 @@ ENV_RUNTIME_DIR = "DASK_DISTRIBUTED__RUNTIME_DIRECTORY"
 # What sockaddr_un holds, with the closing zero, on the meanest of the platforms.
 _MAX_PATH = 103
 _BACKLOG = 2048
+_SWEEP_AFTER_S = 60.0
+_SWEEP_AT_MOST = 1000
 
 
 def supported() -> bool:
@@ -66,9 +69,34 @@ def twin_path(host: str, port: int, make: bool = False) -> str | None:
         except OSError as e:
             logger.debug("No unix sockets: %s", e)
             return None
+        _sweep(directory)
     name = re.sub(r"[^0-9A-Za-z.]", "_", host)
     path = os.path.join(directory, f"{_network()}-{name}-{port}")
     return path if len(os.fsencode(path)) <= _MAX_PATH else None
+
+
+@functools.cache
+def _sweep(directory: str) -> None:
+    """Once a process: remove sockets at which nobody listens any more, left by processes that were killed."""
+    horizon = time.time() - _SWEEP_AFTER_S  # a younger one may be between bind and listen
+    try:
+        entries = [e for e in os.scandir(directory) if stat.S_ISSOCK(e.stat(follow_symlinks=False).st_mode)]
+    except OSError:
+        return
+    for entry in entries[:_SWEEP_AT_MOST]:
+        try:
+            if entry.stat(follow_symlinks=False).st_mtime > horizon:
+                continue
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+                probe.setblocking(False)
+                probe.connect(entry.path)
+        except ConnectionRefusedError:
+            try:
+                os.unlink(entry.path)
+            except OSError:
+                pass
+        except OSError:  # alive and busy, or gone meanwhile
+            pass
 
 
 def find_twin(host: str, port: int) -> str | None:

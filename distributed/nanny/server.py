@@ -16,7 +16,7 @@ from distributed.base import preloading, settings
 from distributed.base.formatting import parse_timedelta
 from distributed.base.status import Status
 from distributed.comm import secrets
-from distributed.comm.addressing import address_from_user_args, get_address_host, get_local_address_for
+from distributed.comm.addressing import get_address_host
 from distributed.comm.secrets import Secret
 from distributed.messages.control import RegisterNanny
 from distributed.messages.nanny import WorkerProcessExited, WorkerProcessStarted
@@ -239,9 +239,7 @@ class Nanny(Server):
             one = address if isinstance(address, int) else port
             if isinstance(one, str):
                 one = int(one.partition(":")[0]) if one else None
-            where = address_from_user_args(
-                host=host, port=one, interface=interface, protocol=protocol, peer=self.scheduler_address
-            ) or get_local_address_for(self.scheduler_address)
+            where = registration.listening_address(self.scheduler_address, host, one, interface, protocol)
         contact = None if self._contact_address is None else get_address_host(self._contact_address)
         await self.listen(where, contact_host=contact)
         for preload in self._preloads:

@@ -77,9 +77,10 @@ class WorkerProgram:
         except asyncio.CancelledError:
             pass
         except BaseException as error:
-            logger.error("The worker could not be started: %s", error)
-            self.exit_code = self.exit_code or 1
-            self.tell(event="failed", error=serialize.pack_error(error))
+            if self._stopping is None:  # else: told to end while it was starting
+                logger.error("The worker could not be started: %s", error)
+                self.exit_code = self.exit_code or 1
+                self.tell(event="failed", error=serialize.pack_error(error))
         if self._stopping is not None:
             await asyncio.wait([self._stopping], timeout=_HARD_EXIT_S)
 
@@ -92,13 +93,18 @@ class WorkerProgram:
         self.worker = worker = worker_class(config["scheduler_address"], **config["worker_options"])
         worker.secret = worker.secret or secret
         worker._page = ExecutingPage(config["page_fd"])
+        worker.on_registered = self._on_registered
         worker.on_leaving = self._on_leaving
         set_process_worker(worker)
         await worker
         gc.collect()
         gc.freeze()  # what the imports have made is not looked through again
-        self.tell(event="started", address=worker.address, directory=worker.local_directory, name=worker.name)
         await worker.finished()
+
+    def _on_registered(self) -> None:
+        # Before any task can arrive: one that kills the process at once must find the nanny informed.
+        worker = self.worker
+        self.tell(event="started", address=worker.address, directory=worker.local_directory)
 
     def _on_leaving(self, reason: str, restart: bool) -> None:
         if not self._told:

@@ -1,6 +1,6 @@
-"""What users subclass to hook into schedulers, workers and nannies. Base classes and small ready-made ones; no machinery.
+"""What users subclass to hook into schedulers, workers and nannies: base classes and small ready-made ones, no machinery.
 
-Also served as ``distributed.diagnostics.plugin``. Who calls the hooks: ``scheduler/plugin_host.py``, ``worker/``, ``nanny/``.
+Also served as ``distributed.diagnostics.plugin``. Each room calls the hooks itself (``scheduler/plugin_host.py``, ...).
 """
 
 from distributed.plugins.names import plugin_name

@@ -9,8 +9,8 @@ class SchedulerPlugin:
     """Code that runs in the scheduler's process and hears what happens there.
 
     Override what you need; a hook that is not overridden costs nothing. Register an instance with
-    ``client.register_plugin``, ``Scheduler(plugins=[...])``, or ``scheduler.add_plugin`` in a ``--preload`` file. Hooks run on
-    the event loop: they must be quick. What they raise is logged and harms nobody else.
+    ``client.register_plugin``, ``Scheduler(plugins=[...])``, or ``scheduler.add_plugin`` in a ``--preload`` file. Hooks
+    run on the event loop: they must be quick. What they raise is logged and harms nobody else.
 
     Attributes
     ----------
@@ -80,7 +80,8 @@ class SchedulerPlugin:
         stimulus_id
             Names the event that caused it.
         kwargs
-            ``worker`` (address), and for a task that has run ``nbytes``, ``type``, ``thread``, ``startstops``, ``metadata``.
+            ``worker`` (address), and for a task that has run ``nbytes``, ``type``, ``thread``, ``startstops``,
+            ``metadata``.
         """
 
     def add_worker(self, scheduler: Any, worker: str) -> Any:

@@ -18,13 +18,13 @@ from distributed.protocol.payloads import dumps, loads
 
 MAX_FRAMES = 120
 MAX_CHAIN = 8
-DEFAULT_MAX_LEN = 10_000
+DEFAULT_ERROR_LENGTH = 10_000
 
 # One frame of a traceback: file, function, line, module.
 _FrameInfo = tuple[str, str, int, str]
 
 
-def pack_error(error: BaseException, max_len: int = DEFAULT_MAX_LEN) -> ErrorInfo:
+def pack_error(error: BaseException, max_len: int = DEFAULT_ERROR_LENGTH) -> ErrorInfo:
     """``error`` ready to travel. Never raises (but for errors outside ``Exception``).
 
     Parameters
@@ -174,10 +174,7 @@ def _as_traceback(frames: list[_FrameInfo]) -> types.TracebackType | None:
 
 
 def _type_name(error: BaseException) -> str:
-    kind = type(error)
-    return (
-        kind.__qualname__ if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}.{kind.__qualname__}"
-    )
+    return type(error).__name__
 
 
 def _text(error: BaseException) -> str:

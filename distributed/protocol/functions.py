@@ -89,15 +89,15 @@ def digest(payload: Payload) -> bytes:
 
 
 def function_name(function: Any) -> str:
-    """How people call it: ``inc``, ``Counter.add``, the function inside a partial, or the class of a callable
-    object."""
+    """What a task of this function is called: ``inc``, ``lambda``, the function inside a partial, or the class of a
+    callable object."""
     for _ in range(10):
         inner = getattr(function, "func", None)
-        if inner is None or inner is function or not callable(inner):
+        if isinstance(function, types.FunctionType) or inner is function or not callable(inner):
             break
         function = inner
-    name = getattr(function, "__qualname__", None) or getattr(function, "__name__", None)
-    return name if isinstance(name, str) else type(function).__qualname__
+    name = getattr(function, "__name__", None)
+    return (name if isinstance(name, str) else type(function).__name__).strip("<>")
 
 
 def _remember(function: Any, blob: FunctionBlob, watches: tuple[Callable[[], bool], ...]) -> None:

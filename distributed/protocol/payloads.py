@@ -60,15 +60,15 @@ class _BytesBeside:
         return type(self.value), (pickle.PickleBuffer(self.value),)
 
 
-def dumps(obj: Any, what: str = "", snapshot: bool = False) -> Payload:
+def dumps(obj: Any, name: str = "", snapshot: bool = False) -> Payload:
     """Pickle ``obj``.
 
     Parameters
     ----------
     obj
         Any object.
-    what
-        What the user calls it, for the error text; the default is taken from its type.
+    name
+        What the error text calls it, e.g. ``result``; the path to the bad member begins with it.
     snapshot
         Copy large buffers now, so that a later change of ``obj`` does not show in the payload. Without it the payload
         shares memory with ``obj`` until it has left the process.
@@ -113,15 +113,15 @@ def dumps(obj: Any, what: str = "", snapshot: bool = False) -> Payload:
             try:
                 data = dumps_by_value(obj, beside)
             except Exception as error:
-                raise unpicklable(obj, what, error) from error
+                raise unpicklable(obj, name, error) from error
     if len(data) >= LARGE_PICKLE:
         return Payload(b"", Attached([data, *buffers]))
     return Payload(data, Attached(buffers)) if buffers else Payload(data)
 
 
-def unpicklable(obj: Any, what: str, error: BaseException) -> SerializationError:
+def unpicklable(obj: Any, name: str, error: BaseException) -> SerializationError:
     """The error that tells why ``obj`` cannot be pickled, after a search (of bounded time) for the member at fault."""
-    text, path = describe_unpicklable(obj, what, error)
+    text, path = describe_unpicklable(obj, name, error)
     return SerializationError(text, path)
 
 

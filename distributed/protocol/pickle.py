@@ -26,7 +26,7 @@ def names_by_value(data: bytes) -> bool:
         return True
     cloudpickle = sys.modules.get("cloudpickle.cloudpickle")
     registered: set[str] = getattr(cloudpickle, "_PICKLE_BY_VALUE_MODULES", None) or set()
-    return any([name.encode() in data for name in registered])
+    return any(name.encode() in data for name in registered)
 
 
 def dumps(x: Any, *, buffer_callback: Callable[[Any], Any] | None = None, protocol: int = HIGHEST_PROTOCOL) -> bytes:

@@ -4,17 +4,20 @@ only."""
 from __future__ import annotations
 
 from distributed.base.errors import DeserializeError, RemoteError, SerializationError
-from distributed.protocol.error_info import pack_error, unpack_error
+from distributed.protocol.error_info import DEFAULT_ERROR_LENGTH, pack_error, unpack_error
 from distributed.protocol.functions import dumps_function, function_name, loads_function
 from distributed.protocol.payloads import TaskInput, dumps, live, loads, materialised
+from distributed.protocol.unpicklable import find_unpicklable
 
 __all__ = [
+    "DEFAULT_ERROR_LENGTH",
     "DeserializeError",
     "RemoteError",
     "SerializationError",
     "TaskInput",
     "dumps",
     "dumps_function",
+    "find_unpicklable",
     "function_name",
     "live",
     "loads",

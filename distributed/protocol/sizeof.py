@@ -7,9 +7,12 @@ where other packages register their types.
 from __future__ import annotations
 
 import importlib
+import logging
 import random
 import sys
 from typing import Any
+
+logger = logging.getLogger("distributed.sizeof")
 
 UNKNOWN_BYTES = 1_000_000
 """For objects whose own code for this fails."""
@@ -29,12 +32,16 @@ def sizeof(obj: Any) -> int:
     >>> sizeof(b"x" * 1000) > 1000
     True
     """
-    if type(obj) in _ATOMS:
-        return _getsizeof(obj)
+    return _getsizeof(obj) if type(obj) in _ATOMS else safe_sizeof(obj)
+
+
+def safe_sizeof(obj: Any, default_size: float = UNKNOWN_BYTES) -> int:
+    """Bytes of ``obj``, or ``default_size`` when its own code for this raises."""
     try:
         return _sizeof(obj, 0)
     except Exception:
-        return UNKNOWN_BYTES
+        logger.warning("The size of a %s cannot be told; %d bytes assumed", type(obj).__name__, default_size)
+        return int(default_size)
 
 
 def _sizeof(obj: Any, depth: int) -> int:
@@ -70,7 +77,3 @@ def _by_dask(obj: Any) -> int:
     if _dask_sizeof is None:
         _dask_sizeof = importlib.import_module("dask.sizeof").sizeof
     return int(_dask_sizeof(obj))
-
-
-safe_sizeof = sizeof
-"""The old name."""

@@ -149,7 +149,7 @@ class Admission:
 
 
 def heartbeat_interval(n_workers: int) -> float:
-    """Seconds between a worker's signs of life: half a second for a few workers, more for many, so that they stay cheap."""
+    """Seconds between a worker's signs of life: half a second for a few workers, more for many, to keep them cheap."""
     if n_workers <= 10:
         return 0.5
     if n_workers < 50:

@@ -1,6 +1,6 @@
 """Moving values about: gather and scatter through the scheduler, retire, replicate, rebalance. Shell.
 
-Values pass through unopened, as payloads. Who shall hold what is decided by the core; here is the asking and the waiting.
+Values pass through unopened, as payloads. Who shall hold what the core decides; here is the asking and the waiting.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ class DataMovement:
         Returns
         -------
         dict
-            ``status`` (``"OK"``, or ``"error"`` when some could not be had), ``data`` ({key: Payload, or ErrorInfo for a value
-            that cannot be shipped}) and ``keys`` (those that could not be had).
+            ``status`` (``"OK"``, or ``"error"`` when some could not be had), ``data`` ({key: Payload, or ErrorInfo for a
+            value that cannot be shipped}) and ``keys`` (those that could not be had).
         """
         todo: dict[Key, set[str]] = {as_key(key): set() for key in keys}
         data: dict[UserKey, Payload | ErrorInfo] = {}
@@ -177,7 +177,7 @@ class DataMovement:
         await self._move(moves)
 
     async def rebalance(self, keys: Iterable[Any] | None, workers: queries.WorkerNames) -> dict[str, Any]:
-        """Even out the memory of workers. Returns ``{"status": "OK"}``, or ``partial-fail`` with keys that nobody holds."""
+        """Even out the memory of workers. Returns a ``status``: ``OK``, or ``partial-fail`` with keys that nobody holds."""
         state = self._shell.state
         own = None if keys is None else queries.as_keys(keys)
         missing = [] if own is None else [key for key in own if key not in state.tasks or not state.tasks[key].who_has]

@@ -1,15 +1,15 @@
 """Performs what the core has decided: the whole list of what a decision can do to the world.
 
-Orders and reports go out as one list for each peer; the few other instructions are the closed ``match`` below. Nothing is
-decided here.
+Orders and reports go out as one list for each peer; the few other instructions are the closed ``match`` below. Nothing
+is decided here.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from typing import assert_never
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, assert_never
 
 from distributed.scheduler.event_log import ALL, EventLog
 from distributed.scheduler.plugin_host import PluginHost
@@ -50,7 +50,7 @@ class Effects:
         if batch.transitions:
             self._plugins.transitions(batch.transitions)
         to_workers = batch.to_workers
-        last_words = {}
+        last_words: dict[str, Sequence[Any]] = {}
         if batch.instructions:
             # A worker that is out gets what is addressed to it before its connection closes.
             last_words = {address: to_workers.pop(address, ()) for address in batch.closed_workers}
@@ -65,7 +65,7 @@ class Effects:
             except Exception:
                 logger.exception("Could not perform %s", instruction)
 
-    def _act(self, instruction: Instruction, last_words: dict[str, list[object] | tuple[object, ...]]) -> None:
+    def _act(self, instruction: Instruction, last_words: Mapping[str, Sequence[Any]]) -> None:
         match instruction:
             case WorkerRemoved():
                 self._remove_worker(instruction, last_words.get(instruction.address, ()))
@@ -79,7 +79,7 @@ class Effects:
             case _:
                 assert_never(instruction)
 
-    def _remove_worker(self, removed: WorkerRemoved, messages: list[object] | tuple[object, ...]) -> None:
+    def _remove_worker(self, removed: WorkerRemoved, messages: Sequence[Any]) -> None:
         address = removed.address
         self._streams.drop_worker(address, messages)
         self._forget(address)

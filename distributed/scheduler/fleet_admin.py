@@ -1,4 +1,4 @@
-"""Orders to the workers and nannies as a whole: broadcast, restart, plugins and files for all, logs, call stacks. Shell."""
+"""Orders to workers and nannies as a whole: broadcast, restart, plugins and files for all, call stacks. Shell."""
 
 from __future__ import annotations
 
@@ -85,8 +85,8 @@ class FleetAdmin:
         msg
             ``{"op": name, **arguments}``.
         on_error
-            ``raise`` the first error; ``return`` it in the place of the answer (``return_pickle``: as ErrorInfo); or ``ignore``
-            those workers.
+            ``raise`` the first error; ``return`` it in the place of the answer (``return_pickle``: as ErrorInfo); or
+            ``ignore`` those workers.
         """
         if on_error not in ON_ERROR:
             raise ValueError(f"on_error must be one of {', '.join(ON_ERROR)}, not {on_error!r}")
@@ -128,7 +128,7 @@ class FleetAdmin:
     # ---------------------------------------------------------------- plugins and files
 
     async def add_worker_plugin(self, name: str, plugin: Payload, idempotent: bool = False) -> dict[str, Any]:
-        """Give a plugin to all workers, present and future. Nothing happens when ``idempotent`` and the name is taken."""
+        """Give a plugin to all workers, present and future; nothing when ``idempotent`` and the name is taken."""
         if idempotent and name in self.worker_plugins:
             return {}
         self.worker_plugins[name] = plugin
@@ -196,8 +196,8 @@ class FleetAdmin:
 
         if not await shell.conditions.wait(lambda: fresh() >= n_expected, timeout):
             raise TimeoutError(
-                f"Waited for {n_expected} worker(s) to come back after the restart; after {timeout:g} s there were {fresh()}. "
-                "Give restart(timeout=) more time, or see the nannies' logs for why they do not start."
+                f"Waited for {n_expected} worker(s) to come back after the restart; after {timeout:g} s there were "
+                f"{fresh()}. Give restart(timeout=) more time, or see in the nannies' logs why they do not start."
             )
 
     async def restart_workers(

@@ -1,4 +1,4 @@
-"""What a scheduler is started with and watched by: settings, addresses, its log's tail, its idleness, its extra services.
+"""What a scheduler is started with and watched by: settings, addresses, the log's tail, idleness, extra services.
 
 Shell. Reads the configuration once, when the scheduler is made.
 """
@@ -73,7 +73,7 @@ def _count(name: str, value: Any) -> int:
 def idle_limit(value: Any) -> float | None:
     """Seconds of idleness after which the scheduler ends; None: never."""
     found = _limit(settings.get(_PREFIX + "idle-timeout", None) if value is None else value)
-    return None if not found else found
+    return found or None
 
 
 def listen_address(host: str | None, port: Any, interface: str | None, protocol: str | None) -> str:
@@ -127,7 +127,7 @@ class IdleWatch:
         Called once, when that much time has passed.
     """
 
-    def __init__(self, state: SchedulerState, limit_s: float | None, on_idle: Callable[[], None]) -> None:
+    def __init__(self, state: SchedulerState, limit_s: float | None, on_idle: Callable[[], Any]) -> None:
         self.limit_s = limit_s
         self.idle_since: float | None = None
         self._state = state
@@ -170,7 +170,7 @@ class IdleWatch:
 
 
 class Services:
-    """What runs beside the scheduler: the HTTP server under the name ``dashboard``, and what users add by ``services=``."""
+    """What runs beside the scheduler: the HTTP server (named ``dashboard``), and what users add by ``services=``."""
 
     def __init__(self) -> None:
         self.by_name: dict[str, Any] = {}

@@ -12,8 +12,8 @@ import warnings
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from distributed.messages.worker_to_scheduler import TaskErred, TaskFinished
 from distributed.base.keys import user_key
+from distributed.messages.worker_to_scheduler import TaskErred, TaskFinished
 from distributed.plugins.names import plugin_name
 from distributed.plugins.scheduler import SchedulerPlugin
 from distributed.scheduler.state_machine import WorkerState

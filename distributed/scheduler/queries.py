@@ -1,16 +1,16 @@
-"""What the scheduler tells about itself: plain data made from the core's tables. Reads only; no I/O, no clock of its own.
+"""What the scheduler tells about itself: plain data made from the core's tables. Reads only; no I/O, no clock.
 
-Keys come in and go out as users write them (``base.keys``); workers may be named by address, name, ``host:port`` or host.
+Keys come in and go out as users write them; workers may be named by address, name, ``host:port`` or host.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from distributed.base.keys import Key, UserKey, as_key, user_key
 from distributed.scheduler.state_machine import SchedulerState, TaskState, WorkerState
+from distributed.scheduler.state_machine.scaling import adaptive_target
 
 WorkerNames = Iterable[Any] | str | None
 
@@ -168,7 +168,7 @@ def counts(state: SchedulerState) -> dict[str, int]:
         "waiting": by_state["waiting"],
         "waiting_data": by_state["waiting"],
         "workers": len(state.workers),
-        "desired_workers": adaptive_target(state, 5.0),
+        "desired_workers": adaptive_target(state),
     }
 
 
@@ -191,94 +191,6 @@ def explain(state: SchedulerState, key: Any) -> dict[str, Any]:
     """Why the task is not finished, as plain data; ``text`` says it in words."""
     found = state.explain(as_key(key))
     return {name: getattr(found, name) for name in found.__struct_fields__} | {"key": user_key(found.key)}
-
-
-# ---------------------------------------------------------------- scaling
-
-
-def adaptive_target(state: SchedulerState, target_duration_s: float) -> int:
-    """How many workers the present work asks for: enough threads to be done in ``target_duration_s``, and memory to spare.
-
-    More than there are when tasks wait; fewer only by the workers that could be closed.
-    """
-    workers = state.workers
-    waiting = len(state.queued) + len(state.unrunnable)
-    expected = sum([ts.prefix.expected_s for ts in state.queued]) if waiting < 10_000 else waiting * _mean(state)
-    expected += sum([ts.prefix.expected_s for ts in state.unrunnable])
-    n_ready = waiting + sum([len(ws.processing) for ws in workers.values()])
-    threads = min(n_ready, math.ceil((state.total_occupancy + expected) / max(target_duration_s, 1e-9)))
-    if waiting and not workers:
-        threads = max(1, threads)
-    per_worker = max(1.0, state.total_nthreads / len(workers)) if workers else 1.0
-    target = math.ceil(threads / per_worker)
-    limit = total_memory(state)
-    if limit and sum([ws.nbytes for ws in workers.values()]) > 0.6 * limit:
-        target = max(target, 2 * len(workers))
-    if target >= len(workers):
-        return target
-    return len(workers) - len(workers_to_close(state, minimum=target))
-
-
-def _mean(state: SchedulerState) -> float:
-    known = [prefix.expected_s for prefix in state.task_prefixes.values()]
-    return sum(known) / len(known) if known else 0.5
-
-
-def workers_to_close(
-    state: SchedulerState,
-    memory_ratio: float | None = None,
-    n: int | None = None,
-    key: Callable[[WorkerState], Any] | None = None,
-    minimum: int | None = None,
-    target: int | None = None,
-    allowed: Callable[[list[WorkerState]], list[WorkerState]] | None = None,
-) -> list[WorkerState]:
-    """Workers that could be closed: idle ones first, those with least data before others, never one with an actor.
-
-    Parameters
-    ----------
-    memory_ratio
-        The others' memory limits must hold all data this many times (default 2; not asked when ``n`` or ``target`` is given).
-    n, target
-        How many to close, or to keep.
-    key
-        Workers for which this gives the same are closed together or not at all.
-    minimum
-        Workers to keep at least.
-    allowed
-        Filter that plugins may put on the choice.
-    """
-    everyone = list(state.workers.values())
-    if target is not None:
-        n = max(0, len(everyone) - target) if n is None else n
-    if n is not None and n <= 0:
-        return []
-    candidates = [ws for ws in everyone if not ws.actors]
-    if n is None:
-        candidates = [ws for ws in candidates if not ws.processing]
-    if allowed is not None:
-        candidates = allowed(candidates)
-    bundles: dict[Any, list[WorkerState]] = {}
-    for ws in candidates:
-        bundles.setdefault(ws.address if key is None else key(ws), []).append(ws)
-    order = sorted(
-        bundles.values(),
-        key=lambda bundle: (any(ws.processing for ws in bundle), sum([ws.nbytes for ws in bundle]), -bundle[0].index),
-    )
-    room = total_memory(state)
-    needed = (2.0 if memory_ratio is None else memory_ratio) * sum([ws.nbytes for ws in everyone])
-    chosen: list[WorkerState] = []
-    for bundle in order:
-        after = len(chosen) + len(bundle)
-        if n is not None and after > n:
-            break
-        if minimum is not None and len(everyone) - after < minimum:
-            continue
-        room -= sum([ws.memory_limit for ws in bundle])
-        if n is None and room < needed and room >= 0 and needed:
-            break
-        chosen.extend(bundle)
-    return chosen
 
 
 # ---------------------------------------------------------------- metadata that clients keep here

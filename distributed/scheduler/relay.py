@@ -1,6 +1,6 @@
 """Links of a program that hands errors on without opening them. Shell.
 
-A worker's error reaches the client that asked through the scheduler as what it was, although the scheduler never opens it.
+A worker's error reaches the client that asked through the scheduler as what it was; the scheduler never opens it.
 """
 
 from __future__ import annotations
@@ -48,4 +48,4 @@ class RelayConnection(Connection):
         if isinstance(error, RelayedError):
             self._post(Reply(request.id, None, error.info))
         else:
-            super()._reply_error(request, error)  # type: ignore[arg-type]
+            super()._reply_error(request, error)

@@ -192,7 +192,7 @@ class Routes:
     # ---------------------------------------------------------------- code that clients send to be run here
 
     async def run_function(self, function: Any, args: Any = (), kwargs: Any = None, wait: bool = True) -> Any:
-        """Call ``function(*args, **kwargs)`` here, with ``dask_scheduler=`` if it takes that. A coroutine is awaited."""
+        """Call ``function(*args, **kwargs)`` here, with ``dask_scheduler=`` if it takes that; await a coroutine."""
         function = open_code(function)
         kwargs = dict(open_code(kwargs) or {})
         if _takes(function, "dask_scheduler"):

@@ -37,7 +37,7 @@ from distributed.scheduler.fleet_admin import FleetAdmin
 from distributed.scheduler.relay import RelayConnection
 from distributed.scheduler.routes import Routes, plugin_of
 from distributed.scheduler.shell import Shell
-from distributed.scheduler.state_machine import SchedulerState, WorkerState
+from distributed.scheduler.state_machine import SchedulerState, WorkerState, scaling
 from distributed.scheduler.state_machine.events import SetResources
 
 logger = logging.getLogger("distributed.scheduler")
@@ -90,13 +90,14 @@ class Scheduler(Server):
     scheduler_file : str, optional
         Where to write address and secret (JSON, mode 0600); removed at the end.
     dashboard_address : str, optional
-        Where web pages are served, such as ``":8787"`` (loopback), ``"0.0.0.0:8787"`` or ``":0"``; None (default): nowhere.
+        Where web pages are served, such as ``":8787"`` (loopback), ``"0.0.0.0:8787"`` or ``":0"``; None: nowhere.
     dashboard : bool, optional
         True: serve them at ``":8787"`` if no address is given.
     http_prefix : str
         Put before the paths of web pages.
     services, service_kwargs : dict, optional
-        Further services ``{name or (name, port): class}``, and options of services such as ``{"dashboard": {"prefix": "/x"}}``.
+        Further services ``{name or (name, port): class}``, and options of services such as
+        ``{"dashboard": {"prefix": "/foo"}}``.
     allowed_failures, worker_ttl, idle_timeout, validate, blocked_handlers, preload, preload_argv : optional
         Each as in the configuration (``distributed.scheduler``), which gives the default.
     extensions : dict, optional
@@ -355,7 +356,6 @@ class Scheduler(Server):
         for preload in self.preloads:
             await preload.start()
         contact = self.contact_address
-        # Custom handlers, services and plugins are in place before the first peer comes: it cannot before we return here.
         await self.listen(
             self._listen_address if address is None else address,
             contact_host=get_address_host(contact) if contact and "://" in contact else contact,
@@ -599,8 +599,8 @@ class Scheduler(Server):
     ) -> dict[str, dict[str, Any]]:
         """Copy what only these workers hold to others, then (``close_workers``) close them.
 
-        Without ``workers`` and ``names``: those that ``workers_to_close(**kwargs)`` finds. A worker whose data cannot be placed
-        elsewhere stays. Returns the identities of the retired ones by address.
+        Without ``workers`` and ``names``: those that ``workers_to_close(**kwargs)`` finds. A worker whose data cannot be
+        placed elsewhere stays. Returns the identities of the retired ones by address.
         """
         if workers is not None and names is not None:
             raise TypeError("names and workers are mutually exclusive")
@@ -631,16 +631,15 @@ class Scheduler(Server):
         grouping: Callable[[WorkerState], Any] | None = key if callable(key) else None
         if isinstance(key, str):
             grouping = lambda ws: getattr(ws, key)  # noqa: E731
-        chosen = queries.workers_to_close(
-            self.state, memory_ratio, n, grouping, minimum, target, self.shell.plugins.may_close
-        )
-        return [getattr(ws, attribute) for ws in chosen]
+        ratio = 2.0 if memory_ratio is None else memory_ratio
+        chosen = scaling.workers_to_close(self.state, n, minimum, target, ratio, grouping)
+        return [getattr(ws, attribute) for ws in self.shell.plugins.may_close(chosen)]
 
     def adaptive_target(self, target_duration: Any = None) -> int:
         """How many workers the present work asks for."""
         if target_duration is None:
             target_duration = settings.get("distributed.adaptive.target-duration", "5s")
-        return queries.adaptive_target(self.state, float(parse_timedelta(target_duration)))
+        return scaling.adaptive_target(self.state, float(parse_timedelta(target_duration)))
 
     def set_resources(self, worker: str, resources: Mapping[str, float]) -> None:
         """Change what a worker says it has."""

@@ -1,7 +1,8 @@
 """The tick: what arrives goes through the core, then one placing beat, then what the core decided is done.
 
-Every message of a peer's batch is an event for ``state.handle``; after all batches of one turn of the event loop come one
-``flush`` and one ``effects.perform``. One timer, armed from ``state.next_deadline()``, is the only other source of events.
+Every message of a peer's batch is an event for ``state.handle``; after all batches of one turn of the event loop come
+one ``flush`` and one ``effects.perform``. One timer, armed from ``state.next_deadline()``, is the only other source of
+events.
 """
 
 from __future__ import annotations
@@ -141,7 +142,7 @@ class Shell:
                 break
             except Exception:
                 # The iterator stands behind the message at fault: the others are handled all the same.
-                logger.exception("Error in the scheduler's core while handling %s from %s", state.cause, source)
+                logger.exception("Error in the scheduler's core while handling an event from %s", source)
         if not self._beat_due:
             self._beat_due = True
             assert self._loop is not None
@@ -177,7 +178,7 @@ class Shell:
             self.conditions.check()
 
     def _arm(self) -> None:
-        """One timer, which may ring early but never late: moving it with every beat would cost more than a look in vain."""
+        """One timer, which may ring early but never late: to move it with every beat costs more than a look in vain."""
         deadline = self.state.next_deadline()
         timer = self._timer
         if deadline is None or (timer is not None and timer.when() <= deadline):

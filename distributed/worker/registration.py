@@ -11,7 +11,12 @@ from typing import Any
 from distributed.base import settings
 from distributed.base.errors import CommClosedError, HandshakeRefused
 from distributed.comm import registry, secrets
-from distributed.comm.addressing import as_host_port
+from distributed.comm.addressing import (
+    address_from_user_args,
+    as_host_port,
+    get_local_address_for,
+    parse_host_port,
+)
 from distributed.comm.secrets import Secret
 from distributed.messages.control import Refused, Registered
 from distributed.rpc.connection import Connection
@@ -35,6 +40,19 @@ def scheduler_address(given: Any, port: int | None, scheduler_file: str | None) 
     if not isinstance(given, (str, tuple, list)):
         given = getattr(given, "scheduler_address", None) or given.address
     return as_host_port("127.0.0.1" if given == "" else given, port)
+
+
+def listening_address(
+    scheduler: str, host: str | None, port: int | None, interface: str | None, protocol: str | None
+) -> str:
+    """Where to listen. Without ``host`` and ``interface``: on the interface that leads to the scheduler, and on no other."""
+    scheme = (protocol or scheduler.partition("://")[0]).rstrip(":/")
+    if scheme == "inproc":
+        return "inproc://"
+    if not host and not interface:
+        own, _, location = get_local_address_for(scheduler).partition("://")
+        host = "127.0.0.1" if own == "inproc" else parse_host_port(location, 0)[0]
+    return address_from_user_args(host=host, port=port, interface=interface, protocol=scheme, peer=scheduler)
 
 
 async def read_file(path: str, deadline: float | None) -> tuple[str, Secret | None]:

@@ -29,7 +29,7 @@ from distributed.base.keys import Key, user_key
 from distributed.base.status import Status
 from distributed.client import current as client_room
 from distributed.comm import secrets
-from distributed.comm.addressing import address_from_user_args, get_address_host, get_local_address_for
+from distributed.comm.addressing import get_address_host
 from distributed.comm.secrets import Secret
 from distributed.messages.control import Registered, RegisterWorker
 from distributed.messages.scheduler_to_worker import CloseWorkerOrder, DefineFunction, SetStatus
@@ -240,6 +240,8 @@ class Worker(Server):
         self._deadline_timer: asyncio.TimerHandle | None = None
         self._wakes_at = math.inf
         self._close_reason = ""
+        self.on_registered: Callable[[], None] | None = None
+        """Told that the scheduler knows this worker, before any task can arrive."""
         self.on_leaving: Callable[[str, bool], None] | None = None
         """Told why the worker ends, and whether it should be started again, before it does."""
         self.state = WorkerState(WorkerSettings(), "", self.nthreads, dict(self.total_resources))
@@ -392,10 +394,7 @@ class Worker(Server):
             if isinstance(address, int):
                 port = address
             candidates = [
-                address_from_user_args(
-                    host=host, port=one, interface=interface, protocol=protocol, peer=self.scheduler_address
-                )
-                or get_local_address_for(self.scheduler_address)
+                registration.listening_address(self.scheduler_address, host, one, interface, protocol)
                 for one in _ports(port)
             ]
         contact_host = None if self.contact_address is None else get_address_host(self.contact_address)
@@ -451,6 +450,8 @@ class Worker(Server):
         connection.name = "scheduler"
         connection.add_on_closed(self._on_scheduler_lost)
         self._heartbeat_timer = asyncio.get_running_loop().call_later(self.heartbeat_interval, self._beat)
+        if self.on_registered is not None:
+            self.on_registered()
         connection.on_messages = self._on_messages
         return registered
 

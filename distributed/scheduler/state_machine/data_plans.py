@@ -63,4 +63,6 @@ def _pool(state: Tables, workers: list[str] | None) -> list[WorkerState]:
 
 
 def _in_memory(state: Tables, keys: list[Key]) -> list[TaskState]:
-    return [ts for key in keys if (ts := state.tasks.get(key)) is not None and ts.state == "memory"]
+    tasks = [ts for key in keys if (ts := state.tasks.get(key)) is not None and ts.state == "memory"]
+    # Actors and values that cannot be pickled stay where they are.
+    return [ts for ts in tasks if not ts.policy.actor and ts.unshippable is None]

@@ -11,7 +11,7 @@ from distributed.messages.nanny import WorkerProcessExited
 from distributed.messages.payload import ErrorInfo
 from distributed.scheduler.state_machine.entities import DeathRecord, TaskState, WorkerState
 from distributed.scheduler.state_machine.events import WorkerJoined
-from distributed.scheduler.state_machine.instructions import WorkerRefused, WorkerRemoved
+from distributed.scheduler.state_machine.instructions import RetirementEnded, WorkerRefused, WorkerRemoved
 from distributed.scheduler.state_machine.queuing import sort_by_priority
 from distributed.scheduler.state_machine.tables import Tables, Vanished, note
 from distributed.scheduler.state_machine.transitions.assign import requeue
@@ -103,7 +103,10 @@ def remove(
     """The worker is gone for good: run its tasks elsewhere, compute its values again."""
     ws.alive = False
     state.vanished.pop(ws, None)
-    state.retirements.pop(ws, None)
+    if state.retirements.pop(ws, None) is not None:
+        n_left = sum([len(ts.who_has) == 1 for ts in ws.has_what])
+        reason = f"the worker went away before it was empty: {cause}"
+        state.out.instructions.append(RetirementEnded(ws.address, False, reason, n_left))
     state.out.drop_worker(ws.address)
     set_status(state, ws, "closed")
     del state.workers[ws.address]

@@ -74,6 +74,8 @@ def _place(state: Tables, ready: list[TaskState]) -> None:
             _deal(state, roots)
             roots.reverse()
         for ts in roots:
+            if ts.state == "queued":
+                continue
             if ts.state == "no-worker":
                 del state.unrunnable[ts]
             set_state(state, ts, "queued")
@@ -112,6 +114,9 @@ def _deal(state: Tables, source: TaskQueue | list[TaskState]) -> None:
         processing = ws.processing
         while n and source and (len(processing) < capacity or ws.occupancy < prefetch_s):
             ts = pop()
+            if ts.processing_on is not None:
+                # It became ready twice in this beat.
+                continue
             if unrunnable:
                 unrunnable.pop(ts, None)
             assign(state, ts, ws, stimulus_id)

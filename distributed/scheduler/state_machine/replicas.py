@@ -71,7 +71,8 @@ def on_missing_data(state: Tables, event: MissingData, source: str) -> None:
         return
     note(state, ts.key, "missing", event.holder)
     last = remove_replica(ts, holder)
-    state.out.free(holder.address, ts.key, state.context)
+    if holder.alive:
+        state.out.free(holder.address, ts.key, state.context)
     if last:
         lose_values(state, [ts], event.holder, event.reason or "the value was not there")
     state.retire_again = True

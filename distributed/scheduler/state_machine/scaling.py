@@ -14,7 +14,8 @@ MEMORY_FILL = 0.6
 
 def adaptive_target(state: Tables, target_duration_s: float = 5.0) -> int:
     """Workers with which the work that is known would end in about ``target_duration_s``."""
-    queued_s = sum([ts.group.prefix.expected_s for ts in state.queued]) if state.queued.n < 10_000 else _queued_s(state)
+    groups = state.task_groups.values()
+    queued_s = sum([group.states["queued"] * group.prefix.expected_s for group in groups])
     seconds = state.total_occupancy + queued_s
     tasks = sum([len(ws.processing) for ws in state.workers.values()]) + state.queued.n
     target = min(math.ceil(seconds / target_duration_s), tasks)
@@ -32,10 +33,6 @@ def adaptive_target(state: Tables, target_duration_s: float = 5.0) -> int:
     return target
 
 
-def _queued_s(state: Tables) -> float:
-    return sum([group.states["queued"] * group.prefix.expected_s for group in state.task_groups.values()])
-
-
 def workers_to_close(
     state: Tables,
     n: int | None = None,
@@ -44,8 +41,8 @@ def workers_to_close(
     memory_ratio: float = 2.0,
     key: Callable[[WorkerState], Hashable] | None = None,
 ) -> list[WorkerState]:
-    """Workers that could be closed: without work and without actors, the ones with the least data first, in whole groups
-    of the same ``key``.
+    """Workers that could be closed: without work and without actors, those with the least data first, in whole groups of
+    the same ``key``.
 
     ``n`` of them (or down to ``target``); without either, as many as leave ``memory_ratio`` times the memory in use.
     """

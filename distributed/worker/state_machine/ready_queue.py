@@ -6,6 +6,7 @@ Leaving the queue therefore costs O(1); a heap that is mostly refuse is rebuilt.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from heapq import heapify, heappop, heappush
 from typing import TypeAlias
 
@@ -16,18 +17,18 @@ Entry: TypeAlias = tuple[Priority, int, TaskState]  # the number is the ticket, 
 
 
 class ReadyQueue:
-    """A queue of tasks. ``count`` is the number of live entries."""
+    """A queue of tasks. ``count`` is the number of live entries; ``tickets`` are shared by all queues of a worker."""
 
-    __slots__ = ("_ticket", "count", "heap")
+    __slots__ = ("count", "heap", "tickets")
 
-    def __init__(self) -> None:
+    def __init__(self, tickets: Iterator[int]) -> None:
         self.heap: list[Entry] = []
         self.count = 0
-        self._ticket = 0
+        self.tickets = tickets
 
     def push(self, ts: TaskState) -> None:
         """Add a task."""
-        self._ticket = ts.ticket = ticket = self._ticket + 1
+        ts.ticket = ticket = next(self.tickets)
         self.count += 1
         heappush(self.heap, (ts.priority, ticket, ts))
 

@@ -7,6 +7,7 @@ same kind.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TypeAlias
 
 from distributed.worker.state_machine.ready_queue import ReadyQueue
@@ -21,12 +22,13 @@ TOLERANCE = 1e-9
 class Resources:
     """``total`` and ``available`` capacities, and a queue per demand."""
 
-    __slots__ = ("available", "holding", "queues", "total")
+    __slots__ = ("available", "holding", "queues", "tickets", "total")
 
-    def __init__(self, total: dict[str, float]) -> None:
+    def __init__(self, total: dict[str, float], tickets: Iterator[int]) -> None:
         self.total = dict(total)
         self.available = dict(total)
         self.holding = 0
+        self.tickets = tickets
         self.queues: dict[Demand, ReadyQueue] = {}
 
     def push(self, ts: TaskState) -> None:
@@ -34,7 +36,7 @@ class Resources:
         demand = demand_of(ts)
         queue = self.queues.get(demand)
         if queue is None:
-            queue = self.queues[demand] = ReadyQueue()
+            queue = self.queues[demand] = ReadyQueue(self.tickets)
         queue.push(ts)
 
     def discard(self, ts: TaskState) -> None:

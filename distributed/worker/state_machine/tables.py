@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections import deque
+from itertools import count
 from random import Random
 from typing import Final, TypeAlias
 
@@ -86,9 +87,10 @@ class Tables:
         self.nthreads = nthreads
         self.status: str = RUNNING
         self.now = 0.0
+        tickets = count(1)
         self.tasks: dict[Key, TaskState] = {}
-        self.ready = ReadyQueue()
-        self.resources = Resources(resources)
+        self.ready = ReadyQueue(tickets)
+        self.resources = Resources(resources, tickets)
         self.handed: dict[int, TaskState] = {}
         self.stale: dict[int, StaleRun] = {}
         self.slots_used = 0

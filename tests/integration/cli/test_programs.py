@@ -80,13 +80,12 @@ def test_scheduler_worker_and_client_on_the_default_port() -> None:
         if probe.connect_ex(("127.0.0.1", 8786)) == 0:
             pytest.skip("port 8786 is in use on this machine")
     with running(SCHEDULER) as scheduler:
-        address = scheduler.line(r"Start scheduler at: +(\S+)")
-        assert address.endswith(":8786")
+        assert scheduler.line(r"Start scheduler at: +(\S+)").endswith(":8786")
         assert scheduler.line(r" Scheduler at: +(\S+)") == address
         with running([*WORKER, "tcp://127.0.0.1:8786", "--nthreads", "2", "--name", "alice"]) as worker:
             at = worker.line(r"Start worker at: +(\S+)")
-            assert worker.line(r"Registered with Scheduler at: +(\S+)") == "tcp://127.0.0.1:8786"
             assert worker.line(r"Registered to: +(\S+)") == "tcp://127.0.0.1:8786"
+            assert worker.line(r"Registered with Scheduler at: +(\S+)") == "tcp://127.0.0.1:8786"
             with Client("tcp://127.0.0.1:8786", timeout=5) as client:
                 assert client.submit(inc, 1).result(timeout=10) == 2
                 (info,) = client.scheduler_info()["workers"].values()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import stat
 import threading
 import time
@@ -417,6 +418,29 @@ async def test_the_unix_twin(monkeypatch):
     other.stop()
     assert os.listdir(directory) == []
     listener.stop()
+
+
+@on_uvloop
+async def test_sockets_of_killed_processes_are_swept(tmp_path):
+    directory = unix.runtime_directory()
+    os.mkdir(directory, 0o700)
+    alive = socket.socket(socket.AF_UNIX)
+    paths = {name: os.path.join(directory, name) for name in ("dead", "young", "alive", "file")}
+    for name in ("dead", "young"):
+        with socket.socket(socket.AF_UNIX) as left:
+            left.bind(paths[name])
+    alive.bind(paths["alive"])
+    alive.listen()
+    with open(paths["file"], "w"):
+        pass
+    for name in ("dead", "alive", "file"):
+        os.utime(paths[name], (1, 1))
+    unix._sweep.cache_clear()
+    listener = listen("tcp://127.0.0.1:0", lambda c: None, secret=SECRET)
+    await listener.start()
+    listener.stop()
+    assert sorted(os.listdir(directory)) == ["alive", "file", "young"]
+    alive.close()
 
 
 @on_uvloop

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from distributed.messages.client_to_scheduler import FireAndForget, TaskOptions, WantKeys
+from distributed.messages.client_to_scheduler import (
+    CancelKeys,
+    FireAndForget,
+    ReleaseKeys,
+    TaskOptions,
+    UpdateGraph,
+    WantKeys,
+)
 from distributed.messages.payload import Payload
 from distributed.messages.scheduler_to_client import KeyInMemory, KeysCancelled
 from distributed.messages.scheduler_to_worker import ComputeTask, DefineFunction, FreeKeys, TaskNeed
@@ -33,8 +40,6 @@ def test_function_is_sent_once_a_worker() -> None:
     state = SchedulerState(SchedulerSettings())
     state.handle(ClientJoined("c"), "c", 0)
     state.handle(WorkerJoined(a_worker("a", 4)), "", 0)
-    from distributed.messages.client_to_scheduler import UpdateGraph
-
     state.handle(UpdateGraph(1, [a_task("x"), a_task("y")], [FUNCTION]), "c", 0)
     state.flush(0)
     box = state.outbox.take().to_workers["tcp://a:1"]
@@ -219,6 +224,18 @@ def test_want_keys() -> None:
         assert env.told("d") == [KeyInMemory("y", "int", None, ("tcp://a:1",), 10), KeysCancelled(["gone"], "lost")]
 
 
+def test_ready_twice_in_one_beat_is_placed_once() -> None:
+    with TestEnv({"a": 1}) as env:
+        env.submit(a_task("x"), a_task("y", "x"), wanted=["y"])
+        env.finish("x")
+        env.finish("y")
+        env.ignore_all()
+        env.event(WantKeys(["x"]), "c", flush=False)
+        env.event(ReleaseKeys(["x"]), "c", flush=False)
+        env.event(WantKeys(["x"]), "c")
+        assert env.computed_keys("a") == ["x"]
+
+
 def test_fire_and_forget_keeps_a_task_until_it_is_done() -> None:
     with TestEnv({"a": 1}) as env:
         env.submit(a_task("x"))
@@ -356,8 +373,6 @@ def test_a_deep_chain_needs_no_recursion() -> None:
     n = 5000
     env = TestEnv({"a": 1}, story_length=0)
     state = env.state
-    from distributed.messages.client_to_scheduler import CancelKeys, UpdateGraph
-
     specs = [a_task(f"x-{i}", *([f"x-{i - 1}"] if i else [])) for i in range(n)]
     state.handle(UpdateGraph(1, specs, [FUNCTION], wanted=[f"x-{n - 1}"]), "c", 0)
     state.flush(0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from distributed.messages.client_to_scheduler import TaskOptions
+from distributed.messages.control import RegisterWorker
 from distributed.messages.scheduler_to_worker import (
     AcquireReplicas,
     CloseWorkerOrder,
@@ -15,7 +16,7 @@ from distributed.messages.scheduler_to_worker import (
 from distributed.messages.worker_to_scheduler import Heartbeat, StealResponse, WorkerStatus
 from distributed.scheduler.state_machine import InvalidState
 from distributed.scheduler.state_machine.data_plans import plan_rebalance, plan_replicate
-from distributed.scheduler.state_machine.events import RetireWorkers, SetResources, SetThreads
+from distributed.scheduler.state_machine.events import RetireWorkers, SetResources, SetThreads, WorkerJoined
 from distributed.scheduler.state_machine.instructions import RetirementEnded, WorkerRefused
 
 from .environment import TestEnv, a_task
@@ -140,9 +141,6 @@ def test_threads_may_change() -> None:
 
 def test_taken_name_is_refused() -> None:
     with TestEnv({"a": 1}) as env:
-        from distributed.messages.control import RegisterWorker
-        from distributed.scheduler.state_machine.events import WorkerJoined
-
         env.event(WorkerJoined(RegisterWorker("tcp://elsewhere:1", "a", "elsewhere", 1)))
         (refused,) = env.instructed()
         assert isinstance(refused, WorkerRefused) and "name taken" in refused.reason
@@ -268,6 +266,17 @@ def test_recipient_dies_midway() -> None:
         env.replica("x", "c", 100)
         assert [type(m) for m in env.sent("a")] == [CloseWorkerOrder]
         env.instructed()
+
+
+def test_retiring_worker_dies() -> None:
+    with TestEnv({"a": 1, "b": 1}) as env:
+        env.scatter("x", "a")
+        env.event(RetireWorkers(["tcp://a:1"]))
+        env.ignore_all()
+        env.lose("a")
+        ended = env.instructed()[0]
+        assert isinstance(ended, RetirementEnded) and not ended.retired and ended.n_left == 1
+        env.ignore_all()
 
 
 def test_retirement_has_a_deadline() -> None:

@@ -28,7 +28,7 @@ def test_idle_workers_close_but_data_and_work_stay() -> None:
     env = TestEnv()
     for name in "abcd":
         env.join(name, memory_limit=1000)
-    env.scatter("x", "a", nbytes=400)
+    env.scatter("x", "a", nbytes=600)
     env.submit(a_task("busy"), options=[TaskOptions(workers=("b",))])
     closing = [ws.name for ws in workers_to_close(env.state)]
     assert closing == ["c", "d"]
