@@ -54,7 +54,6 @@ _HOMES = {
     "local_client": "distributed.client",
     "progress": "distributed.diagnostics",
     "rejoin": "distributed.worker",
-    "rpc": "distributed.rpc",
     "secede": "distributed.worker",
     "wait": "distributed.client",
     "worker_client": "distributed.client",
@@ -77,7 +76,7 @@ _ROOMS = frozenset(
     ]
 )
 
-__all__ = ["__version__", *sorted(_HOMES)]
+__all__ = ["__version__", *sorted([*_HOMES, "rpc"])]
 
 
 def __getattr__(name: str) -> Any:

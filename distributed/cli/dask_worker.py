@@ -307,7 +307,7 @@ async def _serve(
         address = as_host_port(address)
         servers.extend(server(address, name=name, **options) for name in names)
         await asyncio.gather(*[_begin(one) for one in servers])
-        # Each worker has logged "Start worker at:" and "Registered to:" by now. These are the words of the older programs.
+        # Each worker has logged "Start worker at:" and "Registered to:" by now. These are words of older programs.
         for _ in servers:
             click.echo(f"Registered with Scheduler at: {address}", err=True)
             if seed_words:

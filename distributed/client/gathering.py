@@ -141,6 +141,7 @@ class Gatherer:
         if asynchronous or (asynchronous is None and self.client.asynchronous):
             return self._gather_async(futures, states, errors, direct)
         skip = errors == "skip"
+        self._check(states, skip)  # one that has failed already ends it
         waiting = [state for state in states.values() if not state.done]
         if waiting:
             wait_here(self.session.table, waiting, None, stop_at_error=not skip)
@@ -153,6 +154,7 @@ class Gatherer:
         self, futures: Any, states: dict[Key, FutureState], errors: str, direct: bool | None
     ) -> Any:
         skip = errors == "skip"
+        self._check(states, skip)  # one that has failed already ends it
         waiting = [state for state in states.values() if not state.done]
         if waiting:
             await wait_async(self.session.table, waiting, None, stop_at_error=not skip)

@@ -1,4 +1,4 @@
-"""What users subclass to hook into schedulers, workers and nannies: base classes and small ready-made ones, no machinery.
+"""What users subclass to hook into schedulers, workers and nannies. Base classes and small ready-made ones only.
 
 Also served as ``distributed.diagnostics.plugin``. Each room calls the hooks itself (``scheduler/plugin_host.py``, ...).
 """

@@ -103,10 +103,11 @@ def function_name(function: Any) -> str:
 def _remember(function: Any, blob: FunctionBlob, watches: tuple[Callable[[], bool], ...]) -> None:
     number = id(function)
 
-    def forget(reference: weakref.ref[Any]) -> None:
-        known = _known.get(number)
-        if known is not None and known[0] is reference:
-            _known.pop(number, None)
+    # Bound here, because functions may die when this module's globals are gone already, as the interpreter ends.
+    def forget(reference: weakref.ref[Any], known: dict[int, Any] = _known) -> None:
+        entry = known.get(number)
+        if entry is not None and entry[0] is reference:
+            known.pop(number, None)
 
     try:
         reference = weakref.ref(function, forget)

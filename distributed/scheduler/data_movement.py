@@ -46,8 +46,8 @@ class DataMovement:
         Returns
         -------
         dict
-            ``status`` (``"OK"``, or ``"error"`` when some could not be had), ``data`` ({key: Payload, or ErrorInfo for a
-            value that cannot be shipped}) and ``keys`` (those that could not be had).
+            ``status`` (``"OK"``, or ``"error"`` when some could not be had), ``data`` (by key a Payload, or an
+            ErrorInfo for a value that cannot be shipped) and ``keys`` (those that could not be had).
         """
         todo: dict[Key, set[str]] = {as_key(key): set() for key in keys}
         data: dict[UserKey, Payload | ErrorInfo] = {}
@@ -177,7 +177,7 @@ class DataMovement:
         await self._move(moves)
 
     async def rebalance(self, keys: Iterable[Any] | None, workers: queries.WorkerNames) -> dict[str, Any]:
-        """Even out the memory of workers. Returns a ``status``: ``OK``, or ``partial-fail`` with keys that nobody holds."""
+        """Even out the memory of workers. The ``status`` is ``OK``, or ``partial-fail`` with keys that nobody holds."""
         state = self._shell.state
         own = None if keys is None else queries.as_keys(keys)
         missing = [] if own is None else [key for key in own if key not in state.tasks or not state.tasks[key].who_has]

@@ -599,8 +599,8 @@ class Scheduler(Server):
     ) -> dict[str, dict[str, Any]]:
         """Copy what only these workers hold to others, then (``close_workers``) close them.
 
-        Without ``workers`` and ``names``: those that ``workers_to_close(**kwargs)`` finds. A worker whose data cannot be
-        placed elsewhere stays. Returns the identities of the retired ones by address.
+        Without ``workers`` and ``names``: those that ``workers_to_close(**kwargs)`` finds. A worker whose data cannot
+        be placed elsewhere stays. Returns the identities of the retired ones by address.
         """
         if workers is not None and names is not None:
             raise TypeError("names and workers are mutually exclusive")

@@ -38,6 +38,17 @@ from distributed.testing.functions import (
     throws,
     varying,
 )
+from distributed.testing.habits import (
+    NO_AMM,
+    assert_can_connect,
+    assert_cannot_connect,
+    check_instances,
+    has_pytestmark,
+    nodebug,
+    nodebug_setup_module,
+    nodebug_teardown_module,
+    requires_ipv6,
+)
 from distributed.testing.in_process import end_cluster, gen_cluster, gen_test, run_async, start_cluster, validate_state
 from distributed.testing.processes import cluster, popen
 from distributed.testing.waiting import (
@@ -51,15 +62,19 @@ from distributed.testing.waiting import (
 )
 
 __all__ = [
+    "NO_AMM",
     "SizeOf",
     "a",
     "add",
+    "assert_can_connect",
+    "assert_cannot_connect",
     "async_poll_for",
     "asyncinc",
     "b",
     "block_on_event",
     "captured_handler",
     "captured_logger",
+    "check_instances",
     "check_process_leak",
     "check_thread_leak",
     "clean",
@@ -75,6 +90,7 @@ __all__ = [
     "gen_cluster",
     "gen_nbytes",
     "gen_test",
+    "has_pytestmark",
     "inc",
     "lock_inc",
     "loop",
@@ -83,6 +99,9 @@ __all__ = [
     "mul",
     "new_config",
     "new_config_file",
+    "nodebug",
+    "nodebug_setup_module",
+    "nodebug_teardown_module",
     "open_port",
     "original_config",
     "padded_time",
@@ -90,6 +109,7 @@ __all__ = [
     "popen",
     "raises_with_cause",
     "randominc",
+    "requires_ipv6",
     "reset_config",
     "run_async",
     "run_for",

@@ -197,7 +197,7 @@ def gen_cluster(
                     async with contextlib.AsyncExitStack() as stack:
                         if client:
                             c = Client(s.address, asynchronous=True, security=security, **(client_kwargs or {}))
-                            given.insert(0, await stack.enter_async_context(c))  # type: ignore[arg-type]
+                            given.insert(0, await stack.enter_async_context(c))
                         return await asyncio.wait_for(func(*outer_args, *given, **kwargs), timeout)
                 finally:
                     await asyncio.wait_for(end_cluster(s, workers), 30)

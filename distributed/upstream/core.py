@@ -9,8 +9,7 @@ from distributed.base.status import Status
 from distributed.comm import connect
 from distributed.messages.payload import ErrorInfo
 from distributed.protocol.serialize import pack_error, unpack_error
-from distributed.rpc import rpc
-from distributed.rpc.pool import ConnectionPool
+from distributed.rpc.pool import ConnectionPool, rpc
 from distributed.rpc.server import Server
 
 __all__ = [

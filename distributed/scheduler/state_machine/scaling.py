@@ -41,8 +41,8 @@ def workers_to_close(
     memory_ratio: float = 2.0,
     key: Callable[[WorkerState], Hashable] | None = None,
 ) -> list[WorkerState]:
-    """Workers that could be closed: without work and without actors, those with the least data first, in whole groups of
-    the same ``key``.
+    """Workers that could be closed: without work and without actors, those with the least data first, in whole groups
+    of the same ``key``.
 
     ``n`` of them (or down to ``target``); without either, as many as leave ``memory_ratio`` times the memory in use.
     """

@@ -9,7 +9,6 @@ from distributed.worker.state_machine.tables import RUNNING, Tables
 from distributed.worker.state_machine.task import (
     CANCELLED,
     CONSTRAINED,
-    ERROR,
     FETCH,
     FORGOTTEN,
     HANDED_OVER,
@@ -66,8 +65,6 @@ def _explain(t: Tables, ts: TaskState) -> Explanation:
         return Explanation(state, f"with the executor{how} for {since_s:.3g} s", since_s=since_s)
     if state == MEMORY:
         return Explanation(state, f"its value is here ({ts.nbytes} bytes)")
-    if state == ERROR:
-        return Explanation(state, "it failed here; the scheduler decides what next")
     if state == CANCELLED:
         return Explanation(state, "nobody wants it; the end of its execution or fetch is awaited")
     if ts.fetch is not None:

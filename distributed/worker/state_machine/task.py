@@ -15,7 +15,7 @@ resumed        as flight, given up once meanwhile and wanted again
 missing        wanted, and no holder is known; a deadline asks the scheduler again
 cancelled      nobody wants it; the end of its execution or flight is awaited, and then it is forgotten
 memory         the value is here
-error          it failed here; waits for the scheduler to free it or to order a new run
+error          it failed here; on its way to forgotten
 rescheduled    it asked to run elsewhere; on its way to forgotten
 forgotten      no longer in the table
 =============  =======================================================================================================

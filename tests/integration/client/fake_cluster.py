@@ -1,4 +1,4 @@
-"""A scheduler and workers in one small server: enough to be talked to by a real Client over real comms, and to misbehave.
+"""A scheduler and workers in one small server: enough for a real Client over real comms, and able to misbehave.
 
 Runs each task on a thread pool as soon as its inputs are there. Values above ``inline_limit`` stay at one of the fake
 workers, which are servers of their own, and are fetched by ``get_data``.
@@ -159,8 +159,13 @@ class FakeScheduler(Server):
                             self.report(key)
                 case ReleaseKeys():
                     self.released.extend(message.keys)
+                    needed = {
+                        d for key, spec in self.tasks.items() if key not in self.results for d in spec.dependencies
+                    }
                     for key in message.keys:
                         self.wanted.discard(key)
+                        if key in needed:
+                            continue
                         self.results.pop(key, None)
                         self.errors.pop(key, None)
                         self.tasks.pop(key, None)

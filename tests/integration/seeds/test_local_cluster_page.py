@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import json
 import os
@@ -33,12 +34,12 @@ def get(url: str) -> str:
 def test_s1_s2_s3_s4_s35_the_first_snippet() -> None:
     from distributed import Client, LocalCluster
 
-    cluster = LocalCluster()
-    try:
+    with contextlib.ExitStack() as stack:
+        cluster = stack.enter_context(LocalCluster())
         assert repr(cluster).startswith("LocalCluster(")
         assert f"workers={CPU_COUNT}, threads={CPU_COUNT}" in repr(cluster)
         assert cluster.scheduler_address in repr(cluster)
-        client = Client(cluster)
+        client = stack.enter_context(Client(cluster))
         assert cluster.scheduler_address in repr(client)
         assert f"processes={CPU_COUNT}" in repr(client)
         assert set(client.nthreads().values()) == {1}
@@ -55,9 +56,6 @@ def test_s1_s2_s3_s4_s35_the_first_snippet() -> None:
         cluster.scale(3)
         poll_for(lambda: len(cluster.workers) == 3)
         client.wait_for_workers(3, timeout=20)
-        client.close()
-    finally:
-        cluster.close()
 
 
 def test_s7_client_makes_a_cluster() -> None:

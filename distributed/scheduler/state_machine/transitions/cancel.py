@@ -39,7 +39,7 @@ def cancel_lost(state: Tables, tasks: list[TaskState], reason: str) -> None:
     stack = list(reversed(tasks))
     while stack:
         ts = stack.pop()
-        if ts in closure:
+        if ts in closure or ts.state == "forgotten":
             continue
         closure[ts] = None
         stack.extend([d for d in ts.dependents if d.state in NEEDING])

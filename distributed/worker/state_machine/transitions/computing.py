@@ -19,7 +19,7 @@ from distributed.worker.state_machine.task import (
     TaskState,
 )
 from distributed.worker.state_machine.transitions.executing import give_up_run
-from distributed.worker.state_machine.transitions.fetching import awaited, look_later, settle, unlink, want
+from distributed.worker.state_machine.transitions.fetching import end, unlink, want
 from distributed.worker.state_machine.transitions.queueing import (
     leave_memory,
     leave_queue,
@@ -151,14 +151,3 @@ def lose(t: Tables, ts: TaskState) -> None:
         leave_memory(t, ts, RELEASED)
         t.outbox.replica_dropped(ts.key)
         end(t, ts, ask=True)
-
-
-def end(t: Tables, ts: TaskState, *, ask: bool = False) -> None:
-    """Let go of a key and its inputs; if a task that has not started here needs it, it is looked for elsewhere."""
-    ts.spec = None
-    if ts.dependencies:
-        unlink(t, ts)
-    if awaited(ts):
-        look_later(t, ts, ask=ask)
-    else:
-        settle(t, ts)

@@ -121,13 +121,22 @@ def unlink(t: Tables, ts: TaskState) -> None:
 
 
 def fail(t: Tables, ts: TaskState, report: TaskErred) -> None:
-    """A task that was to be computed here has failed."""
+    """A task that was to be computed here has failed. Once told, nothing of it is kept: the scheduler holds the error,
+    and orders a new run if there is to be one."""
     t.move(ts, ERROR)
     t.outbox.messages.append(report)
+    end(t, ts)
+
+
+def end(t: Tables, ts: TaskState, *, ask: bool = False) -> None:
+    """Let go of a key and its inputs; if a task that has not started here needs it, it is looked for elsewhere."""
     ts.spec = None
-    unlink(t, ts)
+    if ts.dependencies:
+        unlink(t, ts)
     if awaited(ts):
-        look_later(t, ts)
+        look_later(t, ts, ask=ask)
+    else:
+        settle(t, ts)
 
 
 def awaited(ts: TaskState) -> bool:

@@ -94,17 +94,17 @@ def test_durations_unknown_to_the_scheduler_are_learnt(env):
     env.claim(StoreResult), env.claim(TaskFinished)
 
 
-def test_failure_is_reported_and_freed(env):
+def test_failure_is_reported_and_forgotten(env):
     env.send(a_task("x", 1)).executed()
     env.send(failure("x", 1))
     report = env.claim(TaskErred)
     assert (report.key, report.run_id, report.retriable) == ("x", 1, True)
-    assert env.states() == {"x": "error"}
+    assert env.states() == {}
+    assert [step[3] for step in env.state.story("x")][-2:] == ["error", "forgotten"]
     env.send(a_task("x", 2))
     assert env.executed() == ["x"]
-    env.send(failure("x", 2))
+    env.send(failure("x", 2), free("x"))
     assert env.claim(TaskErred).run_id == 2
-    env.send(free("x"))
     assert env.states() == {}
 
 

@@ -1,0 +1,83 @@
+"""The table of routes, and tornado's server over it. Loaded when the first visitor comes."""
+
+from __future__ import annotations
+
+import logging
+import re
+from typing import Any
+
+from tornado.httpserver import HTTPServer
+from tornado.web import Application
+
+from distributed.http import handlers as h
+from distributed.http.snapshot import is_scheduler
+
+MAX_HEADER_BYTES = 16 * 1024
+MAX_BODY_BYTES = 64 * 1024
+IDLE_S = 8.0
+"""A silent visitor is shown out after so many seconds; the live page asks every second."""
+
+_JSON = ("/json/counts.json", "/json/identity.json", "/json/status.json")
+_INFO = ("/info/main/workers.html", "/info/main/logs.html")
+
+Route = tuple[Any, ...]
+
+
+def scheduler_routes() -> list[Route]:
+    """``(path, handler, options)`` of a scheduler's pages."""
+    return [
+        ("/json/counts.json", h.CountsJSON),
+        ("/json/index.html", h.IndexPage, {"title": "Index of JSON routes", "links": _JSON}),
+        ("/info", h.Redirect, {"target": _INFO[0]}),
+        ("/info/main/workers.html", h.WorkersPage),
+        ("/info/main/logs.html", h.LogsPage),
+        ("/individual-plots.json", h.NoPlots),
+        *common_routes(),
+    ]
+
+
+def common_routes() -> list[Route]:
+    """Those that workers have too."""
+    return [
+        ("/", h.Redirect, {"target": "/status"}),
+        ("/status", h.Status),
+        ("/health", h.Health),
+        ("/json/identity.json", h.IdentityJSON),
+        ("/json/status.json", h.StatusJSON),
+    ]
+
+
+def build(web: Any) -> HTTPServer:
+    """A server for ``web`` (a WebServer), without a socket yet."""
+    routes = scheduler_routes() if is_scheduler(web.owner) else common_routes()
+    paths = tuple([route[0] for route in routes])
+    prefix = re.escape(web.prefix)
+    table: list[Any] = [
+        (prefix + re.escape(path).rstrip("/") + "/?", handler, {"web": web, **(options[0] if options else {})})
+        for path, handler, *options in routes
+    ]
+    table.append((prefix + "/sitemap\\.json", h.Sitemap, {"web": web, "paths": (*paths, "/sitemap.json")}))
+    table.append((prefix + "/static/([a-z]+\\.[a-z]+)", h.StaticFile, {"web": web}))
+    table.extend(web.extra_routes)
+    application = Application(
+        table,
+        default_handler_class=h.NotFound,
+        default_handler_args={"web": web},
+        log_function=_log,
+        compress_response=True,
+    )
+    return HTTPServer(
+        application,
+        max_header_size=MAX_HEADER_BYTES,
+        max_body_size=MAX_BODY_BYTES,
+        max_buffer_size=2 * MAX_BODY_BYTES,
+        idle_connection_timeout=IDLE_S,
+        body_timeout=IDLE_S,
+    )
+
+
+def _log(handler: Any) -> None:
+    """One line a request, at a level that nobody sees by default; no path, which is the visitor's text."""
+    status = handler.get_status()
+    level = logging.ERROR if status >= 500 else logging.DEBUG
+    logging.getLogger("distributed.http").log(level, "%d in %.1f ms", status, 1000 * handler.request.request_time())

@@ -1,0 +1,108 @@
+"""The HTTP server of one scheduler or worker: bound at once, built when the first browser comes. Shell.
+
+tornado's web framework costs as much to import as the rest of the program; most programs are never looked at.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from typing import Any
+
+from distributed.base import defaults
+from distributed.http.addressing import allowed_hosts, bind, parse_dashboard_address
+
+logger = logging.getLogger("distributed.http")
+
+_BUILD = "distributed.http.application:build"
+STOP_S = 1.0
+
+
+class WebServer:
+    """Serves the pages of ``owner``.
+
+    Parameters
+    ----------
+    owner
+        The scheduler or worker that is shown.
+    address
+        See :func:`parse_dashboard_address`.
+    prefix
+        Put before all paths, such as ``"/foo"``.
+    """
+
+    def __init__(self, owner: Any, address: Any, prefix: str | None = "/", default_port: int = 8787) -> None:
+        self.owner = owner
+        self.host, port = parse_dashboard_address(address, default_port)
+        self.prefix = normalize_prefix(prefix)
+        self._socket: socket.socket | None = bind(self.host, port)
+        self.port: int = self._socket.getsockname()[1]
+        self._loop = asyncio.get_running_loop()
+        self._server: Any = None
+        # Users and extensions may add their own (path, handler, options) before the first request.
+        self.extra_routes: list[tuple[Any, ...]] = []
+        self._loop.add_reader(self._socket.fileno(), self._on_first_visitor)
+
+    @property
+    def allowed_hosts(self) -> frozenset[str] | None:
+        """What requests may call this server; None: anything."""
+        return allowed_hosts(self.host)
+
+    @property
+    def link(self) -> str:
+        """Where a browser on this machine finds the status page."""
+        host = "127.0.0.1" if self.host in ("0.0.0.0", "::") else self.host
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}{self.prefix}/status"
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port."""
+        return self.host, self.port
+
+    def _on_first_visitor(self) -> None:
+        sock, self._socket = self._socket, None
+        if sock is None:
+            return
+        self._loop.remove_reader(sock.fileno())
+        try:
+            self._server = defaults.load(_BUILD)(self)
+            # The visitor is still in the queue of the socket: the server finds it there.
+            self._server.add_socket(sock)
+        except Exception:
+            logger.exception("The web pages of %r cannot be served", self.owner)
+            sock.close()
+
+    async def stop(self) -> None:
+        """Close the socket and all connections. Idempotent."""
+        sock, self._socket = self._socket, None
+        if sock is not None:
+            self._loop.remove_reader(sock.fileno())
+            sock.close()
+        server, self._server = self._server, None
+        if server is not None:
+            server.stop()
+            try:
+                async with asyncio.timeout(STOP_S):
+                    await server.close_all_connections()
+            except TimeoutError:
+                logger.debug("Some visitors of %r did not let go", self.owner)
+
+    def __repr__(self) -> str:
+        return f"<WebServer {self.link}>"
+
+
+def start_http_server(
+    owner: Any, dashboard_address: Any, prefix: str | None = "/", default_port: int = 8787
+) -> WebServer:
+    """Serve the pages of a scheduler or worker, on the running event loop.
+
+    Warns and takes a free port when the port is taken. Raises OSError when the address is not ours.
+    """
+    return WebServer(owner, dashboard_address, prefix, default_port)
+
+
+def normalize_prefix(prefix: str | None) -> str:
+    """``"foo"``, ``"/foo/"`` -> ``"/foo"``; ``"/"``, None -> ``""``."""
+    text = (prefix or "").strip("/")
+    return f"/{text}" if text else ""

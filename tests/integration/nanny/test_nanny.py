@@ -1,0 +1,207 @@
+"""Nannies with real worker processes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from typing import Any
+
+import psutil
+import pytest
+from distributed.base.errors import KilledWorker, TaskExited
+from distributed.base.status import Status
+from distributed.client import Client
+from distributed.nanny import Nanny
+from distributed.testing import gen_cluster, inc
+
+
+def one_nanny(**options: Any) -> Any:
+    return gen_cluster(nthreads=[("127.0.0.1", 1)], Worker=Nanny, client=True, **options)
+
+
+async def gone(pid: int) -> None:
+    async with asyncio.timeout(10):
+        while psutil.pid_exists(pid):
+            await asyncio.sleep(0.01)
+
+
+async def worker_of(n: Nanny, not_pid: int | None = None) -> int:
+    """The pid of the (next) worker process once it has an address."""
+    async with asyncio.timeout(20):
+        while n.worker_address is None or n.pid is None or n.pid == not_pid:
+            await asyncio.sleep(0.01)
+    return n.pid
+
+
+@one_nanny()
+async def test_runs_a_worker_in_a_process(c: Client, s: Any, n: Nanny) -> None:
+    assert n.is_alive() and n.pid != os.getpid()
+    assert n.worker_address in s.workers
+    assert n.worker_dir and os.path.isdir(n.worker_dir)
+    assert await c.submit(os.getpid) == n.pid
+    pid, directory = n.pid, n.worker_dir
+    await n.close()
+    assert n.status is Status.closed
+    assert not n.is_alive()
+    await gone(pid)
+    assert not os.path.exists(directory)
+
+
+@one_nanny()
+async def test_process_that_exits_is_restarted_and_reported(c: Client, s: Any, n: Nanny) -> None:
+    pid = n.pid
+    with pytest.raises(Exception, match="exit code 3|code 3") as info:
+        await c.submit(os._exit, 3)
+    assert isinstance(info.value, KilledWorker) or "KilledWorker" in str(info.value)
+    await worker_of(n, pid)
+    assert await c.submit(inc, 1) == 2
+
+
+@one_nanny()
+async def test_sigkill_reruns_the_task(c: Client, s: Any, n: Nanny) -> None:
+    pid = n.pid
+    assert pid is not None
+    marker = os.path.join("/tmp", f"distributed-test-{os.getpid()}-{pid}")
+
+    def once(path: str) -> str:
+        import time
+
+        if not os.path.exists(path):
+            with open(path, "w") as f:
+                f.write("x")
+            time.sleep(60)
+        return "second"
+
+    try:
+        f = c.submit(once, marker)
+        while not os.path.exists(marker):
+            await asyncio.sleep(0.01)
+        os.kill(pid, signal.SIGKILL)
+        assert await asyncio.wait_for(f, 20) == "second"
+    finally:
+        os.unlink(marker)
+
+
+@one_nanny()
+async def test_exit_in_a_task_does_not_restart(c: Client, s: Any, n: Nanny) -> None:
+    pid = n.pid
+    with pytest.raises(TaskExited):
+        await c.submit(sys.exit, 2)
+    assert await c.submit(os.getpid) == pid
+
+
+@one_nanny()
+async def test_restart(c: Client, s: Any, n: Nanny) -> None:
+    pid = n.pid
+    assert await n.restart() == "OK"
+    assert n.pid != pid
+    assert await c.submit(os.getpid) == n.pid
+
+
+@one_nanny()
+async def test_kill_and_instantiate(c: Client, s: Any, n: Nanny) -> None:
+    await n.kill()
+    assert not n.is_alive() and n.pid is None
+    await n.instantiate()
+    assert n.is_alive()
+    assert await c.submit(inc, 1) == 2
+
+
+@one_nanny()
+async def test_sigterm_to_the_worker(c: Client, s: Any, n: Nanny) -> None:
+    pid = n.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGTERM)
+    assert await worker_of(n, pid) != pid
+
+
+@one_nanny()
+async def test_child_processes_of_tasks_are_ended_with_the_worker(c: Client, s: Any, n: Nanny) -> None:
+    child = await c.submit(lambda: subprocess.Popen(["sleep", "1000"]).pid)
+    assert psutil.pid_exists(child)
+    await n.kill()
+    async with asyncio.timeout(5):
+        while psutil.pid_exists(child) and psutil.Process(child).status() != psutil.STATUS_ZOMBIE:
+            await asyncio.sleep(0.01)
+
+
+@gen_cluster(nthreads=[])
+async def test_environment(s: Any) -> None:
+    async with Nanny(s.address, nthreads=1, env={"MINE": "yes", "OMP_NUM_THREADS": "3"}, config={"my-setting": 5}) as n:
+        async with Client(s.address, asynchronous=True) as c:
+            assert (await c.run(lambda: (os.environ["MINE"], os.environ["OMP_NUM_THREADS"])))[n.worker_address] == (
+                "yes",
+                "3",
+            )
+
+            def setting() -> Any:
+                import dask
+
+                return dask.config.get("my-setting")
+
+            assert await c.submit(setting) == 5
+            assert not any("TOKEN" in name for name in await c.submit(lambda: list(os.environ)))
+            assert not any("dsk1-" in part for part in psutil.Process(n.pid).cmdline())
+
+
+@gen_cluster(nthreads=[])
+async def test_start_that_fails_is_told(s: Any) -> None:
+    with pytest.raises(TypeError, match="no_such_option"):
+        await Nanny(s.address, nthreads=1, no_such_option=1)
+
+
+@gen_cluster(nthreads=[])
+async def test_process_that_dies_at_start_is_given_up(s: Any) -> None:
+    with pytest.raises(RuntimeError, match="exit code 7"):
+        await Nanny(s.address, nthreads=1, preload="import os; os._exit(7)")
+
+
+def test_workers_die_with_their_nanny() -> None:
+    script = textwrap.dedent(
+        """
+        import asyncio, os
+        from distributed.scheduler import Scheduler
+        from distributed.nanny import Nanny
+
+        async def main():
+            async with Scheduler(host="127.0.0.1", dashboard=False) as s:
+                n = await Nanny(s.address, nthreads=1)
+                print(n.pid, flush=True)
+                await asyncio.sleep(60)
+
+        asyncio.run(main())
+        """
+    )
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    assert process.stdout is not None
+    pid = int(process.stdout.readline())
+    assert psutil.pid_exists(pid)
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    asyncio.run(gone(pid))
+
+
+def test_loop_in_a_thread() -> None:
+    from distributed.rpc.loop_runner import LoopRunner
+    from distributed.scheduler import Scheduler
+
+    runner = LoopRunner()
+    runner.start()
+    try:
+        s = Scheduler(loop=runner.loop, host="127.0.0.1", dashboard=False)
+        s.start("tcp://127.0.0.1:0")
+        n = Nanny(s.address, nthreads=1, loop=runner.loop)
+        n.start(0)
+        pid = n.pid
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        assert runner.run_sync(worker_of, n, pid) != pid
+        runner.run_sync(n.close)
+        runner.run_sync(s.close)
+    finally:
+        runner.stop()
