@@ -70,4 +70,4 @@ class _Finder:
 def install() -> None:
     """Put the hook before the path finders; harmless when called again."""
     if _Finder not in sys.meta_path:
-        sys.meta_path.insert(0, _Finder)  # type: ignore[arg-type]
+        sys.meta_path.insert(0, _Finder)

@@ -66,8 +66,6 @@ def format_time(seconds: float) -> str:
     >>> format_time(0.0123), format_time(3600 * 5)
     ('12.30 ms', '5hr 0m')
     """
-    if seconds > 864_000:
-        return f"{int(seconds // 86400)}d"
     if seconds > 172_800:
         return f"{int(seconds // 86400)}d {int(seconds % 86400 // 3600)}hr"
     if seconds > 7_200:

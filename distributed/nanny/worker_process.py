@@ -140,7 +140,7 @@ class WorkerProgram:
         worker = self.worker
         try:
             if worker is not None:
-                await worker.close(timeout=1, reason=reason, restart=restart)
+                await worker.close(executor_wait=False, reason=reason, restart=restart)
         finally:
             if self._serving is not None:
                 self._serving.cancel()

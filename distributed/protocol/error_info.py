@@ -42,7 +42,8 @@ def pack_error(error: BaseException, max_len: int = DEFAULT_ERROR_LENGTH) -> Err
     frames = _frames(error.__traceback__)
     exception: Payload | None
     try:
-        exception = dumps((travels, chain, error.__suppress_context__), snapshot=True)
+        links = [(is_cause, _Bare(below), suppress, frames) for is_cause, below, suppress, frames in chain]
+        exception = dumps((_Bare(travels), links, error.__suppress_context__), snapshot=True)
     except Exception:
         exception = None
     return ErrorInfo(
@@ -84,6 +85,19 @@ def unpack_error(info: ErrorInfo) -> tuple[BaseException, types.TracebackType | 
 # ---------------------------------------------------------------- the exception
 
 
+class _Bare:
+    """Pickles as the exception alone. Some packages (``tblib.pickling_support``) make pickle take along tracebacks,
+    causes and contexts too, to any depth; these travel in their own way here."""
+
+    __slots__ = ("error",)
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    def __reduce__(self) -> Any:
+        return self.error.__reduce_ex__(5)
+
+
 def _travelling(error: BaseException, message: str, max_len: int) -> tuple[BaseException, str]:
     """``error`` or what stands for it, and why it had to be replaced."""
     if len(message) > max_len:
@@ -106,7 +120,7 @@ def _travelling(error: BaseException, message: str, max_len: int) -> tuple[BaseE
 
 
 def _survives(error: BaseException) -> bool:
-    back = loads(dumps(error, "exception"))
+    back = loads(dumps(_Bare(error), "exception"))
     return type(back).__qualname__ == type(error).__qualname__ and isinstance(back, BaseException)
 
 

@@ -15,7 +15,7 @@ import types
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 from distributed.base.errors import SerializationError
 from distributed.messages.payload import FunctionBlob, Payload
@@ -28,8 +28,11 @@ _MAX_WATCHES = 64
 _SCALARS: frozenset[type] = frozenset({type(None), bool, int, float, complex, str, bytes, range})
 _UNSET: Any = object()
 
-# id of function -> (weak reference, blob, what must still be so for the blob to be right)
-_known: dict[int, tuple[weakref.ref[Any], FunctionBlob, tuple[Callable[[], bool], ...]]] = {}
+# id of function -> (weak reference, blob, what must still be so for the blob to be right,
+# modules registered for pickling by value at that time)
+_Known: TypeAlias = tuple[weakref.ref[Any], FunctionBlob, tuple[Callable[[], bool], ...], frozenset[str]]
+_known: dict[int, _Known] = {}
+_NO_MODULES: set[str] = set()
 _opened: OrderedDict[bytes, Any] = OrderedDict()
 _lock = threading.Lock()
 
@@ -41,8 +44,12 @@ def dumps_function(function: Any) -> FunctionBlob:
     """
     known = _known.get(id(function))
     if known is not None:
-        reference, blob, watches = known
-        if reference() is function and (not watches or all(watch() for watch in watches)):
+        reference, blob, watches, registered = known
+        if (
+            reference() is function
+            and registered == _registered_by_value()
+            and (not watches or all(watch() for watch in watches))
+        ):
             return blob
     name = function_name(function)
     try:
@@ -103,8 +110,7 @@ def function_name(function: Any) -> str:
 def _remember(function: Any, blob: FunctionBlob, watches: tuple[Callable[[], bool], ...]) -> None:
     number = id(function)
 
-    # Bound here, because functions may die when this module's globals are gone already, as the interpreter ends.
-    def forget(reference: weakref.ref[Any], known: dict[int, Any] = _known) -> None:
+    def forget(reference: weakref.ref[Any], known: dict[int, _Known] = _known) -> None:
         entry = known.get(number)
         if entry is not None and entry[0] is reference:
             known.pop(number, None)
@@ -113,7 +119,13 @@ def _remember(function: Any, blob: FunctionBlob, watches: tuple[Callable[[], boo
         reference = weakref.ref(function, forget)
     except TypeError:
         return
-    _known[number] = (reference, blob, watches)
+    _known[number] = (reference, blob, watches, frozenset(_registered_by_value()))
+
+
+def _registered_by_value() -> set[str]:
+    """Modules of which the user wants everything pickled by value."""
+    cloudpickle = sys.modules.get("cloudpickle.cloudpickle")
+    return getattr(cloudpickle, "_PICKLE_BY_VALUE_MODULES", None) or _NO_MODULES
 
 
 def is_by_name(obj: Any) -> bool:
@@ -122,9 +134,7 @@ def is_by_name(obj: Any) -> bool:
     name = getattr(obj, "__qualname__", None)
     if type(module) is not str or type(name) is not str or module in ("__main__", "__mp_main__"):
         return False
-    cloudpickle = sys.modules.get("cloudpickle.cloudpickle")
-    registered: set[str] = getattr(cloudpickle, "_PICKLE_BY_VALUE_MODULES", None) or set()
-    if any(module == other or module.startswith(f"{other}.") for other in registered):
+    if any(module == other or module.startswith(f"{other}.") for other in _registered_by_value()):
         return False
     found: Any = sys.modules.get(module)
     for part in name.split("."):
@@ -143,53 +153,74 @@ def _watches(function: Any) -> tuple[Callable[[], bool], ...] | None:
 
 
 def _watch_function(function: types.FunctionType, watches: list[Callable[[], bool]], seen: set[int]) -> bool:
+    """Add the watches of one function by value and of those that it uses; False when it uses something mutable.
+
+    A watch holds no function and no namespace, but weak references: it must not keep alive what it watches.
+    """
     if id(function) in seen:
         return True
     seen.add(id(function))
-    code, defaults, kwdefaults = function.__code__, function.__defaults__, function.__kwdefaults__
-    if vars(function) or kwdefaults or len(watches) > _MAX_WATCHES:
+    names = set(global_names(function.__code__))
+    cells = function.__closure__ or ()
+    defaults = function.__defaults__
+    if vars(function) or function.__kwdefaults__ or len(seen) + len(names) + len(cells) > _MAX_WATCHES:
         return False
-    watches.append(lambda: function.__code__ is code and function.__defaults__ is defaults and not vars(function))
-    if defaults and not all(_is_fixed(value, watches, seen) for value in defaults):
+    if not all(_is_constant(value) for value in defaults or ()):
         return False
-    for cell in function.__closure__ or ():
-        try:
-            value = cell.cell_contents
-        except ValueError:
+    holders: list[tuple[str | int, Callable[[], Any]]] = []
+    places: list[tuple[str | int, Any]] = [(name, function.__globals__.get(name, _UNSET)) for name in names]
+    for place, value in [*places, *enumerate(map(_content, cells))]:
+        holder = _holder(value, watches, seen)
+        if holder is None:
             return False
-        if not _is_fixed(value, watches, seen):
-            return False
-        watches.append(_cell_watch(cell, value))
-    namespace = function.__globals__
-    for name in set(global_names(code)):
-        value = namespace.get(name, _UNSET)
-        if value is not _UNSET and not _is_fixed(value, watches, seen):
-            return False
-        watches.append(_global_watch(namespace, name, value))
-    return len(watches) <= _MAX_WATCHES
+        holders.append((place, holder))
+    watches.append(_watch(weakref.ref(function), function.__code__, defaults, holders))
+    return True
 
 
-def _cell_watch(cell: types.CellType, value: Any) -> Callable[[], bool]:
+def _watch(
+    reference: weakref.ref[types.FunctionType],
+    code: types.CodeType,
+    defaults: tuple[Any, ...] | None,
+    holders: list[tuple[str | int, Callable[[], Any]]],
+) -> Callable[[], bool]:
     def unchanged() -> bool:
-        try:
-            return cell.cell_contents is value
-        except ValueError:
+        function = reference()
+        if function is None or function.__code__ is not code or function.__defaults__ is not defaults:
             return False
+        if function.__kwdefaults__ or vars(function):
+            return False
+        namespace, cells = function.__globals__, function.__closure__ or ()
+        for place, holder in holders:
+            now = namespace.get(place, _UNSET) if isinstance(place, str) else _content(cells[place])
+            if now is not holder():
+                return False
+        return True
 
     return unchanged
 
 
-def _global_watch(namespace: dict[str, Any], name: str, value: Any) -> Callable[[], bool]:
-    return lambda: namespace.get(name, _UNSET) is value
+def _content(cell: types.CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:
+        return _UNSET
 
 
-def _is_fixed(value: Any, watches: list[Callable[[], bool]], seen: set[int]) -> bool:
-    """Whether ``value`` cannot change in place (functions of ``__main__`` are watched instead)."""
+def _holder(value: Any, watches: list[Callable[[], bool]], seen: set[int]) -> Callable[[], Any] | None:
+    """Gives back ``value`` as long as it exists; None when ``value`` may change in place."""
+    if value is _UNSET or _is_constant(value):
+        return lambda: value
+    if type(value) is types.FunctionType and _watch_function(value, watches, seen):
+        return weakref.ref(value)
+    return None
+
+
+def _is_constant(value: Any) -> bool:
+    """Whether ``value`` cannot change in place, or is pickled as a name whatever it holds."""
     kind = type(value)
     if kind in _SCALARS or kind is types.ModuleType:
         return True
     if kind is tuple or kind is frozenset:
-        return len(value) <= _MAX_WATCHES and all(_is_fixed(member, watches, seen) for member in value)
-    if isinstance(value, (types.FunctionType, types.BuiltinFunctionType, type)) and is_by_name(value):
-        return True
-    return kind is types.FunctionType and _watch_function(value, watches, seen)
+        return len(value) <= _MAX_WATCHES and all(map(_is_constant, value))
+    return isinstance(value, (types.FunctionType, types.BuiltinFunctionType, type)) and is_by_name(value)

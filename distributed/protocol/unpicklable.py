@@ -121,9 +121,10 @@ def _members(obj: Any, path: str) -> Iterator[tuple[str, Any]]:
         yield from ((f"{path}{{{_short(value)}}}", value) for value in obj)
     elif isinstance(obj, types.FunctionType):
         yield from _function_members(obj, path)
-    elif isinstance(obj, types.MethodType):
+    elif isinstance(obj, (types.MethodType, types.BuiltinMethodType, types.MethodWrapperType)):
         yield f"{path}.__self__", obj.__self__
-        yield f"{path}.__func__", obj.__func__
+        if isinstance(obj, types.MethodType):
+            yield f"{path}.__func__", obj.__func__
     elif isinstance(obj, functools.partial):
         yield f"{path}.func", obj.func
         yield from ((f"{path}.args[{i}]", value) for i, value in enumerate(obj.args))

@@ -60,6 +60,9 @@ from distributed.worker.state_machine.tables import WorkerSettings
 
 logger = logging.getLogger("distributed.worker")
 
+_HTTP_SERVER = "distributed.http.server:start_http_server"
+_WAIT_FOR_TASKS_S = 0.5
+
 
 class SchedulerCalls:
     """The scheduler as the worker sees it: each attribute is an operation, asked over the worker's own connection."""
@@ -168,7 +171,7 @@ class Worker(Server):
         port: int | str | None = None,
         protocol: str | None = None,
         dashboard_address: str | None = None,
-        dashboard: bool = False,
+        dashboard: bool | None = None,
         http_prefix: str = "/",
         nanny: Any = None,
         plugins: Iterable[Any] = (),
@@ -206,7 +209,11 @@ class Worker(Server):
         self.startup_information = dict(startup_information or {})
         self.security = security
         self.services: dict[str, Any] = {}
-        self.dashboard_address = dashboard_address
+        if dashboard and dashboard_address is None:
+            dashboard_address = ":0"
+        self.dashboard_address = None if dashboard is False else dashboard_address
+        self.last_metrics: dict[str, Any] = {}
+        self._web: Any = None
         self.http_prefix = http_prefix
         self.total_resources = dict(
             resources if resources is not None else settings.get("distributed.worker.resources", None) or {}
@@ -377,6 +384,9 @@ class Worker(Server):
         self.data_service = DataService(self._store, self._nbytes_of, is_inproc)
         self.transfer = DataTransfer(self.rpc, lambda: self.address, self._on_gathered, self.add_task)
         self.effects = Effects(self.executor, self._store, self.transfer, self._send)
+        if self.dashboard_address is not None:
+            self._web = defaults.load(_HTTP_SERVER)(self, self.dashboard_address, self.http_prefix)
+            self.services["dashboard"] = self._web.port
         for preload in self._preloads:
             await preload.start()
         await self.plugin_host.add_all([(plugin_name(plugin), plugin) for plugin in self._given_plugins])
@@ -468,7 +478,7 @@ class Worker(Server):
         Parameters
         ----------
         timeout : float
-            Seconds to wait for running tasks, at most 2 of them; their threads are left behind then.
+            Seconds to wait for running tasks, at most half of one; their threads are left behind then.
         executor_wait : bool
             False: do not wait for them at all.
         nanny : bool
@@ -502,6 +512,10 @@ class Worker(Server):
             except Exception:
                 logger.exception("Preload teardown failed")
         await self.plugin_host.close()
+        if self._web is not None:
+            result = self._web.stop()
+            if inspect.isawaitable(result):
+                await result
         for extension in self.extensions.values():
             closing = getattr(extension, "close", None)
             if closing is not None:
@@ -509,7 +523,7 @@ class Worker(Server):
                 if inspect.isawaitable(result):
                     await result
         if hasattr(self, "executor"):
-            await self.executor.close(min(2.0, timeout) if executor_wait else 0.0)
+            await self.executor.close(min(_WAIT_FOR_TASKS_S, timeout) if executor_wait else 0.0)
             self.data_service.close()
         if self._actor_thread is not None:
             self._actor_thread.shutdown(wait=False, cancel_futures=True)
@@ -676,6 +690,7 @@ class Worker(Server):
         }
 
     def _heartbeat(self, metrics: dict[str, Any]) -> Heartbeat:
+        self.last_metrics = metrics
         return Heartbeat(
             metrics,
             self.state.executing(time.monotonic()),

@@ -81,7 +81,7 @@ class Link:
 
     def send(self, batch: list[Any]) -> None:
         world = self.world
-        self.last = max(self.last, world.now + world.delay())
+        self.last = max(self.last + 1e-9, world.now + world.delay())  # never at the same time: FIFO
         world.at(self.last, lambda: None if self.cut else self.deliver(batch))
 
 
@@ -507,7 +507,10 @@ class World:
         self.compare()
 
     def quiet(self) -> bool:
-        busy = any(node.queue or node.begun or node.core.fetches.flights or node.core.missing for node in self.living())
+        busy = any(
+            node.queue or node.begun or any(ts.state != "memory" for ts in node.core.tasks.values())
+            for node in self.living()
+        )
         live = any(self.heap)
         return not busy and "pending" not in self.wanted.values() and (not live or self.heap[0][0] > self.now + 0.1)
 

@@ -140,6 +140,7 @@ class FakeScheduler(Server):
             self.messages.append(message)
             match message:
                 case UpdateGraph():
+                    self.wanted.update([t.key for t in message.tasks] if message.wanted is None else message.wanted)
                     for blob in message.functions:
                         self.functions[blob.digest] = blob
                     for spec in message.tasks:
@@ -149,7 +150,6 @@ class FakeScheduler(Server):
                             self.add_task(self.run(spec))
                         else:
                             self.report(spec.key)
-                    self.wanted.update([t.key for t in message.tasks] if message.wanted is None else message.wanted)
                 case WantKeys():
                     self.wanted.update(message.keys)
                     for key in message.keys:

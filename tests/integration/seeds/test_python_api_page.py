@@ -135,7 +135,7 @@ async def test_s74_terminate() -> None:
         await remote.terminate()
         await asyncio.wait_for(server.finished(), 10)
         assert server.status in (Status.closed, Status.closing)
-        await remote.close_rpc()
+        remote.close_rpc()
     for server in (w, n, s):
         await server.close()
 

@@ -11,6 +11,7 @@ from collections import UserDict
 from typing import Any
 
 import pytest
+
 from distributed.base.errors import DeserializeError
 from distributed.base.status import Status
 from distributed.client import Client
@@ -256,8 +257,9 @@ async def test_async_task(c: Client, s: Any, a: Worker) -> None:
 
 
 @gen_cluster(nthreads=[])
-async def test_preload(s: Any, tmp_path: Any = None) -> None:
-    text = "def dask_setup(worker):\n    worker.was_set_up = True\ndef dask_teardown(worker):\n    worker.was_set_up = False"
+async def test_preload(s: Any) -> None:
+    text = "def dask_setup(worker):\n    worker.was_set_up = True\n"
+    text += "def dask_teardown(worker):\n    worker.was_set_up = False"
     async with Worker(s.address, preload=text) as w:
         assert w.was_set_up
     assert not w.was_set_up
@@ -275,3 +277,29 @@ async def test_heartbeats_arrive(s: Any) -> None:
         async with asyncio.timeout(10):
             while s.workers[w.address].metrics.get("answer") != 42:
                 await asyncio.sleep(0.02)
+
+
+@gen_cluster(nthreads=[], client=True)
+async def test_actor_is_kept_and_called(c: Client, s: Any) -> None:
+    class Counter:
+        n = 0
+
+        def add(self, k: int) -> int:
+            self.n += k
+            return self.n
+
+    async with Worker(s.address, nthreads=1) as w:
+        f = c.submit(Counter, actor=True, key="counter")
+        while f.status == "pending":
+            await asyncio.sleep(0.005)
+        async with rpc(w.address) as r:
+            assert (await r.actor_execute(actor="counter", function="add", args=(2,), kwargs={}))["result"] == 2
+            assert (await r.actor_attribute(actor="counter", attribute="n"))["result"] == 2
+
+
+@gen_cluster(nthreads=[])
+async def test_web_pages(s: Any) -> None:
+    async with Worker(s.address, dashboard_address=":0") as w:
+        assert w.services["dashboard"] > 0
+    async with Worker(s.address, dashboard_address=":0", dashboard=False) as w:
+        assert w.services == {}

@@ -161,11 +161,8 @@ def test_main_travels_by_value_to_a_process_with_another_main():
         def use(p): return p.double() + offset
         offset = 100
         def blob(p): return base64.b64encode(p.data if p.data else bytes(p.attached.buffers[0])).decode()
-        code = '''
-import sys, base64, pickle
-point, use = (pickle.loads(base64.b64decode(a)) for a in sys.argv[1:])
-print(use(point))
-'''
+        code = "import sys, base64, pickle\\n"
+        code += "point, use = (pickle.loads(base64.b64decode(a)) for a in sys.argv[1:])\\nprint(use(point))"
         args = [blob(dumps(Point(21))), blob(dumps_function(use).payload)]
         print(subprocess.run([sys.executable, "-c", code, *args], capture_output=True, text=True).stdout)
     """)
@@ -195,16 +192,18 @@ def test_spawned_main_travels_by_value(tmp_path):
     assert done.stdout.strip() == "True", done.stderr
 
 
-def test_modules_registered_by_value():
+def test_modules_registered_by_value_also_after_the_first_use():
     cloudpickle = pytest.importorskip("cloudpickle")
     module = sys.modules[__name__]
     by_name = dumps(inc)
+    dumps_function(inc)
     cloudpickle.register_pickle_by_value(module)
     try:
         assert dumps(inc).nbytes > by_name.nbytes
         assert dumps_function(inc).payload.nbytes > by_name.nbytes
     finally:
         cloudpickle.unregister_pickle_by_value(module)
+    assert dumps_function(inc).payload.nbytes == by_name.nbytes
 
 
 # ---------------------------------------------------------------- functions
@@ -300,6 +299,20 @@ def test_memory_of_functions_is_not_kept():
     del function
     gc.collect()
     assert reference() is None and number not in functions._known
+
+
+def test_memory_of_a_namespace_is_not_kept():
+    class Marker:
+        pass
+
+    namespace = {"__name__": "__main__", "unused": Marker()}
+    exec("def helper(): return f\ndef f(): return helper()", namespace)
+    reference = weakref.ref(namespace["unused"])
+    first = dumps_function(namespace["f"])
+    assert dumps_function(namespace["f"]) is first
+    namespace = None
+    gc.collect()
+    assert reference() is None
 
 
 def test_function_names():
