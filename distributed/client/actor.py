@@ -6,7 +6,7 @@ import asyncio
 import concurrent.futures
 import functools
 from collections.abc import Callable, Generator
-from typing import Any, cast
+from typing import Any
 
 from distributed.client import current
 from distributed.client.futures import Future
@@ -41,7 +41,7 @@ class ActorFuture:
         return self._answer.done()
 
     def __await__(self) -> Generator[Any, None, Any]:
-        return cast("Generator[Any, None, Any]", asyncio.wrap_future(self._answer).__await__())
+        return asyncio.wrap_future(self._answer).__await__()
 
     def __repr__(self) -> str:
         return f"<ActorFuture: {'done' if self.done() else 'pending'}>"

@@ -141,7 +141,7 @@ class Admin:
 
     async def run_on_scheduler(self, function: Payload, args: Payload, kwargs: Payload, wait: bool) -> Any:
         answer = await self.session.call("run_function", function=function, args=args, kwargs=kwargs, wait=wait)
-        return _open(answer)
+        return _open(answer["result"])
 
     # -- files and versions --------------------------------------------------------------------------------------------
 
@@ -209,7 +209,9 @@ def _open(value: Any) -> Any:
 
 def _error_in(answer: Any) -> BaseException | None:
     """The exception in the answer that stands for a worker that failed; None for any other answer."""
-    info = answer.get("exception") if isinstance(answer, Mapping) and answer.get("status") == "error" else None
+    info = answer
+    if isinstance(answer, Mapping) and answer.get("status") == "error":
+        info = answer.get("exception")
     if type(info) is not ErrorInfo:
         return None
     error, traceback = unpack_error(info)

@@ -97,12 +97,14 @@ class Gatherer:
         limit = seconds(timeout)
         state = future._bound()
         if self.client.asynchronous:
-            return self._failure_async(state, limit, part)
+            return self._failure_async(future, limit, part)
         if not state.done and not wait_here(self.session.table, [state], limit):
             raise _timeout_error(limit)
         return self.error_of(state)[part]
 
-    async def _failure_async(self, state: FutureState, limit: float | None, part: int) -> Any:
+    async def _failure_async(self, future: Future, limit: float | None, part: int) -> Any:
+        # Holds the future, not only its state: the task lives as long as the future does.
+        state = future._bound()
         if not state.done and not await wait_async(self.session.table, [state], limit):
             raise _timeout_error(limit)
         return self.error_of(state)[part]

@@ -44,6 +44,7 @@ from distributed.messages.control import Refused, RegisterClient, Registered
 from distributed.messages.payload import FunctionBlob
 from distributed.messages.scheduler_to_client import EventLogged, SchedulerClosing
 from distributed.rpc.connection import Connection
+from distributed.rpc.loop_runner import sync
 from distributed.rpc.pool import ConnectionPool
 
 logger = logging.getLogger("distributed.client")
@@ -209,6 +210,13 @@ class Session:
         if new:
             self.wake()
         return state
+
+    def settle(self) -> None:
+        """Have the scheduler know all that was submitted here, as far as the calling thread may wait for that."""
+        if self.on_loop_thread():
+            self._send_some()
+        elif self.status == RUNNING:
+            sync(self.loop, self.call, "ping", callback_timeout=10)
 
     def drop(self, state: FutureState) -> None:
         """A Future of this state has died. Takes no lock: may be called by the collector at any point."""

@@ -118,6 +118,8 @@ def adopt(future: Future, client: Any) -> Future:
             f"Inputs contain futures that were created by another client: {future.key!r} lives on the scheduler "
             f"at {other.session.address}, this client talks to {client.session.address}. Gather it and pass the value."
         )
+    if not future.done():
+        other.session.settle()
     return Future(future.key, client)
 
 

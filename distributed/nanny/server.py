@@ -27,7 +27,7 @@ from distributed.nanny.restart_policy import RestartPolicy
 from distributed.protocol import serialize
 from distributed.rpc.connection import Connection
 from distributed.rpc.server import Server
-from distributed.worker import memory, registration, remote_calls
+from distributed.worker import memory, registration, remote_calls, scratch
 from distributed.worker.plugin_host import PluginHost
 
 logger = logging.getLogger("distributed.nanny")
@@ -324,11 +324,12 @@ class Nanny(Server):
         event = message.get("event")
         if event == "started":
             self.worker_address = message["address"]
-            self.worker_dir = message["directory"]
             if self._started is not None and not self._started.done():
                 self._started.set_result(message["address"])
             if self.process is not None:
                 self._tell(WorkerProcessStarted(message["address"], self.process.pid))
+        elif event == "directory":
+            self.worker_dir = message["path"]
         elif event == "failed":
             error: ErrorInfo = message["error"]
             if self._started is not None and not self._started.done():
@@ -340,6 +341,8 @@ class Nanny(Server):
         if process is not self.process:
             return
         had_started = self.worker_address is not None
+        if self.worker_dir is not None:
+            scratch.remove_directory(self.worker_dir)  # a process that was killed has left it
         leaving = self._leaving
         expected = self._ordered_end or leaving is not None
         stays = self.status in (Status.starting, Status.running) and self.auto_restart and not self._ordered_end

@@ -93,6 +93,7 @@ class WorkerProgram:
         self.worker = worker = worker_class(config["scheduler_address"], **config["worker_options"])
         worker.secret = worker.secret or secret
         worker._page = ExecutingPage(config["page_fd"])
+        worker.on_directory = lambda path: self.tell(event="directory", path=path)
         worker.on_registered = self._on_registered
         worker.on_leaving = self._on_leaving
         set_process_worker(worker)
@@ -103,8 +104,7 @@ class WorkerProgram:
 
     def _on_registered(self) -> None:
         # Before any task can arrive: one that kills the process at once must find the nanny informed.
-        worker = self.worker
-        self.tell(event="started", address=worker.address, directory=worker.local_directory)
+        self.tell(event="started", address=self.worker.address)
 
     def _on_leaving(self, reason: str, restart: bool) -> None:
         if not self._told:

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from distributed.base.errors import RemoteError
 from distributed.base.keys import Key, UserKey, as_key, user_key
 from distributed.messages.client_to_scheduler import DataScattered, ReplicaOnWorkers
 from distributed.messages.payload import ErrorInfo, Payload
@@ -72,7 +73,7 @@ class DataMovement:
     async def _get_data(self, worker: str, keys: list[Key]) -> Mapping[Any, Any]:
         try:
             answer = await self._fleet.ask_worker(worker, "get_data", {"keys": keys, "who": "scheduler"})
-        except (OSError, TimeoutError) as e:
+        except (OSError, TimeoutError, RemoteError) as e:
             logger.info("Could not fetch %d keys from %s: %s", len(keys), worker, e)
             return {}
         if isinstance(answer, Mapping) and isinstance(answer.get("data"), Mapping):

@@ -151,9 +151,12 @@ class IdleWatch:
         state = self._state
         now = asyncio.get_running_loop().time()
         busy = any(ws.processing for ws in state.workers.values()) or len(state.queued) or state.unrunnable
-        if busy or state.run_counter != self._seen:
-            self._seen = state.run_counter
-            self.idle_since = None if busy else now
+        worked = state.run_counter != self._seen
+        self._seen = state.run_counter
+        if busy:
+            self.idle_since = None
+        elif worked or self.idle_since is None:
+            self.idle_since = now
         return self.idle_since
 
     def _look(self) -> None:

@@ -42,7 +42,8 @@ class RelayConnection(Connection):
     """A link whose errors are not opened on the way in, and leave as they came."""
 
     def _remote_error(self, info: ErrorInfo) -> BaseException:
-        return RelayedError(info)
+        # Within one process there is nothing that this program lacks and the peer has.
+        return super()._remote_error(info) if self.same_process else RelayedError(info)
 
     def _reply_error(self, request: Request, error: BaseException) -> None:
         if isinstance(error, RelayedError):

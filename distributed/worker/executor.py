@@ -258,6 +258,11 @@ class TaskExecutor:
                         return
                 except BaseException as error:  # thrown into the thread from outside, between two tasks
                     logger.error("A slot thread was interrupted", exc_info=error)
+                    # What it was about to take may be lost from the queue; whoever meets a run twice skips it.
+                    for run_id in list(self._jobs):
+                        self._queue.put(run_id)
+                    if self._closed:
+                        return
         finally:
             if cell >= 0:
                 self._free_cells.append(cell)

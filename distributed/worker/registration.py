@@ -45,7 +45,7 @@ def scheduler_address(given: Any, port: int | None, scheduler_file: str | None) 
 def listening_address(
     scheduler: str, host: str | None, port: int | None, interface: str | None, protocol: str | None
 ) -> str:
-    """Where to listen. Without ``host`` and ``interface``: on the interface that leads to the scheduler, and on no other."""
+    """Where to listen. Without ``host`` and ``interface``: only on the interface that leads to the scheduler."""
     scheme = (protocol or scheduler.partition("://")[0]).rstrip(":/")
     if scheme == "inproc":
         return "inproc://"

@@ -247,6 +247,8 @@ class Worker(Server):
         self._deadline_timer: asyncio.TimerHandle | None = None
         self._wakes_at = math.inf
         self._close_reason = ""
+        self.on_directory: Callable[[str], None] | None = None
+        """Told the directory as soon as it is made."""
         self.on_registered: Callable[[], None] | None = None
         """Told that the scheduler knows this worker, before any task can arrive."""
         self.on_leaving: Callable[[str, bool], None] | None = None
@@ -358,6 +360,8 @@ class Worker(Server):
         self.thread_id = threading.get_ident()
         deadline = None if self.death_timeout is None else loop.time() + self.death_timeout
         self.local_directory = scratch.make_directory(self._local_directory_given)
+        if self.on_directory is not None:
+            self.on_directory(self.local_directory)
         self._preloads = preloading.make_preloads(self, self._preload_given[0], self._preload_given[1] or ())
         if self.scheduler_address is None:
             assert self.scheduler_file is not None

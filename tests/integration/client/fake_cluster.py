@@ -83,7 +83,7 @@ class FakeScheduler(Server):
         self.results: dict[Key, Any] = {}
         self.errors: dict[Key, Any] = {}
         self.events: dict[Key, asyncio.Event] = {}
-        self.wanted: set[Key] = set()
+        self.wanted: dict[Key, set[str]] = {}
         self.messages: list[Any] = []
         self.released: list[Key] = []
         self.clients: dict[str, Any] = {}
@@ -130,6 +130,10 @@ class FakeScheduler(Server):
         connection.send(Registered(self.address, self.id))
         connection.on_messages = lambda messages: self.on_messages(first_message.client, messages)
 
+    def want(self, client: str, keys: list[Key]) -> None:
+        for key in keys:
+            self.wanted.setdefault(key, set()).add(client)
+
     def tell(self, message: Any) -> None:
         for connection in self.clients.values():
             if not connection.closed:
@@ -140,7 +144,7 @@ class FakeScheduler(Server):
             self.messages.append(message)
             match message:
                 case UpdateGraph():
-                    self.wanted.update([t.key for t in message.tasks] if message.wanted is None else message.wanted)
+                    self.want(client, [t.key for t in message.tasks] if message.wanted is None else message.wanted)
                     for blob in message.functions:
                         self.functions[blob.digest] = blob
                     for spec in message.tasks:
@@ -151,7 +155,7 @@ class FakeScheduler(Server):
                         else:
                             self.report(spec.key)
                 case WantKeys():
-                    self.wanted.update(message.keys)
+                    self.want(client, message.keys)
                     for key in message.keys:
                         if key not in self.events:
                             self.tell(KeysCancelled([key], "lost dependencies"))
@@ -163,8 +167,8 @@ class FakeScheduler(Server):
                         d for key, spec in self.tasks.items() if key not in self.results for d in spec.dependencies
                     }
                     for key in message.keys:
-                        self.wanted.discard(key)
-                        if key in needed:
+                        self.wanted.get(key, set()).discard(client)
+                        if key in needed or self.wanted.get(key):
                             continue
                         self.results.pop(key, None)
                         self.errors.pop(key, None)
@@ -219,7 +223,7 @@ class FakeScheduler(Server):
         return loads(self.functions[spec.function].payload)(*fill(args, inputs), **fill(kwargs, inputs))
 
     def report(self, key: Key) -> None:
-        if key not in self.wanted:
+        if not self.wanted.get(key):
             return
         if key in self.errors:
             self.tell(KeyErred(key, pack_error(self.errors[key])))

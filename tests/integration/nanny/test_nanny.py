@@ -81,8 +81,10 @@ async def test_sigkill_reruns_the_task(c: Client, s: Any, n: Nanny) -> None:
         f = c.submit(once, marker)
         while not os.path.exists(marker):
             await asyncio.sleep(0.01)
+        directory = n.worker_dir
         os.kill(pid, signal.SIGKILL)
         assert await asyncio.wait_for(f, 20) == "second"
+        assert directory is not None and not os.path.exists(directory)
     finally:
         os.unlink(marker)
 
