@@ -47,7 +47,8 @@ class ErrorInfo(Struct, array_like=True, omit_defaults=True):
     """An exception on its way from where it was raised to whoever asked.
 
     ``exception`` and ``traceback`` are pickles that only a client (or the worker of a dependent) opens; the texts are
-    for everybody else, and for the case that the pickle cannot be made or opened.
+    for everybody else, and for the case that the pickle cannot be made or opened. An error of the engine itself comes
+    from a pure core, which pickles nothing: ``details`` are the arguments of its class, as plain data.
     """
 
     type_name: str
@@ -55,6 +56,7 @@ class ErrorInfo(Struct, array_like=True, omit_defaults=True):
     exception: Payload | None = None
     traceback: Payload | None = None
     traceback_text: str = ""
+    details: dict[str, Any] | None = None
 
 
 class FunctionBlob(Struct, array_like=True):

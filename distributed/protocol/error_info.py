@@ -12,7 +12,8 @@ from typing import Any
 
 from tblib import Traceback  # type: ignore[import-untyped,unused-ignore]
 
-from distributed.base.errors import RemoteError
+from distributed.base.errors import KilledWorker, NoValidWorkerError, NoWorkerError, RemoteError, WorkerDeath
+from distributed.base.keys import user_key
 from distributed.messages.payload import ErrorInfo, Payload
 from distributed.protocol.payloads import dumps, loads
 
@@ -71,6 +72,8 @@ def unpack_error(info: ErrorInfo) -> tuple[BaseException, types.TracebackType | 
         except Exception as failure:
             error = None
             reason = f"the original could not be opened here: {type(failure).__name__}: {_cut(_text(failure), 500)}"
+    if error is None and info.details is not None:
+        error = _of_the_engine(info.type_name, info.details)
     if error is None:
         error = RemoteError(info.type_name, info.message, info.traceback_text, reason)
     tb = None
@@ -80,6 +83,28 @@ def unpack_error(info: ErrorInfo) -> tuple[BaseException, types.TracebackType | 
         except Exception:
             tb = None
     return error.with_traceback(tb), tb
+
+
+def _of_the_engine(type_name: str, details: dict[str, Any]) -> BaseException | None:
+    """An error that a core described by its arguments."""
+    arguments = dict(details)
+    try:
+        arguments["task"] = user_key(_as_tuple(arguments["task"]))
+        if type_name == "KilledWorker":
+            attempts = [{**attempt, "log_tail": tuple(attempt["log_tail"])} for attempt in arguments.pop("attempts")]
+            return KilledWorker(**arguments, attempts=[WorkerDeath(**attempt) for attempt in attempts])
+        if type_name == "NoValidWorkerError":
+            hosts, workers = set(arguments.pop("host_restrictions")), set(arguments.pop("worker_restrictions"))
+            return NoValidWorkerError(host_restrictions=hosts, worker_restrictions=workers, **arguments)
+        if type_name == "NoWorkerError":
+            return NoWorkerError(**arguments)
+    except (KeyError, TypeError):
+        return None
+    return None
+
+
+def _as_tuple(key: Any) -> Any:
+    return tuple([_as_tuple(part) for part in key]) if isinstance(key, list) else key
 
 
 # ---------------------------------------------------------------- the exception

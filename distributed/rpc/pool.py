@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Generator, Mapping
 from types import TracebackType
 from typing import Any
 
@@ -59,6 +59,14 @@ class _Caller:
         raise NotImplementedError
 
 
+class _Done:
+    """Has happened already; for code that awaits it."""
+
+    def __await__(self) -> Generator[Any, None, None]:
+        return
+        yield
+
+
 class PooledRPC(_Caller):
     """``pool(address)``: each attribute is an operation of that peer. Keeps no connection of its own."""
 
@@ -70,8 +78,9 @@ class PooledRPC(_Caller):
         connection = await self.pool.connect(self.address)
         return await connection.request(op, kwargs)
 
-    def close_rpc(self) -> None:
+    def close_rpc(self) -> Awaitable[None]:
         """Nothing to close: connections belong to the pool."""
+        return _Done()
 
     async def __aenter__(self) -> PooledRPC:
         return self
@@ -259,8 +268,12 @@ class rpc(_Caller):
         if connection is not None:
             await connection.close(1.0)
 
-    def close_rpc(self) -> None:
-        """Close the connection. Idempotent; later calls raise CommClosedError."""
+    def close_rpc(self) -> Awaitable[None]:
+        """Close the connection. Idempotent; later calls raise CommClosedError. The answer may be awaited, or not."""
+        self._close_now()
+        return _Done()
+
+    def _close_now(self) -> None:
         if self.status == "closed":
             return
         self.status = "closed"

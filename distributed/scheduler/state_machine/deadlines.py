@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from distributed.messages.payload import ErrorInfo
 from distributed.messages.scheduler_to_worker import CloseWorkerOrder
 from distributed.scheduler.state_machine.fleet import remove
@@ -55,8 +57,15 @@ def _fail_unrunnable(state: Tables) -> None:
     for ts in due:
         if ts.state in ("no-worker", "queued"):
             reason = "; ".join(no_worker_reason(state, ts))
-            text = f"Attempted to run task {ts.key!r} but timed out after {timeout:g} s: {reason}"
-            fail(state, ts, ErrorInfo("NoValidWorkerError", text))
+            text = f"no worker could take {ts.key!r} within {timeout:g} s: {reason}"
+            details: dict[str, Any] = {"task": ts.key, "timeout": timeout}
+            if not state.running:
+                fail(state, ts, ErrorInfo("NoWorkerError", text, details=details))
+                continue
+            details["host_restrictions"] = sorted(ts.host_restrictions or ())
+            details["worker_restrictions"] = sorted(ts.worker_restrictions or ())
+            details["resource_restrictions"] = dict(ts.resource_restrictions or {})
+            fail(state, ts, ErrorInfo("NoValidWorkerError", text, details=details))
 
 
 def _ttl_deadline(state: Tables) -> float | None:

@@ -186,9 +186,13 @@ def _death(ws: WorkerState, cause: str, report: WorkerProcessExited | None) -> D
 def killed_error(state: Tables, ts: TaskState) -> ErrorInfo:
     """What a client gets for a task whose workers kept dying; it makes a ``KilledWorker`` of it."""
     deaths = ts.rare.deaths if ts.rare is not None else []
+    allowed = state.settings.allowed_failures
     lines = [f"  attempt {i}: {death.describe()}" for i, death in enumerate(deaths, 1)]
-    message = (
-        f"Attempted to run task {ts.key!r} on {len(deaths)} workers, but all those workers died while running it "
-        f"(allowed failures: {state.settings.allowed_failures}).\n" + "\n".join(lines)
-    )
-    return ErrorInfo("KilledWorker", message)
+    summary = f"task {ts.key!r} was given up: {len(deaths)} workers died running it (allowed-failures: {allowed})"
+    details = {
+        "task": ts.key,
+        "last_worker": deaths[-1].worker if deaths else "",
+        "allowed_failures": allowed,
+        "attempts": [{name: getattr(death, name) for name in DeathRecord.__slots__} for death in deaths],
+    }
+    return ErrorInfo("KilledWorker", "\n".join([summary, *lines]), details=details)

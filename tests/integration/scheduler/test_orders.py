@@ -206,11 +206,10 @@ class TestRunFunction:
                 return x + 1
 
             answer = await r.run_function(function=who, args=["-a"], kwargs={"more": "-b"})
-            assert answer == f"{s.id}-a-b"
-            assert await r.run_function(function=cloudpickle.dumps(later), args=[1]) == 2
-            assert (await r.run_function(function=Payload(pickle.dumps(len)), args=Payload(pickle.dumps(([1, 2],)))))[
-                "result"
-            ] == 2
+            assert answer == {"status": "OK", "result": f"{s.id}-a-b"}
+            assert (await r.run_function(function=cloudpickle.dumps(later), args=[1]))["result"] == 2
+            packed = {"function": Payload(pickle.dumps(len)), "args": Payload(pickle.dumps(([1, 2],)))}
+            assert (await r.run_function(**packed))["result"] == 2
             with pytest.raises(ZeroDivisionError):
                 await r.run_function(function=lambda: 1 / 0)
 
