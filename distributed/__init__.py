@@ -11,8 +11,10 @@ from typing import Any
 
 from distributed import _aliases
 from distributed._version import __version__
+from distributed.base import settings as _settings
 
 _aliases.install()
+_settings.register_when_dask_loads()  # our defaults join dask.config when somebody loads that
 
 # public name -> the module that defines it
 _HOMES = {

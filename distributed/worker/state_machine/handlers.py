@@ -21,7 +21,6 @@ from distributed.messages.worker_to_scheduler import (
     TaskErred,
     TaskFinished,
     TaskLongRunning,
-    TaskRescheduled,
     WorkerStatus,
 )
 from distributed.worker.state_machine.events import (
@@ -39,7 +38,7 @@ from distributed.worker.state_machine.events import (
     Unpause,
 )
 from distributed.worker.state_machine.instructions import StoreResult
-from distributed.worker.state_machine.tables import PAUSED, RUNNING, Tables
+from distributed.worker.state_machine.tables import CLOSING, PAUSED, RUNNING, Tables
 from distributed.worker.state_machine.task import (
     MEMORY,
     NO_PRIORITY,
@@ -104,8 +103,13 @@ def on_holders_changed(t: Tables, event: HoldersChanged) -> None:
 
 
 def on_set_status(t: Tables, event: SetStatus) -> None:
-    """The scheduler sets the status; it needs no answer."""
+    """The scheduler sets the status; it needs no answer. A worker that is to close gives back what it has not started:
+    others run it meanwhile, instead of after the close."""
     t.status = event.status
+    if t.status == CLOSING:
+        for ts in list(t.tasks.values()):
+            if ts.state in NOT_STARTED:
+                computing.give_back(t, ts)
 
 
 def on_pause(t: Tables, event: Pause) -> None:
@@ -166,7 +170,6 @@ def on_execute_rescheduled(t: Tables, event: ExecuteRescheduled) -> None:
     """A run asks to be made elsewhere."""
     ts = executing.end_run(t, event.run_id)
     if ts is not None:
-        t.outbox.messages.append(TaskRescheduled(ts.key, event.run_id))
         computing.leave_to_others(t, ts)
 
 

@@ -18,7 +18,8 @@ from distributed.base.keys import Key
 from distributed.worker.state_machine.events import Deadline, WorkerEvent
 from distributed.worker.state_machine.explain import Explanation, explain
 from distributed.worker.state_machine.handlers import HANDLERS
-from distributed.worker.state_machine.tables import Step, Tables, WorkerSettings
+from distributed.worker.state_machine.tables import CLOSING, Step, Tables, WorkerSettings
+from distributed.worker.state_machine.transitions.computing import give_back
 from distributed.worker.state_machine.transitions.executing import start_tasks
 from distributed.worker.state_machine.transitions.fetching import plan_fetches
 from distributed.worker.state_machine.validate import validate
@@ -61,8 +62,17 @@ class WorkerState(Tables):
 
     def flush(self) -> None:
         """Decide what to start and what to fetch; ``outbox.take()`` does it by itself."""
-        start_tasks(self)
+        if self.status == CLOSING:
+            self._give_back_ready()
+        else:
+            start_tasks(self)
         plan_fetches(self)
+
+    def _give_back_ready(self) -> None:
+        """Orders that crossed the order to close."""
+        for queue in (self.ready, *self.resources.queues.values()):
+            for entry in queue.live():
+                give_back(self, entry[2])
 
     def next_deadline(self) -> float | None:
         """When to call ``handle_deadline``, on the clock of ``now``; None: not before another event."""

@@ -21,6 +21,7 @@ from distributed.worker.state_machine.task import StaleRun, TaskState
 
 RUNNING: Final = "running"
 PAUSED: Final = "paused"
+CLOSING: Final = "closing_gracefully"
 
 # when, key, state before, state after, run id
 Step: TypeAlias = tuple[float, Key, str, str, int]

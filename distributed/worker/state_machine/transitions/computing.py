@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from distributed.messages.scheduler_to_worker import ComputeTask
-from distributed.messages.worker_to_scheduler import TaskFinished
+from distributed.messages.worker_to_scheduler import TaskFinished, TaskRescheduled
 from distributed.worker.state_machine.tables import Tables
 from distributed.worker.state_machine.task import (
     CANCELLED,
@@ -106,9 +106,16 @@ def _link(t: Tables, ts: TaskState, spec: ComputeTask) -> None:
 
 
 def leave_to_others(t: Tables, ts: TaskState) -> None:
-    """A wanted run has ended without a value, and this worker will not run it again."""
+    """This worker will not run a task that was ordered here, and holds no run of it any more."""
+    t.outbox.messages.append(TaskRescheduled(ts.key, ts.run_id))
     t.move(ts, RESCHEDULED)
     end(t, ts)
+
+
+def give_back(t: Tables, ts: TaskState) -> None:
+    """Let others run a task that has not started here."""
+    leave_queue(t, ts, RELEASED)
+    leave_to_others(t, ts)
 
 
 def requeue(t: Tables, ts: TaskState) -> None:

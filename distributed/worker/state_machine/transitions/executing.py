@@ -17,7 +17,7 @@ from distributed.worker.state_machine.transitions.fetching import settle
 
 
 def start_tasks(t: Tables) -> None:
-    """Hand over what may be handed over now. Runs once per batch of events."""
+    """Hand over what may be handed over now. Runs once per batch of events, unless the worker is closing."""
     ready, resources = t.ready, t.resources
     if t.status != RUNNING or not (ready.count or resources.queues):
         return

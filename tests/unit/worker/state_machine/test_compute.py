@@ -280,10 +280,20 @@ def test_pause_starts_nothing_and_unpause_goes_on(env):
 
 
 def test_the_scheduler_sets_the_status(env):
-    env.send(SetStatus("closing_gracefully"), a_task("x", 1), Unpause())
+    env.send(SetStatus("paused"), a_task("x", 1))
     assert env.states() == {"x": "ready"}
     env.send(SetStatus("running"))
     assert env.executed() == ["x"]
+
+
+def test_a_closing_worker_gives_back_what_it_has_not_started(make_env):
+    env = make_env(resources={"GPU": 1})
+    env.send(a_task("x", 1), a_task("y", 2), a_task("z", 3, "x", "y"), a_task("g", 4, resources={"GPU": 1})).executed()
+    env.send(SetStatus("closing_gracefully"), Unpause(), a_task("late", 5))
+    assert {(r.key, r.run_id) for r in env.claim_all(TaskRescheduled)} == {("y", 2), ("z", 3), ("g", 4), ("late", 5)}
+    assert env.states() == {"x": "executing"}
+    env.send(success("x", 1))
+    env.claim(TaskFinished), env.claim(StoreResult)
 
 
 def test_resources_bound_what_runs(make_env):
