@@ -22,6 +22,9 @@ _HOMES = {
     "FutureState": "distributed.client.future_table",
     "FuturesCancelledError": "distributed.base.errors",
     "TimeoutError": "distributed.base.errors",
+    "_del_global_client": "distributed.client.current",
+    "_get_global_client": "distributed.client.current",
+    "_set_global_client": "distributed.client.current",
     "as_completed": "distributed.client.waiting",
     "default_client": "distributed.client.current",
     "ensure_default_client": "distributed.client.current",
@@ -35,7 +38,7 @@ _HOMES = {
     "worker_client": "distributed.client.current",
 }
 
-__all__ = sorted(_HOMES)
+__all__ = sorted(name for name in _HOMES if not name.startswith("_"))
 
 
 def __getattr__(name: str) -> Any:

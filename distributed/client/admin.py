@@ -16,6 +16,7 @@ from distributed.base import defaults
 from distributed.base.errors import CommClosedError, WorkerStartTimeoutError
 from distributed.base.keys import Key, as_key, user_key
 from distributed.client.futures import Future, futures_of
+from distributed.client.parking import wait_async
 from distributed.client.session import Session
 from distributed.client.submission import worker_names
 from distributed.messages.payload import ErrorInfo, Payload
@@ -183,6 +184,50 @@ class Admin:
         if default is NO_DEFAULT:
             return await self.session.call("get_metadata", keys=path)
         return await self.session.call("get_metadata", keys=path, default=default)
+
+    async def get_logs(self, n: int | None) -> Any:
+        return await self.session.call("get_logs", n=n)
+
+    async def worker_logs(self, n: int | None, workers: Any, nanny: bool) -> Any:
+        return await self.session.call("worker_logs", n=n, workers=_list(worker_names(workers)), nanny=nanny)
+
+    async def get_events(self, topic: str | None) -> Any:
+        return await self.session.call("get_events", topic=topic)
+
+    async def subscribe(self, topic: str) -> None:
+        await self.session.call("subscribe_topic", topic=topic)
+
+    async def unsubscribe(self, topic: str) -> None:
+        await self.session.call("unsubscribe_topic", topic=topic)
+
+    # -- data ----------------------------------------------------------------------------------------------------------
+
+    async def replicate(self, futures: Any, n: int | None, workers: Any, branching_factor: int) -> None:
+        await self._finished(futures)
+        await self.session.call(
+            "replicate",
+            keys=keys_of(futures),
+            n=n,
+            workers=_list(worker_names(workers)),
+            branching_factor=branching_factor,
+        )
+
+    async def rebalance(self, futures: Any, workers: Any) -> Any:
+        if futures is not None:
+            await self._finished(futures)
+        return await self.session.call("rebalance", keys=keys_of(futures), workers=_list(worker_names(workers)))
+
+    async def _finished(self, futures: Any) -> None:
+        states = [future._bound() for future in futures_of(futures)]
+        await wait_async(self.session.table, states)
+
+    # -- plugins -------------------------------------------------------------------------------------------------------
+
+    async def register_plugin(self, kind: str, plugin: Payload, name: str, idempotent: bool) -> Any:
+        return await self.session.call(f"register_{kind}_plugin", plugin=plugin, name=name, idempotent=idempotent)
+
+    async def unregister_plugin(self, kind: str, name: str) -> Any:
+        return await self.session.call(f"unregister_{kind}_plugin", name=name)
 
     async def shutdown(self) -> None:
         try:

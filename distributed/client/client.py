@@ -36,6 +36,7 @@ from distributed.client.submission import Submitter, fifo_seconds, make_options,
 from distributed.comm.registry import connect_timeout
 from distributed.comm.secrets import read_scheduler_file
 from distributed.messages.client_to_scheduler import ClientLogEvent
+from distributed.plugins import NannyPlugin, SchedulerPlugin, WorkerPlugin, plugin_name
 from distributed.rpc.loop_runner import LoopRunner, SyncMethodMixin, as_asyncio_loop, in_async_call
 
 logger = logging.getLogger("distributed.client")
@@ -486,13 +487,6 @@ class Client(SyncMethodMixin):
             with contextlib.suppress(CommClosedError, ClosedClientError):
                 self.sync(self.admin.shutdown, asynchronous=False)
         self.close()
-
-    def __del__(self) -> None:
-        # A client that was forgotten open: its loop thread must not live on. Never blocks.
-        session = self.__dict__.get("session")
-        if session is not None and session.status == RUNNING and session._loop is not None and self._pid == os.getpid():
-            with contextlib.suppress(Exception):
-                session._loop.call_soon_threadsafe(_abandon, session)
 
     # -- current client ------------------------------------------------------------------------------------------------
 
@@ -1104,6 +1098,68 @@ class Client(SyncMethodMixin):
         self.session.post(ClientLogEvent(topics, msg))
         return _nothing() if self.asynchronous else None
 
+    def get_events(self, topic: str | None = None) -> Any:
+        """The events of a topic, or of all topics."""
+        return self.sync(self.admin.get_events, topic)
+
+    def subscribe_topic(self, topic: str, handler: Callable[[Any], Any]) -> Any:
+        """Have ``handler(event)``, a function or coroutine function, called on the client's loop for each new event."""
+        if not callable(handler):
+            raise TypeError(f"a handler must be callable, not {handler!r}")
+        self._event_handlers.setdefault(topic, []).append(handler)
+        return self.sync(self.admin.subscribe, topic)
+
+    def unsubscribe_topic(self, topic: str) -> Any:
+        """No more events of this topic."""
+        if self._event_handlers.pop(topic, None) is None:
+            raise ValueError(f"No event handler known for topic {topic}.")
+        return self.sync(self.admin.unsubscribe, topic)
+
+    def get_scheduler_logs(self, n: int | None = None) -> Any:
+        """The last ``n`` lines of the scheduler's log: pairs of level and text."""
+        return self.sync(self.admin.get_logs, n)
+
+    def get_worker_logs(self, n: int | None = None, workers: Any = None, nanny: bool = False) -> Any:
+        """The last ``n`` lines of each worker's (or nanny's) log."""
+        return self.sync(self.admin.worker_logs, n, workers, bool(nanny))
+
+    def replicate(
+        self, futures: Any, n: int | None = None, workers: Any = None, branching_factor: int = 2, **kwargs: Any
+    ) -> Any:
+        """Copy the values of futures to ``n`` workers (default: to all)."""
+        return self.sync(self.admin.replicate, futures, n, workers, branching_factor)
+
+    def rebalance(self, futures: Any = None, workers: Any = None, **kwargs: Any) -> Any:
+        """Even out the memory of the workers."""
+        return self.sync(self.admin.rebalance, futures, workers)
+
+    def register_plugin(self, plugin: Any, name: str | None = None, idempotent: bool | None = None) -> Any:
+        """Give a plugin to the scheduler, to all workers or to all nannies, as its type says.
+
+        Parameters
+        ----------
+        plugin : SchedulerPlugin, WorkerPlugin or NannyPlugin
+        name : str, optional
+            Default: the plugin's own name.
+        """
+        kinds = {SchedulerPlugin: "scheduler", WorkerPlugin: "worker", NannyPlugin: "nanny"}
+        kind = next((kind for base, kind in kinds.items() if isinstance(plugin, base)), None)
+        if kind is None:
+            raise TypeError(
+                "a plugin must be an instance of SchedulerPlugin, WorkerPlugin or NannyPlugin, "
+                f"not {type(plugin).__name__}"
+            )
+        once = bool(getattr(plugin, "idempotent", False) if idempotent is None else idempotent)
+        return self.sync(self.admin.register_plugin, kind, self.admin.pack(plugin), plugin_name(plugin, name), once)
+
+    def unregister_worker_plugin(self, name: str, nanny: bool | None = None) -> Any:
+        """Take a plugin away from all workers (or nannies)."""
+        return self.sync(self.admin.unregister_plugin, "nanny" if nanny else "worker", name)
+
+    def unregister_scheduler_plugin(self, name: str) -> Any:
+        """Take a plugin away from the scheduler."""
+        return self.sync(self.admin.unregister_plugin, "scheduler", name)
+
     def _on_event(self, message: Any) -> None:
         for handler in self._event_handlers.get(message.topic, ()):
             try:
@@ -1140,11 +1196,6 @@ def sync_on(runner: LoopRunner, func: Callable[..., Any], *args: Any) -> None:
 def _seen(task: asyncio.Task[Any]) -> None:
     if not task.cancelled():
         task.exception()
-
-
-def _abandon(session: Session) -> None:
-    if session.connection is not None:
-        session.connection.abort()
 
 
 def _annotations() -> dict[str, Any] | None:

@@ -74,6 +74,12 @@ def temp_default_client(client: Any) -> Iterator[None]:
         yield
 
 
+# Names by which other packages know these.
+_get_global_client = newest_default
+_set_global_client = add_default
+_del_global_client = remove_default
+
+
 # -- the worker around us ----------------------------------------------------------------------------------------------
 
 

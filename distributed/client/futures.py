@@ -262,7 +262,9 @@ def adopt_task_ref() -> None:
         return
     task_ref = importlib.import_module("dask._task_spec").TaskRef
     if _TaskRefLayout in Future.__bases__:
-        Future.__bases__ = (task_ref,)
+        # Where that is refused, because TaskRef has another layout, dask knows futures by __dask_future__.
+        with contextlib.suppress(TypeError):
+            Future.__bases__ = (task_ref,)
     _adopted = True
 
 

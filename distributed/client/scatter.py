@@ -28,8 +28,6 @@ from distributed.protocol.sizeof import sizeof
 
 logger = logging.getLogger("distributed.client")
 
-POLL_S = 0.02
-
 
 class _Item:
     __slots__ = ("key", "nbytes", "payload", "type_name")
@@ -146,21 +144,13 @@ class Scatterer:
 
     async def _find_workers(self, wanted: Sequence[str] | None, limit: float) -> dict[str, int]:
         """Address -> threads of the workers to use; waits for the first one."""
-        clock = asyncio.get_running_loop().time
-        deadline = clock() + limit
-        while True:
-            info = await self.session.call("identity", n_workers=-1)
-            found = {
-                address: int(worker.get("nthreads", 1))
-                for address, worker in (info.get("workers") or {}).items()
-                if worker.get("status", "running") in ("running", "init") and _matches(address, worker, wanted)
-            }
-            if found:
-                return found
-            if clock() >= deadline:
-                which = f" among {', '.join(wanted)}" if wanted else ""
-                raise TimeoutError(f"No valid workers found{which} within {limit:g} s")
-            await asyncio.sleep(POLL_S)
+        names = None if wanted is None else list(wanted)
+        try:
+            found: dict[str, int] = await self.session.call("scatter_plan", workers=names, timeout=limit)
+        except TimeoutError:
+            which = f" among {', '.join(wanted)}" if wanted else ""
+            raise TimeoutError(f"No valid workers found{which} within {limit:g} s") from None
+        return found
 
     def _plan(self, items: list[_Item], nthreads: Mapping[str, int], broadcast: Any) -> dict[Key, list[str]]:
         """Which workers get which item: in turn, weighted by threads; a broadcast goes to all, or to that many."""
@@ -194,11 +184,3 @@ class Scatterer:
                     raise CommClosedError(f"cannot send data to the worker {worker}: {e}") from e
                 logger.debug("Cannot reach %s directly: %s", worker, e)
         await self.session.call("proxy", worker=worker, msg={"op": "update_data", "data": data})
-
-
-def _matches(address: str, worker: Mapping[str, Any], wanted: Sequence[str] | None) -> bool:
-    if wanted is None:
-        return True
-    host = str(worker.get("host", ""))
-    names = {address, address.partition("://")[2], str(worker.get("name", "")), host}
-    return any(one in names for one in wanted)

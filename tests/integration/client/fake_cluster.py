@@ -70,7 +70,13 @@ class FakeWorker(Server):
 class FakeScheduler(Server):
     def __init__(self, n_workers: int = 2, inline_limit: int = 1000, **kwargs: Any) -> None:
         super().__init__(
-            {"gather": self.gather, "who_has": self.who_has, "restart": self.restart, "proxy": self.proxy},
+            {
+                "gather": self.gather,
+                "who_has": self.who_has,
+                "restart": self.restart,
+                "proxy": self.proxy,
+                "scatter_plan": self.scatter_plan,
+            },
             role="scheduler",
             unpickle=False,
             **kwargs,
@@ -249,6 +255,13 @@ class FakeScheduler(Server):
     def who_has(self, keys: list[Key] | None = None) -> dict[Key, list[str]]:
         names = list(self.results) if keys is None else keys
         return {key: [w.address for w in self.workers if key in w.data] for key in names}
+
+    async def scatter_plan(self, workers: list[str] | None = None, timeout: float = 30) -> dict[str, int]:
+        found = {w.address: 1 for w in self.workers if workers is None or w.address in workers}
+        if not found:
+            await asyncio.sleep(timeout)
+            raise TimeoutError("none")
+        return found
 
     def restart(self, **kwargs: Any) -> None:
         self.tasks.clear()

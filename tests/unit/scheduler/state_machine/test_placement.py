@@ -120,7 +120,7 @@ def test_no_workers_timeout_without_any_worker() -> None:
         env.ignore_all()
         env.submit(a_task("x"))
         env.wait(6)
-        assert env.told()[0].error.type_name == "NoValidWorkerError"
+        assert env.told()[0].error.type_name == "NoWorkerError"
 
 
 def test_paused_workers_get_nothing_new() -> None:

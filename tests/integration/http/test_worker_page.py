@@ -1,0 +1,31 @@
+"""Web pages of a worker."""
+
+from __future__ import annotations
+
+import json
+
+from tornado.httpclient import AsyncHTTPClient
+
+from distributed.scheduler import Scheduler
+from distributed.worker import Worker
+from tests.integration.comm.loops import on_uvloop
+
+
+@on_uvloop
+async def test_worker_page():
+    async with Scheduler() as s, Worker(s.address, dashboard_address=":0", dashboard=True, nthreads=1) as w:
+        port = s.workers[w.address].services["dashboard"]
+        client = AsyncHTTPClient(force_instance=True)
+        try:
+            for path in ("/health", "/status", "/static/status.js"):
+                assert (await client.fetch(f"http://127.0.0.1:{port}{path}")).code == 200
+            page = await client.fetch(f"http://127.0.0.1:{port}/status")
+            assert b"Worker" in page.body
+            status = json.loads((await client.fetch(f"http://127.0.0.1:{port}/json/status.json")).body)
+            assert status["kind"] == "worker"
+            assert status["address"] == w.address
+            assert status["nthreads"] == 1
+            identity = await client.fetch(f"http://127.0.0.1:{port}/json/identity.json")
+            assert json.loads(identity.body)["type"] == "Worker"
+        finally:
+            client.close()
