@@ -25,7 +25,7 @@ def is_scheduler(owner: Any) -> bool:
 def of_scheduler(scheduler: Any) -> dict[str, Any]:
     """Workers, tasks by state and by prefix, memory."""
     state: SchedulerState = scheduler.state
-    now = scheduler.loop.time()
+    now = scheduler.shell.now()
     workers = list(state.workers.values())
     return {
         "kind": "scheduler",

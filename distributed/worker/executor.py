@@ -309,7 +309,10 @@ class TaskExecutor:
             job.inputs = []
             duration = time.monotonic() - begin
             nbytes = sizeof(value)
-            if self.is_inproc:
+            inline, unshippable = None, None
+            if execute.actor:
+                pass  # it stays here: who asks for it gets a proxy
+            elif self.is_inproc:
                 inline, unshippable = (serialize.live(value) if execute.wanted else None), None
             else:
                 inline, unshippable = ship(value, nbytes, execute.wanted)
