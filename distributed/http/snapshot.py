@@ -42,7 +42,7 @@ def of_scheduler(scheduler: Any) -> dict[str, Any]:
             {
                 "name": str(ws.name),
                 "address": ws.address,
-                "status": ws.status,
+                "status": ws.status_name,
                 "nthreads": ws.nthreads,
                 "processing": len(ws.processing),
                 "in_memory": len(ws.has_what),

@@ -92,7 +92,7 @@ class DataMovement:
         found: list[WorkerState] = []
 
         def look() -> bool:
-            found[:] = [ws for ws in queries.find_workers(self._shell.state, workers) if ws.status == "running"]
+            found[:] = [ws for ws in queries.find_workers(self._shell.state, workers) if ws.status_name == "running"]
             return bool(found)
 
         if not await self._shell.conditions.wait(look, timeout):

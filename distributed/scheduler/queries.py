@@ -62,7 +62,7 @@ def worker_identity(ws: WorkerState, now: float, wall: float) -> dict[str, Any]:
             "ready": max(0, len(ws.processing) - len(ws.executing)),
             "in_memory": len(ws.has_what),
         },
-        "status": ws.status,
+        "status": ws.status_name,
         "nanny": ws.nanny,
         "pid": ws.pid,
         **ws.extra,
@@ -183,8 +183,9 @@ def task_counts(state: SchedulerState) -> dict[str, int]:
 
 
 def story(state: SchedulerState, keys: Iterable[Any]) -> list[tuple[Any, ...]]:
-    """``(key, start, finish, stimulus, time)`` of each step in the life of the keys, or because of the stimuli."""
-    return [(user_key(e.key), *e[1:]) for e in state.story(*[as_key(key) for key in keys])]
+    """``(key, start, finish, recommendations, stimulus, time)`` of each step in the life of the keys, or because of the
+    stimuli. Recommendations are always empty: the core has none."""
+    return [(user_key(e.key), e.start, e.finish, {}, e.stimulus_id, e.time) for e in state.story(*[as_key(key) for key in keys])]
 
 
 def explain(state: SchedulerState, key: Any) -> dict[str, Any]:

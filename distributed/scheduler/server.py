@@ -18,10 +18,10 @@ from typing import Any
 from distributed.base import defaults, settings
 from distributed.base.keys import UserKey
 from distributed.base.preloading import Preload, make_preloads
-from distributed.base.settings import parse_timedelta
+from distributed.base.settings import parse_bytes, parse_timedelta
 from distributed.base.status import Status
 from distributed.comm import secrets
-from distributed.comm.addressing import get_address_host
+from distributed.comm.addressing import get_address_host, normalize_address
 from distributed.comm.secrets import Secret
 from distributed.comm.transport import Comm
 from distributed.messages.control import RegisterClient, RegisterNanny, RegisterWorker
@@ -39,6 +39,7 @@ from distributed.scheduler.routes import Routes, plugin_of
 from distributed.scheduler.shell import Shell
 from distributed.scheduler.state_machine import SchedulerState, WorkerState, scaling
 from distributed.scheduler.state_machine.events import SetResources
+from distributed.scheduler.state_machine.memory_state import MemoryState
 
 logger = logging.getLogger("distributed.scheduler")
 
@@ -223,6 +224,7 @@ class Scheduler(Server):
     resources = _OfCore()
     total_nthreads = _OfCore()
     total_occupancy = _OfCore()
+    transition_counter = _OfCore()
 
     @property
     def validate(self) -> bool:
@@ -271,6 +273,38 @@ class Scheduler(Server):
     def transition_log(self) -> list[Any]:
         """The last transitions of all tasks: ``(key, start, finish, stimulus id, time)``."""
         return self.state.story()
+
+    @property
+    def n_tasks(self) -> int:
+        """How many tasks there are."""
+        return len(self.state.tasks)
+
+    @property
+    def bandwidth(self) -> float:
+        """Assumed bytes a second from worker to worker."""
+        return float(parse_bytes(settings.get("distributed.scheduler.bandwidth", 100_000_000)))
+
+    @property
+    def memory(self) -> MemoryState:
+        """Memory of all workers together."""
+        return MemoryState.sum(*[ws.memory for ws in self.state.workers.values()])
+
+    def workers_list(self, workers: queries.WorkerNames) -> list[str]:
+        """Addresses of the workers that names, addresses or hosts mean; None: of all."""
+        return [ws.address for ws in queries.find_workers(self.state, workers)]
+
+    def coerce_hostname(self, host: Any) -> str:
+        """The host of a worker given by name; anything else as it is."""
+        address = self.state.aliases.get(str(host))
+        return str(host) if address is None else self.state.workers[address].host
+
+    def get_worker_service_addr(self, worker: str, service_name: str, protocol: bool = False) -> Any:
+        """``(host, port)`` of what runs beside a worker, or (``protocol``) its address; None when it does not."""
+        ws = self.state.workers[worker]
+        port = ws.services.get(service_name)
+        if port is None:
+            return None
+        return f"{ws.address.partition('://')[0]}://{ws.host}:{port}" if protocol else (ws.host, port)
 
     @property
     def host_info(self) -> dict[str, dict[str, Any]]:
@@ -649,7 +683,9 @@ class Scheduler(Server):
     def coerce_address(self, addr: Any, resolve: bool = True) -> str:
         """The address of a worker given by address or name; anything else as it is."""
         found = queries.find_workers(self.state, [addr])
-        return found[0].address if found else str(addr)
+        if found:
+            return found[0].address
+        return normalize_address(addr) if isinstance(addr, str) and (":" in addr) else str(addr)
 
     def who_has(self, keys: Iterable[Any] | None = None) -> dict[UserKey, list[str]]:
         """Addresses of the workers that hold each key."""

@@ -1,12 +1,11 @@
 """The scheduler's environment is its own (S85): tasks on numpy arrays, of the user's modules and of functions without
-a module run through a scheduler that can import neither numpy nor pandas, cloudpickle nor any module of the user."""
+a module run through a scheduler that can import neither numpy nor pandas nor any module of the user."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import sys
-import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ import pytest
 from distributed import Client, wait
 from tests.integration.cli.test_programs import running
 
-ABSENT = ("numpy", "pandas", "cloudpickle", "user_jobs", "user_models")
+ABSENT = ("numpy", "pandas", "user_jobs", "user_models", "user_by_value")
 
 # As `dask-scheduler`, where these packages are not installed. `-I` keeps this directory and PYTHONPATH out.
 SCHEDULER = f"""
@@ -67,13 +66,29 @@ class Model:
     __hash__ = None
 """
 
+# Only the client has this one: cloudpickle takes it along by value.
+USER_BY_VALUE = """
+import numpy as np
+
+STEP = 10
+
+class Step:
+    def __init__(self, array):
+        self.array = array + STEP
+
+def step(array):
+    return Step(np.asarray(array)).array
+"""
+
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     """A client and two workers with the user's packages, a scheduler without."""
     modules: Path = tmp_path_factory.mktemp("modules")
-    modules.joinpath("user_jobs.py").write_text(textwrap.dedent(USER_JOBS))
-    modules.joinpath("user_models.py").write_text(textwrap.dedent(USER_MODELS))
+    modules.joinpath("user_jobs.py").write_text(USER_JOBS)
+    modules.joinpath("user_models.py").write_text(USER_MODELS)
+    own: Path = tmp_path_factory.mktemp("own")
+    own.joinpath("user_by_value.py").write_text(USER_BY_VALUE)
     environment = {**os.environ, "PYTHONPATH": str(modules)}
     command = [sys.executable, "-m", "distributed.cli.dask_worker", "--no-dashboard", "--host", "127.0.0.1"]
     with contextlib.ExitStack() as stack:
@@ -83,9 +98,10 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
         workers = [stack.enter_context(running([*command, *options], env=environment)) for _ in range(2)]
         for worker in workers:
             worker.line(r"Registered to: +(\S+)")
-        sys.path.insert(0, str(modules))
-        stack.callback(sys.path.remove, str(modules))
-        for name in ("user_jobs", "user_models"):
+        for directory in (str(modules), str(own)):
+            sys.path.insert(0, directory)
+            stack.callback(sys.path.remove, directory)
+        for name in ("user_jobs", "user_models", "user_by_value"):
             stack.callback(sys.modules.pop, name, None)
         yield stack.enter_context(Client(address))
 
@@ -149,6 +165,19 @@ def test_functions_by_value(client: Client) -> None:
     base = np.arange(3)
     futures = client.map(lambda x: (base + x).tolist(), range(3))
     assert client.gather(futures) == [[0, 1, 2], [1, 2, 3], [2, 3, 4]]
+
+
+def test_a_module_by_value(client: Client) -> None:
+    import cloudpickle
+    import user_by_value
+
+    cloudpickle.register_pickle_by_value(user_by_value)
+    try:
+        assert client.submit(user_by_value.step, [1, 2]).result(timeout=20).tolist() == [11, 12]
+        stepped = client.submit(user_by_value.Step, 1)
+        assert client.submit(lambda step: int(step.array), stepped).result(timeout=20) == 11
+    finally:
+        cloudpickle.unregister_pickle_by_value(user_by_value)
 
 
 def test_exceptions_of_the_users_modules(client: Client) -> None:

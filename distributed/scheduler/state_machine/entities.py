@@ -15,14 +15,35 @@ from dataclasses import dataclass
 from typing import Any
 
 from distributed.base.keys import Key
+from distributed.base.status import Status
 from distributed.messages.client_to_scheduler import TaskOptions, TaskSpec
 from distributed.messages.control import RegisterWorker
 from distributed.messages.payload import ErrorInfo, Payload
 from distributed.messages.scheduler_to_worker import Priority
 from distributed.scheduler.state_machine.groups import TaskGroup, TaskPrefix
+from distributed.scheduler.state_machine.memory_state import MemoryState
+
+
+
+class Members(tuple[Any, ...]):
+    """A tuple without repetition that equals the set of its elements: rules need its order, plugins compare it to
+    sets."""
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, (set, frozenset)):
+            return len(self) == len(other) and all([item in other for item in self])
+        return tuple.__eq__(self, other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = tuple.__hash__
+
 
 # Default of who_wants, who_has, dependencies, and (never written to) of dependents.
-NOBODY: tuple[Any, ...] = ()
+NOBODY: tuple[Any, ...] = Members()
 NO_TASKS: dict[TaskState, None] = {}
 
 # States of a task that still needs its dependencies.
@@ -174,12 +195,12 @@ class TaskState:
         return self.error.traceback if self.error is not None else None
 
     @property
-    def exception_text(self) -> str:
-        return f"{self.error.type_name}({self.error.message!r})" if self.error is not None else ""
+    def exception_text(self) -> str | None:
+        return f"{self.error.type_name}({self.error.message!r})" if self.error is not None else None
 
     @property
-    def traceback_text(self) -> str:
-        return self.error.traceback_text if self.error is not None else ""
+    def traceback_text(self) -> str | None:
+        return self.error.traceback_text if self.error is not None else None
 
     @property
     def exception_blame(self) -> TaskState | None:
@@ -198,8 +219,18 @@ class TaskState:
         return self.rare.unshippable if self.rare is not None else None
 
     @property
-    def annotations(self) -> dict[str, Any] | None:
-        return self.policy.annotations
+    def annotations(self) -> dict[str, Any]:
+        """What the submission said of its tasks, options included."""
+        options = self.policy.options
+        known = {
+            "priority": options.priority,
+            "retries": options.retries,
+            "workers": options.workers,
+            "allow_other_workers": options.allow_other_workers,
+            "resources": options.resources,
+            "executor": options.executor,
+        }
+        return {**{name: value for name, value in known.items() if value}, **(options.annotations or {})}
 
     @property
     def actor(self) -> bool:
@@ -207,11 +238,17 @@ class TaskState:
 
     @property
     def worker_restrictions(self) -> set[str]:
-        return {w for w in self.policy.workers or () if "://" in w}
+        """Addresses; names of workers that are here appear as their addresses."""
+        named = self._named_workers()
+        return {named.get(w, w) for w in self.policy.workers or () if "://" in w or w in named}
 
     @property
     def host_restrictions(self) -> set[str]:
-        return {w for w in self.policy.workers or () if "://" not in w}
+        named = self._named_workers()
+        return {w for w in self.policy.workers or () if "://" not in w and w not in named}
+
+    def _named_workers(self) -> dict[str, str]:
+        return {str(ws.name): ws.address for ws in self.policy.allowed}
 
     @property
     def resource_restrictions(self) -> dict[str, float]:
@@ -232,7 +269,7 @@ class WorkerState:
     """One worker. ``processing`` holds what is assigned there, with the seconds charged to ``occupancy`` for it."""
 
     __slots__ = ("address", "name", "host", "nthreads", "memory_limit", "resources", "used_resources", "nanny", "pid",
-                 "local_directory", "services", "versions", "extra", "info", "status", "running", "alive", "index",
+                 "local_directory", "services", "versions", "extra", "info", "status_name", "running", "alive", "index",
                  "processing", "long_running", "executing", "occupancy", "has_what", "nbytes", "actors", "functions",
                  "capacity", "prefetch_s", "level", "as_holder", "addresses", "last_seen", "metrics", "managed_bytes",
                  "process_bytes", "spilled_bytes")  # fmt: skip
@@ -252,7 +289,7 @@ class WorkerState:
         self.services = info.services
         self.versions = info.versions
         self.extra = info.extra
-        self.status = "running"
+        self.status_name = "running"
         # May be given tasks; still known to the scheduler.
         self.running = True
         self.alive = True
@@ -266,7 +303,7 @@ class WorkerState:
         self.actors: dict[TaskState, None] = {}
         self.functions: set[bytes] = set()
         self.level = -1
-        self.as_holder: tuple[WorkerState, ...] = (self,)
+        self.as_holder: tuple[WorkerState, ...] = Members((self,))
         self.addresses: tuple[str, ...] = (info.address,)
         self.last_seen = now
         self.metrics: dict[str, Any] = {}
@@ -281,13 +318,29 @@ class WorkerState:
         self.prefetch_s = prefetch_s * nthreads
 
     @property
+    def status(self) -> Status:
+        return Status(self.status_name)
+
+    @property
+    def memory(self) -> MemoryState:
+        return MemoryState(self.process_bytes, self.managed_bytes or self.nbytes, self.spilled_bytes)
+
+    @property
+    def server_id(self) -> str:
+        return self.address
+
+    def clean(self) -> WorkerState:
+        """A copy that holds no task."""
+        return WorkerState(self.info, self.index, 1.0, 0.0, self.last_seen)
+
+    @property
     def n_active(self) -> int:
         """Assigned tasks that hold, or will hold, a thread."""
         return len(self.processing) - len(self.long_running)
 
     def __repr__(self) -> str:
         return (
-            f"<WorkerState {self.address!r}, name: {self.name}, status: {self.status}, memory: {len(self.has_what)}, "
+            f"<WorkerState {self.address!r}, name: {self.name}, status: {self.status_name}, memory: {len(self.has_what)}, "
             f"processing: {len(self.processing)}>"
         )
 
@@ -311,7 +364,7 @@ class ClientState:
         self.client_key = client_key
         self.wants_what: dict[TaskState, None] = {}
         self.mute = mute
-        self.as_wanter: tuple[ClientState, ...] = (self,)
+        self.as_wanter: tuple[ClientState, ...] = Members((self,))
         self.functions: set[bytes] = set()
         self.last_seen = now
         self.submission = -1

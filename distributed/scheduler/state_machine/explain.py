@@ -87,7 +87,7 @@ def _processing(state: Tables, ts: TaskState) -> Explanation:
         text = f"runs on {ws.address} since {executing_s:.1f} s"
     else:
         before = sum([other.priority < ts.priority for other in ws.processing])
-        text = f"assigned to {ws.address} ({ws.status}), which has {before} task(s) of higher priority"
+        text = f"assigned to {ws.address} ({ws.status_name}), which has {before} task(s) of higher priority"
         if fetching:
             text += f"; {len(fetching)} input(s) to fetch, first {fetching[0][0]!r} from {fetching[0][1]}"
     return Explanation(ts.key, ts.state, text, worker=ws.address, executing_s=executing_s, fetching=fetching)

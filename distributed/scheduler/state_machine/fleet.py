@@ -40,7 +40,7 @@ def join(state: Tables, event: WorkerJoined) -> None:
 
 def set_status(state: Tables, ws: WorkerState, status: str) -> None:
     """The worker's status has changed: it may be given tasks, or no longer."""
-    ws.status = status
+    ws.status_name = status
     ws.running = ws.alive and status == "running" and ws.nthreads > 0
     if ws.running:
         state.running[ws] = None
@@ -53,7 +53,7 @@ def set_status(state: Tables, ws: WorkerState, status: str) -> None:
 def set_nthreads(state: Tables, ws: WorkerState, nthreads: int) -> None:
     """The worker has got more or fewer threads."""
     ws.set_nthreads(nthreads, state.settings.saturation, state.settings.prefetch_s)
-    set_status(state, ws, ws.status)
+    set_status(state, ws, ws.status_name)
 
 
 def _fleet_changed(state: Tables) -> None:

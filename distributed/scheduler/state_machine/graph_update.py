@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from distributed.base.keys import Key
 from distributed.messages.client_to_scheduler import TaskSpec, UpdateGraph
-from distributed.scheduler.state_machine.entities import ClientState, Policy, TaskState
+from distributed.scheduler.state_machine.entities import ClientState, Members, Policy, TaskState
 from distributed.scheduler.state_machine.instructions import LogWarning
 from distributed.scheduler.state_machine.priority import choose_generation
 from distributed.scheduler.state_machine.reports import report_cancelled, report_key
@@ -161,7 +161,7 @@ def _link(state: Tables, fresh: list[TaskState]) -> list[TaskState]:
                 dependents[ts] = None
             dependencies.append(dep)
             group_dependencies[dep.group] = None
-        ts.dependencies = tuple(dependencies)
+        ts.dependencies = Members(dependencies)
     return lost
 
 
@@ -210,6 +210,6 @@ def release_pin(state: Tables, cs: ClientState, submission: int) -> None:
     pin = cs.pins.pop(submission)
     tasks = list(pin.wants_what)
     for ts in tasks:
-        ts.who_wants = tuple([c for c in ts.who_wants if c is not pin])
+        ts.who_wants = Members([c for c in ts.who_wants if c is not pin])
     pin.wants_what.clear()
     release_unneeded(state, tasks)

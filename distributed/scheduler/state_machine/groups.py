@@ -64,7 +64,7 @@ class TaskPrefix:
         return sum(self.states.values())
 
     def __repr__(self) -> str:
-        return f"<TaskPrefix {self.name!r} {_counts(self.states)}>"
+        return f"<{self.name}: {_counts(self.states)}>"
 
 
 class TaskGroup:
@@ -100,7 +100,7 @@ class TaskGroup:
         return self.n_tasks
 
     def __repr__(self) -> str:
-        return f"<TaskGroup {self.name!r} {_counts(self.states)}>"
+        return f"<{self.name}: {_counts(self.states)}>"
 
 
 class GroupTable:

@@ -6,7 +6,7 @@ from distributed.base.keys import Key
 from distributed.messages.client_to_scheduler import DataScattered
 from distributed.messages.scheduler_to_worker import AcquireReplicas, HoldersChanged, RemoveReplicas, TaskNeed
 from distributed.messages.worker_to_scheduler import MissingData, ReplicasAdded, ReplicasDropped, WhoHas
-from distributed.scheduler.state_machine.entities import ClientState, TaskState, WorkerState
+from distributed.scheduler.state_machine.entities import ClientState, Members, TaskState, WorkerState
 from distributed.scheduler.state_machine.events import MoveReplicas
 from distributed.scheduler.state_machine.reports import holder_addresses, report_key
 from distributed.scheduler.state_machine.tables import Move, Tables, note, set_state
@@ -19,7 +19,7 @@ def add_replica(ts: TaskState, ws: WorkerState) -> None:
     """The worker has a copy of a task in memory."""
     if ws in ts.who_has:
         return
-    ts.who_has = ts.who_has + ws.as_holder
+    ts.who_has = Members((*ts.who_has, ws))
     ws.has_what[ts] = None
     if ts.nbytes > 0:
         ws.nbytes += ts.nbytes

@@ -152,6 +152,11 @@ class Tables:
         return sum([ws.occupancy for ws in self.workers.values()])
 
     @property
+    def transition_counter(self) -> int:
+        """How many transitions are remembered."""
+        return len(self.log or ())
+
+    @property
     def resources(self) -> dict[str, dict[str, float]]:
         """Resource -> worker address -> amount."""
         table: dict[str, dict[str, float]] = {}

@@ -12,7 +12,6 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import psutil
 import pytest
@@ -227,9 +226,3 @@ def test_two_hundred_silent_connections_at_once(place: Place) -> None:
                 # Newcomers get in as well, past the crowd.
                 with Client(place.client.scheduler.address, timeout=5, set_as_default=False) as newcomer:
                     assert newcomer.submit(inc, 1, pure=False).result(timeout=5) == 2
-
-
-def test_store_and_runtime_directory_are_private() -> None:
-    directory = Path(unix.runtime_directory())
-    assert directory.is_dir()
-    assert directory.stat().st_mode & 0o077 == 0

@@ -311,7 +311,7 @@ class TestRetire:
         async with scheduler() as s, FakeWorker(s, 1) as a, FakeWorker(s, 2):
             assert list(await s.retire_workers(names=["w1"])) == [a.address]
             assert not a.of(CloseWorkerOrder)
-            assert s.workers[a.address].status == "closing_gracefully"
+            assert s.workers[a.address].status_name == "closing_gracefully"
             assert await s.retire_workers([]) == {}
             with pytest.raises(TypeError):
                 await s.retire_workers(workers=[], names=[])
@@ -321,14 +321,14 @@ class TestRetire:
         async with scheduler() as s, FakeWorker(s, 1) as a, FakeClient(s) as c:
             await in_memory(c, "x-1")
             assert await c.ask("retire_workers", workers=[a.address], close_workers=True) == {}
-            assert s.workers[a.address].status == "running"
+            assert s.workers[a.address].status_name == "running"
 
     @on_uvloop
     async def test_worker_dies_meanwhile(self):
         async with scheduler() as s, FakeWorker(s, 1) as a, FakeWorker(s, 2), FakeClient(s) as c:
             await in_memory(c, "x-1", "x-2", "x-3", "x-4")
             retiring = asyncio.ensure_future(c.ask("retire_workers", workers=[a.address]))
-            await until(lambda: s.workers[a.address].status != "running")
+            await until(lambda: s.workers[a.address].status_name != "running")
             a.connection.abort()
             await retiring
 

@@ -14,7 +14,7 @@ from distributed.messages.client_to_scheduler import (
     WantKeys,
 )
 from distributed.messages.scheduler_to_client import KeysCancelled
-from distributed.scheduler.state_machine.entities import ClientState, TaskState
+from distributed.scheduler.state_machine.entities import NOBODY, ClientState, Members, TaskState
 from distributed.scheduler.state_machine.events import ClientJoined, ClientLeft
 from distributed.scheduler.state_machine.graph_update import release_pin, update_graph
 from distributed.scheduler.state_machine.reports import report_cancelled, report_key
@@ -108,10 +108,10 @@ def on_release_keys(state: Tables, event: ReleaseKeys, source: str) -> None:
         if ts is not None and ts in wants_what:
             del wants_what[ts]
             if len(ts.who_wants) == 1:
-                ts.who_wants = ()
+                ts.who_wants = NOBODY
                 released.append(ts)
             else:
-                ts.who_wants = tuple([c for c in ts.who_wants if c is not cs])
+                ts.who_wants = Members([c for c in ts.who_wants if c is not cs])
     released.reverse()
     release_unneeded(state, released)
 

@@ -42,7 +42,7 @@ def on_set_resources(state: Tables, event: SetResources, source: str) -> None:
         ws.resources.update(event.resources)
         for name in event.resources:
             ws.used_resources.setdefault(name, 0.0)
-        set_status(state, ws, ws.status)
+        set_status(state, ws, ws.status_name)
 
 
 def on_restart(state: Tables, event: Restart, source: str) -> None:

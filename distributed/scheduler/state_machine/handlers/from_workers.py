@@ -87,7 +87,7 @@ def on_task_long_running(state: Tables, event: TaskLongRunning, source: str) -> 
 
 def on_worker_status(state: Tables, event: WorkerStatus, source: str) -> None:
     ws = state.workers.get(source)
-    if ws is not None and ws.alive and ws not in state.retirements and ws.status != event.status:
+    if ws is not None and ws.alive and ws not in state.retirements and ws.status_name != event.status:
         set_status(state, ws, event.status)
 
 

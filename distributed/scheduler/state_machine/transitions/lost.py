@@ -5,7 +5,7 @@ from __future__ import annotations
 from distributed.base.keys import Key
 from distributed.messages.payload import ErrorInfo
 from distributed.messages.scheduler_to_client import KeysLost
-from distributed.scheduler.state_machine.entities import ClientState, TaskState, WorkerState
+from distributed.scheduler.state_machine.entities import ClientState, Members, TaskState, WorkerState
 from distributed.scheduler.state_machine.tables import Tables, set_state
 from distributed.scheduler.state_machine.transitions.assign import back_to_waiting, requeue
 from distributed.scheduler.state_machine.transitions.cancel import cancel_lost
@@ -22,7 +22,7 @@ def remove_replica(ts: TaskState, ws: WorkerState) -> bool:
     if ts.nbytes > 0:
         ws.nbytes -= ts.nbytes
     ws.actors.pop(ts, None)
-    ts.who_has = tuple([holder for holder in ts.who_has if holder is not ws])
+    ts.who_has = Members([holder for holder in ts.who_has if holder is not ws])
     return not ts.who_has
 
 

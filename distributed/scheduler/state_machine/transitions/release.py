@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from distributed.scheduler.state_machine.entities import NEEDING, NO_TASKS, NOBODY, ClientState, TaskState, WorkerState
+from distributed.scheduler.state_machine.entities import (
+    NEEDING,
+    NO_TASKS,
+    NOBODY,
+    ClientState,
+    Members,
+    TaskState,
+    WorkerState,
+)
 from distributed.scheduler.state_machine.resources import give_back_resources
 from distributed.scheduler.state_machine.tables import Tables, trace
 
@@ -130,7 +138,7 @@ def want(ts: TaskState, cs: ClientState) -> None:
     if not wanters:
         ts.who_wants = cs.as_wanter
     elif cs not in wanters:
-        ts.who_wants = wanters + cs.as_wanter
+        ts.who_wants = Members((*wanters, cs))
     cs.wants_what[ts] = None
 
 
@@ -142,4 +150,4 @@ def unwant(ts: TaskState, cs: ClientState) -> None:
         if wanters[0] is cs:
             ts.who_wants = NOBODY
     elif wanters:
-        ts.who_wants = tuple([c for c in wanters if c is not cs])
+        ts.who_wants = Members([c for c in wanters if c is not cs])

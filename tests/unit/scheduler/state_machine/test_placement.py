@@ -286,7 +286,7 @@ def test_retirement_has_a_deadline() -> None:
         env.ignore_all()
         env.wait(4)
         (ended,) = env.instructed()
-        assert not ended.retired and "'x'" in ended.reason and env.worker("a").status == "running"
+        assert not ended.retired and "'x'" in ended.reason and env.worker("a").status_name == "running"
         env.ignore_all()
 
 
