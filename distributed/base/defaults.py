@@ -43,8 +43,13 @@ def load(name: str) -> Any:
     try:
         value: Any = importlib.import_module(module_name)
         for part in attribute.split("."):
+            if not colon and not hasattr(value, part):
+                value = importlib.import_module(target)  # the name of a module that nobody has loaded yet
+                break
             value = getattr(value, part)
-    except AttributeError:
+    except (AttributeError, ModuleNotFoundError) as e:
+        if isinstance(e, ModuleNotFoundError) and e.name != target:
+            raise
         raise ImportError(f"{module_name!r} has no {attribute!r}") from None
     return value
 

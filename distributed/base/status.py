@@ -32,4 +32,5 @@ class Status(Enum):
         return self in _FINAL
 
 
+Status.lookup = {status.name: status for status in Status}  # type: ignore[attr-defined]
 _FINAL = frozenset({Status.closed, Status.failed, Status.stopped})

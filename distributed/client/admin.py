@@ -224,7 +224,13 @@ class Admin:
     # -- plugins -------------------------------------------------------------------------------------------------------
 
     async def register_plugin(self, kind: str, plugin: Payload, name: str, idempotent: bool) -> Any:
-        return await self.session.call(f"register_{kind}_plugin", plugin=plugin, name=name, idempotent=idempotent)
+        answer = await self.session.call(f"register_{kind}_plugin", plugin=plugin, name=name, idempotent=idempotent)
+        if isinstance(answer, Mapping):
+            for one in answer.values():
+                error = _error_in(one)
+                if error is not None:
+                    raise error
+        return answer
 
     async def unregister_plugin(self, kind: str, name: str) -> Any:
         return await self.session.call(f"unregister_{kind}_plugin", name=name)

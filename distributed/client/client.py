@@ -1144,10 +1144,12 @@ class Client(SyncMethodMixin):
         """
         kinds = {SchedulerPlugin: "scheduler", WorkerPlugin: "worker", NannyPlugin: "nanny"}
         kind = next((kind for base, kind in kinds.items() if isinstance(plugin, base)), None)
+        if isinstance(plugin, type):
+            raise TypeError("Please provide an instance of a plugin, not a type.")
         if kind is None:
             raise TypeError(
-                "a plugin must be an instance of SchedulerPlugin, WorkerPlugin or NannyPlugin, "
-                f"not {type(plugin).__name__}"
+                "Registering duck-typed plugins is not allowed. Please inherit from NannyPlugin, WorkerPlugin, or "
+                f"SchedulerPlugin to create a plugin; {type(plugin).__name__} does not."
             )
         once = bool(getattr(plugin, "idempotent", False) if idempotent is None else idempotent)
         return self.sync(self.admin.register_plugin, kind, self.admin.pack(plugin), plugin_name(plugin, name), once)

@@ -258,7 +258,7 @@ class Cluster(SyncMethodMixin):
             Not so many after ``timeout`` (seconds or text such as ``"1 minute"``).
         """
         if isinstance(n_workers, bool) or not isinstance(n_workers, int) or n_workers < 1:
-            raise ValueError(f"n_workers must be a positive integer, got {n_workers!r}")
+            raise ValueError(f"`n_workers` must be a positive integer. Instead got {n_workers}.")
         return self.sync(self._wait_for_workers, n_workers, timeout=timeout)
 
     async def _wait_for_workers(self, n_workers: int = 0, timeout: float | str | None = None) -> None:
@@ -280,7 +280,7 @@ class Cluster(SyncMethodMixin):
 
     def get_client(self) -> Client:
         """A client of this cluster."""
-        client: Client = defaults.load("Client")(self)
+        client: Client = defaults.load("Client")(self, asynchronous=self.asynchronous)
         return client
 
     def get_logs(self, cluster: bool = True, scheduler: bool = True, workers: bool | list[str] = True) -> Any:
@@ -334,7 +334,8 @@ class Cluster(SyncMethodMixin):
     def __repr__(self) -> str:
         workers, threads, memory = self._sizes()
         text = f"{type(self).__name__}({self.name}, {self.scheduler_address!r}, workers={workers}, threads={threads}"
-        return f"{text}, memory={format_bytes(memory)})" if memory else f"{text})"
+        # A limit of 0 is none; without workers nothing is limited.
+        return f"{text}, memory={format_bytes(memory)})" if memory or not workers else f"{text})"
 
     def _repr_html_(self, cluster_status: str | None = None) -> str:
         workers, threads, memory = self._sizes()

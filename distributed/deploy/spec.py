@@ -228,7 +228,7 @@ class SpecCluster(Cluster):
             await self._close_parts()
             self.status = Status.failed
             if isinstance(e, Exception):
-                raise RuntimeError(f"the cluster failed to start: {e}") from e
+                raise RuntimeError(f"Cluster failed to start: {e}") from e
             raise
 
     async def _ready(self) -> Self:
@@ -359,7 +359,6 @@ class SpecCluster(Cluster):
         """``{name: spec}`` of one worker more."""
         while (name := self._new_worker_name(self._i)) in self.worker_spec:
             self._i += 1
-        self._i += 1
         return {name: self.new_spec}
 
     @property
@@ -485,7 +484,10 @@ class SpecCluster(Cluster):
             None if maximum_cores is None else self._threads_per_worker(),
             None if maximum_memory is None else self._memory_per_worker(),
         )
-        return super().adapt(Adaptive=Adaptive, minimum=minimum, maximum=min(maximum, most), **kwargs)
+        most = min(maximum, most)
+        if maximum_memory is not None or maximum_cores is not None:
+            minimum = min(minimum, most)  # the bound on the total is the harder one
+        return super().adapt(Adaptive=Adaptive, minimum=minimum, maximum=most, **kwargs)
 
     # --- lost jobs --------------------------------------------------------------------------------------------------
 

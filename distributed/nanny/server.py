@@ -12,8 +12,9 @@ import weakref
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from distributed.base import preloading, settings
+from distributed.base import defaults, preloading, settings
 from distributed.base.formatting import parse_timedelta
+from distributed.base.log_tail import LogTail
 from distributed.base.status import Status
 from distributed.comm import secrets
 from distributed.comm.addressing import get_address_host
@@ -177,6 +178,7 @@ class Nanny(Server):
                 "restart": self.restart,
                 "run": self.run,
                 "close_gracefully": self.close_gracefully,
+                "get_logs": self.get_logs,
                 "plugin_add": self.plugin_add,
                 "plugin_remove": self.plugin_remove,
             },
@@ -187,9 +189,29 @@ class Nanny(Server):
             unpickle=True,
             name=name,
         )
+        self._log_tail = LogTail("distributed.nanny", int(settings.get("distributed.admin.log-length", 10_000) or 0))
         Nanny._instances.add(self)
 
     # -- facts
+
+    def get_logs(self, n: int | None = None, start: float | None = None, **ignored: Any) -> list[tuple[str, str]]:
+        """The last ``n`` lines of the nannies' log in this process, as ``(level, text)``."""
+        return self._log_tail.last(n)
+
+    @property
+    def memory_manager(self) -> memory.MemoryLimit:
+        """Tells the memory limit."""
+        return memory.MemoryLimit(self.memory_limit or None)
+
+    @property
+    def Worker(self) -> Any:
+        """The class of the worker that it starts."""
+        return self.worker_class or defaults.load("Worker")
+
+    @property
+    def scheduler_addr(self) -> str | None:
+        """Address of the scheduler."""
+        return self.scheduler_address
 
     @property
     def name(self) -> Any:
@@ -224,6 +246,7 @@ class Nanny(Server):
 
     async def on_start(self, address: str | int | None = None) -> None:
         loop = asyncio.get_running_loop()
+        self._log_tail.attach()
         deadline = None if self.death_timeout is None else loop.time() + self.death_timeout
         self._preloads = preloading.make_preloads(self, self._preload_given[0], self._preload_given[1] or ())
         if self.scheduler_address is None:
@@ -445,6 +468,7 @@ class Nanny(Server):
             self.process = None
         if self._connection is not None:
             await self._connection.close(1.0)
+        self._log_tail.detach()
         Nanny._instances.discard(self)
 
     def terminate(self, **kwargs: Any) -> str:

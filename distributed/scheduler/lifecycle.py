@@ -9,7 +9,6 @@ import asyncio
 import inspect
 import logging
 import math
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -82,38 +81,6 @@ def listen_address(host: str | None, port: Any, interface: str | None, protocol:
         host = LOOPBACK
     found = address_from_user_args(host=host, port=port, interface=interface, protocol=protocol)
     return found or f"tcp://:{port or 0}"
-
-
-class LogTail(logging.Handler):
-    """The last lines of a logger, as ``(level, text)``."""
-
-    def __init__(self, name: str, length: int) -> None:
-        super().__init__()
-        self.lines: deque[tuple[str, str]] = deque(maxlen=length)
-        self._logger = logging.getLogger(name)
-        text_format = str(
-            settings.get("distributed.admin.log-format", "%(asctime)s - %(name)s - %(levelname)s - %(message)s")
-        )
-        self.setFormatter(logging.Formatter(text_format if "%(" in text_format else None))
-
-    def emit(self, record: logging.LogRecord) -> None:
-        try:
-            self.lines.append((record.levelname, self.format(record)))
-        except Exception:
-            self.handleError(record)
-
-    def attach(self) -> None:
-        """Begin to listen."""
-        self._logger.addHandler(self)
-
-    def detach(self) -> None:
-        """Stop listening."""
-        self._logger.removeHandler(self)
-
-    def last(self, n: int | None = None) -> list[tuple[str, str]]:
-        """The last ``n`` lines (None: all that are kept), oldest first."""
-        lines = list(self.lines)
-        return lines if n is None else lines[-n:] if n > 0 else []
 
 
 class IdleWatch:

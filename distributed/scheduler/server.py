@@ -17,6 +17,7 @@ from typing import Any
 
 from distributed.base import defaults, settings
 from distributed.base.keys import UserKey
+from distributed.base.log_tail import LogTail
 from distributed.base.preloading import Preload, make_preloads
 from distributed.base.settings import parse_bytes, parse_timedelta
 from distributed.base.status import Status
@@ -190,7 +191,7 @@ class Scheduler(Server):
         self._fleet = FleetAdmin(self.shell, self.rpc)
         self._data = DataMovement(self.shell, self._fleet)
         self._admission = Admission(self, self.shell, self._fleet)
-        self._log_tail = lifecycle.LogTail(
+        self._log_tail = LogTail(
             "distributed.scheduler", int(settings.get("distributed.admin.log-length", 10_000) or 0)
         )
         limit = lifecycle.idle_limit(idle_timeout)
@@ -553,9 +554,13 @@ class Scheduler(Server):
             return
         start = getattr(plugin, "start", None)
         if start is not None:
-            answer = start(self)
-            if inspect.isawaitable(answer):
-                await answer
+            try:
+                answer = start(self)
+                if inspect.isawaitable(answer):
+                    await answer
+            except BaseException:
+                self.remove_plugin(plugin=plugin)
+                raise
 
     async def register_worker_plugin(
         self, comm: Any = None, plugin: Any = None, name: str | None = None, idempotent: bool | None = None

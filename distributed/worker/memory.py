@@ -77,6 +77,13 @@ def parse_memory_limit(limit: str | float | None, nthreads: int, total_cores: in
     return min(int(limit), total)
 
 
+class MemoryLimit:
+    """The limit of one worker's memory, for those who look for it at ``worker.memory_manager``."""
+
+    def __init__(self, memory_limit: int | None) -> None:
+        self.memory_limit = memory_limit
+
+
 class _ProcessSample:
     """What this process uses; asked at most every 0.4 s, shared by all workers in it."""
 

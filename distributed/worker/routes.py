@@ -25,12 +25,15 @@ def worker_routes(worker: Any) -> dict[str, Callable[..., Any]]:
         "actor_execute": routes.actor_execute,
         "call_stack": routes.call_stack,
         "get_data": routes.get_data,
+        "get_logs": routes.get_logs,
+        "get_story": routes.story,
         "keys": routes.keys,
         "plugin-add": routes.plugin_add,
         "plugin-remove": routes.plugin_remove,
         "plugin_add": routes.plugin_add,
         "plugin_remove": routes.plugin_remove,
         "run": routes.run,
+        "set_resources": worker.set_resources,
         "run_coroutine": routes.run,
         "story": routes.story,
         "terminate": routes.terminate,
@@ -86,11 +89,17 @@ class _Routes:
     def versions(self, packages: Iterable[str] | None = None, **ignored: Any) -> dict[str, Any]:
         return versions.get_versions(packages)
 
+    def get_logs(self, n: int | None = None, start: float | None = None, **ignored: Any) -> list[tuple[str, str]]:
+        lines: list[tuple[str, str]] = self.worker.get_logs(n, start)
+        return lines
+
     def keys(self, **ignored: Any) -> list[Key]:
         return list(self.worker.data)
 
-    def story(self, keys: Iterable[Key] = (), **ignored: Any) -> list[Any]:
-        return list(self.worker.state.story(*keys))
+    def story(
+        self, keys: Iterable[Key] = (), keys_or_stimuli: Iterable[Key] | None = None, **ignored: Any
+    ) -> list[Any]:
+        return list(self.worker.state.story(*(keys if keys_or_stimuli is None else keys_or_stimuli)))
 
     async def plugin_add(self, plugin: Any, name: str | None = None, **ignored: Any) -> dict[str, Any]:
         await self.worker.plugin_host.add(remote_calls.opened(plugin), name)

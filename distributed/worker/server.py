@@ -26,6 +26,7 @@ from typing import Any, ClassVar
 from distributed.base import defaults, preloading, settings, versions
 from distributed.base.formatting import parse_timedelta
 from distributed.base.keys import Key, user_key
+from distributed.base.log_tail import LogTail
 from distributed.base.status import Status
 from distributed.client import current as client_room
 from distributed.comm import secrets
@@ -272,6 +273,7 @@ class Worker(Server):
             unpickle=True,
             name=name,
         )
+        self._log_tail = LogTail("distributed.worker", int(settings.get("distributed.admin.log-length", 10_000) or 0))
         self.extensions = {key: make(self) for key, make in (extensions or {}).items()}
         Worker._instances.add(self)
 
@@ -320,6 +322,21 @@ class Worker(Server):
         return self.state.counts()["executing"]
 
     @property
+    def preloads(self) -> list[preloading.Preload]:
+        """What was loaded before the start."""
+        return self._preloads
+
+    @property
+    def memory_manager(self) -> memory.MemoryLimit:
+        """Tells the memory limit."""
+        return memory.MemoryLimit(self.memory_limit or None)
+
+    @property
+    def http_server(self) -> Any:
+        """The server of web pages; None when there is none."""
+        return self._web
+
+    @property
     def executors(self) -> dict[str, Any]:
         """Named executors."""
         return {"default": self.executor, **self.executor.executors}
@@ -336,7 +353,8 @@ class Worker(Server):
         counts = self.state.counts()
         return (
             f"<Worker {self.address_safe!r}{name}, status: {self.status.name}, stored: {len(self.data)}, "
-            f"running: {counts['executing']}/{self.nthreads}, ready: {counts['ready']}, comm: {counts['flight']}>"
+            f"running: {counts['executing']}/{self.nthreads}, ready: {counts['ready']}, comm: {counts['flight']}, "
+            f"waiting: {self.state.n_waiting}>"
         )
 
     def identity(self) -> dict[str, Any]:
@@ -348,6 +366,10 @@ class Worker(Server):
             "memory_limit": self.memory_limit,
         }
 
+    def get_logs(self, n: int | None = None, start: float | None = None) -> list[tuple[str, str]]:
+        """The last ``n`` lines of the workers' log in this process, as ``(level, text)``."""
+        return self._log_tail.last(n)
+
     def log_event(self, topic: str | Iterable[str], msg: Any) -> None:
         """Tell the scheduler, and who listens to ``topic`` there, of an event; ``msg`` is plain data. Thread-safe."""
         topics = (topic,) if isinstance(topic, str) else tuple(topic)
@@ -357,6 +379,7 @@ class Worker(Server):
 
     async def on_start(self, address: str | int | None = None) -> None:
         loop = asyncio.get_running_loop()
+        self._log_tail.attach()
         self.thread_id = threading.get_ident()
         deadline = None if self.death_timeout is None else loop.time() + self.death_timeout
         self.local_directory = scratch.make_directory(self._local_directory_given)
@@ -545,6 +568,7 @@ class Worker(Server):
         self.actors.clear()
         if self.local_directory:
             scratch.remove_directory(self.local_directory)
+        self._log_tail.detach()
         Worker._instances.discard(self)
 
     async def close_gracefully(self, restart: bool | None = None, reason: str = "worker-close-gracefully") -> None:

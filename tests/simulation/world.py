@@ -2,7 +2,7 @@
 
 One heap of events in virtual time; links are FIFO with seeded delays, and a link that is cut loses what is on its way.
 Every node's core is validated after each event. ``World.act`` lets chance do one thing: submit, release, cancel, want,
-retry, scatter, crash, retire, pause. After ``World.calm_down`` nothing fails any more, and ``World.settle`` requires
+retry, scatter, crash, retire, pause, partition. After ``World.calm_down`` nothing fails any more, and ``World.settle`` requires
 that every wanted key comes to its end and that scheduler and workers agree; ``World.release_all`` that nothing remains.
 """
 
@@ -254,7 +254,7 @@ class World:
         self.graph: dict[Key, TaskSpec] = {}
         self.options: dict[Key, TaskOptions] = {}
         self.wanted: dict[Key, str] = {}  # key -> what the client knows of it
-        self.scattered: set[Key] = set()
+        self.cuts: set[tuple[str, str]] = set()
         self.up = Link(self, lambda batch: self.at_scheduler(batch, CLIENT))
         self.down = Link(self, self.at_client)
         self.at_scheduler([ClientJoined(CLIENT)], "")
@@ -335,7 +335,7 @@ class World:
 
     def fetch(self, node: Node, peer: str, keys: list[Key]) -> None:
         rng = self.rng
-        fails = self.faults and rng.random() < 0.1
+        fails = self.faults and (rng.random() < 0.1 or (node.address, peer) in self.cuts)
         unreadable = {key: ERROR for key in keys if self.faults and rng.random() < 0.01}
 
         def answer() -> None:
@@ -386,6 +386,7 @@ class World:
             (1, self.crash),
             (1, self.retire),
             (1, self.pause),
+            (1, self.partition),
         ]
         rng.choices([act for _, act in acts], [weight for weight, _ in acts])[0]()
         self.run_until(self.now + rng.choice([0.0, 0.0002, 0.002, 0.05, 1.0]))
@@ -468,7 +469,6 @@ class World:
             for node in nodes:
                 node.store.add(key)
                 node.report(DataUpdated({key: 8}))
-            self.scattered.add(key)
             self.wanted[key] = "pending"
             self.tell(DataScattered([ReplicaOnWorkers(key, tuple([node.address for node in nodes]), 8)]))
 
@@ -489,6 +489,13 @@ class World:
             node = self.rng.choice(living)
             node.report(Pause())
             self.at(self.now + self.rng.choice([0.001, 0.5]), lambda: node.report(Unpause()))
+
+    def partition(self) -> None:
+        """From now on one worker cannot reach another, though both live."""
+        living = self.living()
+        if len(living) > 1:
+            here, there = self.rng.sample(living, 2)
+            self.cuts.add((here.address, there.address))
 
     # the end
     def calm_down(self) -> None:

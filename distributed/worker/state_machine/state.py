@@ -18,8 +18,9 @@ from distributed.base.keys import Key
 from distributed.worker.state_machine.events import Deadline, WorkerEvent
 from distributed.worker.state_machine.explain import Explanation, explain
 from distributed.worker.state_machine.handlers import HANDLERS
-from distributed.worker.state_machine.tables import CLOSING, Step, Tables, WorkerSettings
+from distributed.worker.state_machine.tables import CLOSING, RUNNING, Step, Tables, WorkerSettings
 from distributed.worker.state_machine.transitions.computing import give_back
+from distributed.worker.state_machine.task import IN_FLIGHT, LONG_RUNNING, WAITING, TaskState
 from distributed.worker.state_machine.transitions.executing import start_tasks
 from distributed.worker.state_machine.transitions.fetching import plan_fetches
 from distributed.worker.state_machine.validate import validate
@@ -98,6 +99,60 @@ class WorkerState(Tables):
     def executing(self, now: float) -> list[tuple[Key, float]]:
         """The wanted tasks that are with the executor, each with the seconds since it was handed over."""
         return [(ts.key, now - ts.since) for ts in self.handed.values()]
+
+    @property
+    def total_resources(self) -> dict[str, float]:
+        """Named capacities."""
+        return self.resources.total
+
+    @property
+    def available_resources(self) -> dict[str, float]:
+        """What of them is free now."""
+        return self.resources.available
+
+    @property
+    def running(self) -> bool:
+        """Whether tasks may be started."""
+        return self.status == RUNNING
+
+    @property
+    def n_waiting(self) -> int:
+        """Tasks to be computed here whose dependencies are not all here."""
+        return sum([ts.state == WAITING for ts in self.tasks.values()])
+
+    @property
+    def waiting(self) -> set[TaskState]:
+        """Those tasks."""
+        return {ts for ts in self.tasks.values() if ts.state == WAITING}
+
+    @property
+    def long_running(self) -> set[TaskState]:
+        """Tasks that have seceded."""
+        return {ts for ts in self.handed.values() if ts.state == LONG_RUNNING}
+
+    @property
+    def all_running_tasks(self) -> set[TaskState]:
+        """Tasks that are with the executor."""
+        return set(self.handed.values())
+
+    @property
+    def in_flight_tasks(self) -> set[TaskState]:
+        """Keys that are being fetched."""
+        return {ts for ts in self.tasks.values() if ts.state in IN_FLIGHT}
+
+    @property
+    def executing_count(self) -> int:
+        return self.counts()["executing"]
+
+    @property
+    def nbytes(self) -> int:
+        """Of all values here."""
+        return self.managed_nbytes
+
+    @property
+    def log(self) -> list[Step]:
+        """All steps that are remembered."""
+        return list(self.steps)
 
     def counts(self) -> dict[str, int]:
         """Number of keys by state (where a worker has many), for the heartbeat; cheap."""

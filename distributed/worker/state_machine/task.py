@@ -27,7 +27,7 @@ the key itself is free at once for what is wanted now.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from msgspec import Struct
 
@@ -119,6 +119,42 @@ class TaskState(Struct, eq=False):
     stale_runs: int = 0
     actor: bool = False
     unshippable: ErrorInfo | None = None
+
+    @property
+    def run_spec(self) -> ComputeTask | None:
+        return self.spec
+
+    @property
+    def type(self) -> str:
+        return self.type_name
+
+    @property
+    def annotations(self) -> dict[str, Any] | None:
+        return None if self.spec is None else self.spec.annotations
+
+    @property
+    def resource_restrictions(self) -> dict[str, float]:
+        return (self.spec.resources if self.spec is not None else None) or {}
+
+    @property
+    def who_has(self) -> set[str]:
+        """Addresses that the value may be fetched from."""
+        return set(self.fetch.holders) if self.fetch is not None else set()
+
+    @property
+    def waiting_for_data(self) -> set[TaskState]:
+        """Dependencies that are not here."""
+        return {ts for ts in self.dependencies if ts.state != MEMORY} if self.state == WAITING else set()
+
+    @property
+    def waiters(self) -> set[TaskState]:
+        """Tasks to be computed here that need the value."""
+        return set(self.dependents)
+
+    @property
+    def done(self) -> bool:
+        """Whether its run, or its flight, is over."""
+        return self.state in (MEMORY, ERROR)
 
     def __repr__(self) -> str:
         return f"<TaskState {self.key!r} {self.state}>"

@@ -142,7 +142,7 @@ class TestSettings:
 
 
 def test_log_tail():
-    tail = lifecycle.LogTail("distributed.test-of-log-tail", 2)
+    tail = LogTail("distributed.test-of-log-tail", 2)
     logger = logging.getLogger("distributed.test-of-log-tail")
     tail.attach()
     try:
