@@ -73,7 +73,7 @@ class FutureCancelledError(CancelledError):
 
 
 class FuturesCancelledError(CancelledError):
-    """Several futures that were asked for together are cancelled; one line for each reason."""
+    """Several futures that were asked for together are cancelled; a paragraph for each reason."""
 
     errors: list[FutureCancelledError]
 
@@ -85,11 +85,15 @@ class FuturesCancelledError(CancelledError):
         by_cause: dict[tuple[str, str | None], list[Any]] = {}
         for error in self.errors:
             by_cause.setdefault((error.reason, error.msg), []).append(error.key)
-        lines = [f"{len(self.errors)} futures cancelled:"]
+        lines = [f"{_n_futures(self.errors)} cancelled:", "Reasons:"]
         for (reason, msg), keys in by_cause.items():
-            shown = ", ".join(map(str, keys[:5])) + (f" and {len(keys) - 5} more" if len(keys) > 5 else "")
-            lines.append(f"  {reason}: {shown}" + (f"\n    {msg}" if msg else ""))
+            shown = ", ".join(map(repr, keys[:5])) + (f", and {len(keys) - 5} more" if len(keys) > 5 else "")
+            lines += [f"{_n_futures(keys)} cancelled for reason: {reason}.", f"Message: {msg}", f"Future: [{shown}]"]
         return "\n".join(lines)
+
+
+def _n_futures(of: Sequence[Any]) -> str:
+    return "1 Future" if len(of) == 1 else f"{len(of)} Futures"
 
 
 class DataLostError(CancelledError):

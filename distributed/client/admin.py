@@ -25,6 +25,8 @@ from distributed.protocol.serialize import dumps, live, loads, unpack_error
 logger = logging.getLogger("distributed.client")
 
 POLL_S = 0.01
+SHUTDOWN_S = 5.0
+"""How long ``shutdown`` waits for the scheduler to hang up."""
 ON_ERROR = ("raise", "return", "ignore")
 
 
@@ -77,7 +79,7 @@ class Admin:
 
     # -- workers -------------------------------------------------------------------------------------------------------
 
-    async def wait_for_workers(self, n_workers: int, timeout: float | None) -> None:
+    async def wait_for_workers(self, n_workers: int, timeout: float | None, said: Any = None) -> None:
         clock = asyncio.get_running_loop().time
         deadline = None if timeout is None else clock() + timeout
         pause = POLL_S
@@ -87,7 +89,7 @@ class Admin:
             if ready >= n_workers:
                 return
             if deadline is not None and clock() >= deadline:
-                raise WorkerStartTimeoutError(ready, n_workers, timeout or 0)
+                raise WorkerStartTimeoutError(ready, n_workers, timeout or 0 if said is None else said)
             await asyncio.sleep(pause if deadline is None else max(0.0, min(pause, deadline - clock())))
             pause = min(0.2, pause * 1.3)
 
@@ -147,13 +149,8 @@ class Admin:
     # -- files and versions --------------------------------------------------------------------------------------------
 
     async def upload_file(self, name: str, data: bytes, load: bool) -> dict[str, Any]:
-        answer = await self.session.call("upload_file", filename=name, data=data, load=load)
-        answers: dict[str, Any] = answer if isinstance(answer, dict) else {}
-        for part in answers.values():
-            error = _error_in(part)
-            if error is not None:
-                raise error
-        return answers
+        answer = _checked(await self.session.call("upload_file", filename=name, data=data, load=load))
+        return answer if isinstance(answer, dict) else {}
 
     async def get_versions(self, check: bool, packages: list[str]) -> dict[str, Any]:
         versions = defaults.load("distributed.base.versions")  # reads package metadata: not for everyone
@@ -212,10 +209,12 @@ class Admin:
             branching_factor=branching_factor,
         )
 
-    async def rebalance(self, futures: Any, workers: Any) -> Any:
+    async def rebalance(self, futures: Any, workers: Any) -> None:
         if futures is not None:
             await self._finished(futures)
-        return await self.session.call("rebalance", keys=keys_of(futures), workers=_list(worker_names(workers)))
+        answer = await self.session.call("rebalance", keys=keys_of(futures), workers=_list(worker_names(workers)))
+        if answer["status"] != "OK":
+            raise KeyError(f"Could not rebalance keys: {answer['keys']}")
 
     async def _finished(self, futures: Any) -> None:
         states = [future._bound() for future in futures_of(futures)]
@@ -233,13 +232,18 @@ class Admin:
         return answer
 
     async def unregister_plugin(self, kind: str, name: str) -> Any:
-        return await self.session.call(f"unregister_{kind}_plugin", name=name)
+        return _checked(await self.session.call(f"unregister_{kind}_plugin", name=name))
 
     async def shutdown(self) -> None:
+        connection = self.session.connection
         try:
             await self.session.call("terminate")
         except CommClosedError:
-            pass  # it has ended before it could say so
+            return  # it has ended before it could say so
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + SHUTDOWN_S
+        while connection is not None and not connection.closed and clock() < deadline:
+            await asyncio.sleep(POLL_S)
 
 
 class _NoDefault:
@@ -267,6 +271,16 @@ def _error_in(answer: Any) -> BaseException | None:
         return None
     error, traceback = unpack_error(info)
     return error.with_traceback(traceback)
+
+
+def _checked(answers: Any) -> Any:
+    """The workers' answers as they are; raises the first error among them."""
+    if isinstance(answers, Mapping):
+        for part in answers.values():
+            error = _error_in(part)
+            if error is not None:
+                raise error
+    return answers
 
 
 def keys_of(futures: Any, of_key: Callable[[Any], Key] = as_key) -> list[Key] | None:

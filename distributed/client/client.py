@@ -552,7 +552,7 @@ class Client(SyncMethodMixin):
             f"<{name}: {address!r} processes={len(workers)} threads={sum(int(w.get('nthreads', 0)) for w in workers)}"
         )
         memory = [int(worker.get("memory_limit") or 0) for worker in workers]
-        return f"{text}, memory={format_bytes(sum(memory))}>" if all(memory) and memory else f"{text}>"
+        return f"{text}, memory={format_bytes(sum(memory))}>" if all(memory) else f"{text}>"
 
     def _repr_html_(self) -> str:
         from html import escape
@@ -678,6 +678,8 @@ class Client(SyncMethodMixin):
         ):
             if allow_other_workers not in (True, False, None):
                 raise TypeError("allow_other_workers= must be True or False")
+            if allow_other_workers and workers is None:
+                raise ValueError("Only use allow_other_workers= if using workers=")
             is_actor = bool(actor or actors)
             if is_actor:
                 pure = False
@@ -1000,7 +1002,7 @@ class Client(SyncMethodMixin):
         """
         if isinstance(n_workers, bool) or not isinstance(n_workers, int) or n_workers < 1:
             raise ValueError(f"`n_workers` must be a positive integer. Instead got {n_workers}.")
-        return self.sync(self.admin.wait_for_workers, n_workers, seconds(timeout))
+        return self.sync(self.admin.wait_for_workers, n_workers, seconds(timeout), timeout)
 
     def restart(self, timeout: Any = NO_DEFAULT, wait_for_workers: bool = True) -> Any:
         """Cancel all tasks and start new worker processes. Futures of before are cancelled."""
@@ -1127,6 +1129,8 @@ class Client(SyncMethodMixin):
         self, futures: Any, n: int | None = None, workers: Any = None, branching_factor: int = 2, **kwargs: Any
     ) -> Any:
         """Copy the values of futures to ``n`` workers (default: to all)."""
+        if n is not None and n <= 0:
+            raise ValueError("Can not use replicate to delete data")
         return self.sync(self.admin.replicate, futures, n, workers, branching_factor)
 
     def rebalance(self, futures: Any = None, workers: Any = None, **kwargs: Any) -> Any:

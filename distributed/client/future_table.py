@@ -47,6 +47,7 @@ class FutureState:
         "holders",
         "inline",
         "key",
+        "let_go",
         "local",
         "msg",
         "nbytes",
@@ -68,6 +69,7 @@ class FutureState:
         self.error: ErrorInfo | None = None
         self.reason = ""
         self.msg = ""
+        self.let_go = False  # released by a word, not by a death: Future objects of it are still around
         self.local = False  # the scheduler never heard of it: it failed before it could be sent
         self.callbacks: list[Callback] | None = None
 
@@ -104,13 +106,15 @@ class FutureTable:
 
     def drop(self, dropped: Iterable[FutureState]) -> list[Key]:
         """Futures of these states have died; returns the keys that nobody holds any more. Call with the lock held."""
-        released = []
+        released: list[Key] = []
         for state in dropped:
             state.count -= 1
             if state.count <= 0 and self.states.get(state.key) is state:
                 del self.states[state.key]
                 if not state.local:
                     released.append(state.key)
+                if state.let_go:
+                    _reset(state, "cancelled")
         return released
 
     # -- waiting ------------------------------------------------------------------------------------------------------

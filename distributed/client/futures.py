@@ -208,9 +208,11 @@ class Future(_TaskRefLayout):
         return self._client.retry([self], **kwargs)
 
     def release(self) -> None:
-        """Give up this future, as its death would. The key stays readable."""
+        """Give up this future, as its death would. The key stays readable; with the last one the value goes."""
         if self._counted:
             self._counted = False
+            if self._state is not None:
+                self._state.let_go = True
             self._client.session.drop(self._state)
 
     def __del__(self) -> None:

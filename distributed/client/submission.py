@@ -213,6 +213,8 @@ def make_options(
         return None
     if isinstance(priority, bool) or not isinstance(priority, Real):
         raise TypeError(f"priority= must be a number, not {priority!r}")
+    if priority != priority:  # a task that is neither before nor after any other would spoil the order of all
+        raise ValueError("priority= must be a number that can be ordered, not nan")
     if retries is None or retries is False:
         retries = 0
     if isinstance(retries, bool) or not hasattr(retries, "__index__"):

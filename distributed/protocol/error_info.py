@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import traceback
 import types
+from collections.abc import Iterator
 from typing import Any
-
-from tblib import Traceback  # type: ignore[import-untyped,unused-ignore]
 
 from distributed.base.errors import KilledWorker, NoValidWorkerError, NoWorkerError, RemoteError, WorkerDeath
 from distributed.base.keys import user_key
@@ -196,16 +195,30 @@ def _frames(tb: types.TracebackType | None) -> list[_FrameInfo]:
     return frames
 
 
+def _stub() -> Iterator[None]:
+    raise LookupError
+    yield
+
+
+def _frame(filename: str, function: str, line: int, module: str) -> types.FrameType:
+    """A dead frame of this name. It is a generator's: those do not keep the frames of their callers, which hold futures
+    and so would keep tasks alive for as long as the exception is."""
+    code = _stub.__code__.replace(
+        co_filename=filename, co_name=function, co_qualname=function, co_firstlineno=max(0, line - 1)
+    )
+    stand_in = types.FunctionType(code, {"__name__": module, "__file__": filename})
+    try:
+        next(stand_in())
+    except LookupError as halt:
+        if halt.__traceback__ is not None and halt.__traceback__.tb_next is not None:
+            return halt.__traceback__.tb_next.tb_frame
+    raise RuntimeError("the stand-in for a frame has not stopped")
+
+
 def _as_traceback(frames: list[_FrameInfo]) -> types.TracebackType | None:
-    nested: dict[str, Any] | None = None
+    tb: types.TracebackType | None = None
     for filename, function, line, module in reversed(frames):
-        code = {"co_filename": filename, "co_name": function}
-        names = {"__name__": module, "__file__": filename}
-        frame = {"f_globals": names, "f_code": code, "f_locals": {}, "f_lineno": line}
-        nested = {"tb_frame": frame, "tb_lineno": line, "tb_next": nested}
-    if nested is None:
-        return None
-    tb: types.TracebackType | None = Traceback.from_dict(nested).as_traceback()
+        tb = types.TracebackType(tb, _frame(filename, function, line, module), -1, line)
     return tb
 
 

@@ -373,6 +373,8 @@ class Worker(Server):
     def log_event(self, topic: str | Iterable[str], msg: Any) -> None:
         """Tell the scheduler, and who listens to ``topic`` there, of an event; ``msg`` is plain data. Thread-safe."""
         topics = (topic,) if isinstance(topic, str) else tuple(topic)
+        if isinstance(msg, dict):
+            msg = {**msg, "worker": self.address}
         self._on_loop(lambda: self._send([WorkerLogEvent(topics, msg)]))
 
     # -- life

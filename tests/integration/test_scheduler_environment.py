@@ -207,7 +207,7 @@ def test_questions_to_the_scheduler(client: Client) -> None:
     future = client.submit(user_jobs.model, 5)
     wait(future, timeout=20)
     assert client.who_has(future)[future.key]
-    assert client.nbytes()[future.key] > 0
+    assert client.nbytes(summary=False)[future.key] > 0
     assert set(client.run(os.getpid)) == set(client.nthreads())
     client.story(future)
     client.get_versions()

@@ -183,7 +183,6 @@ def test_a_key_used_again_with_other_dependencies(client: Client, caplog: pytest
         ten = second_client.submit(inc, 10)
         second = second_client.submit(inc, ten, key="used-twice")
         assert second.result(timeout=5) == 2
-        second_client.sync(second_client.session.settled) if hasattr(second_client.session, "settled") else None
     assert first.result(timeout=5) == 2
     assert other.result(timeout=5) == 101
     assert "used-twice" in caplog.text and "other dependencies" in caplog.text
