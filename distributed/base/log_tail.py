@@ -27,9 +27,12 @@ class LogTail(logging.Handler):
             self.handleError(record)
 
     def attach(self) -> None:
-        """Begin to listen, from level INFO on unless the program has chosen another one."""
-        if self._logger.level == logging.NOTSET and self._logger.getEffectiveLevel() == logging.WARNING:
-            self._logger.setLevel(logging.INFO)
+        """Begin to listen, from level INFO on unless that would make silenced handlers speak."""
+        logger = self._logger
+        if logger.level == logging.NOTSET and logger.getEffectiveLevel() == logging.WARNING:
+            silenced = logger.parent is not None and logger.parent.level != logging.NOTSET
+            if not (silenced and logger.hasHandlers()):
+                logger.setLevel(logging.INFO)
         self._logger.addHandler(self)
 
     def detach(self) -> None:

@@ -40,7 +40,7 @@ CLOSE_TIMEOUT_S = 10.0
 @click.argument("scheduler", type=str, required=False)
 @click.option("--tls-ca-file", type=str, default=None, help="CA certificates file for TLS (PEM)")
 @click.option("--tls-cert", type=str, default=None, help="Certificate file for TLS (PEM)")
-@click.option("--tls-key", type=str, default=None, help="Private key file for TLS (PEM)")
+@click.option("--tls-key", type=str, default=None, help="Key of the certificate (PEM file)")
 @click.option("--scheduler-sni", type=str, default=None, hidden=True)
 @click.option(
     "--worker-port",
@@ -60,7 +60,7 @@ CLOSE_TIMEOUT_S = 10.0
 @click.option("--listen-address", type=str, default=None, help="Address to bind, like tcp://0.0.0.0:9000")
 @click.option("--contact-address", type=str, default=None, help="Address by which others reach this worker")
 @click.option("--host", type=str, default=None, help="Name or IP address to bind and to be reached by")
-@click.option("--interface", type=str, default=None, help="Network interface, like 'eth0' or 'ib0'")
+@click.option("--interface", type=str, default=None, help="Name of the network interface, such as 'eth0'")
 @click.option("--protocol", type=str, default=None, help="Protocol, like tcp or tls")
 @click.option(
     "--nthreads", "--nthreads-per-worker", type=int, default=0, help="Threads of each worker; default: cores / nworkers"
@@ -82,7 +82,7 @@ CLOSE_TIMEOUT_S = 10.0
 )
 @click.option("--reconnect/--no-reconnect", default=None, hidden=True)
 @click.option("--nanny/--no-nanny", default=True, help="Run each worker in a process that is watched [default: nanny]")
-@click.option("--pid-file", type=str, default=None, help="File to write the process id to")
+@click.option("--pid-file", type=str, default=None, help="Where to note the process id")
 @click.option("--local-directory", type=str, default=None, help="Directory for files of the workers")
 @click.option("--resources", type=str, default=None, help='Resources of each worker, like "GPU=2 MEM=10e9"')
 @click.option("--scheduler-file", type=str, default=None, help="File with the scheduler's address; waited for")

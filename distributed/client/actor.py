@@ -120,6 +120,6 @@ class Actor:
         try:
             answer = await session.worker_call(self._address, op, actor=self.key, **kwargs)
         except OSError as e:
-            raise ValueError(f"Worker holding Actor was lost: {self._address} ({e})") from e
+            raise ValueError(f"the actor is gone with its worker {self._address} ({e})") from e
         value = answer["result"] if isinstance(answer, dict) and "result" in answer else answer
         return loads(value) if type(value) is Payload else value

@@ -214,7 +214,7 @@ class Admin:
             await self._finished(futures)
         answer = await self.session.call("rebalance", keys=keys_of(futures), workers=_list(worker_names(workers)))
         if answer["status"] != "OK":
-            raise KeyError(f"Could not rebalance keys: {answer['keys']}")
+            raise KeyError(f"these keys could not be moved: {answer['keys']}")
 
     async def _finished(self, futures: Any) -> None:
         states = [future._bound() for future in futures_of(futures)]

@@ -26,6 +26,7 @@ from distributed.base.formatting import format_bytes
 from distributed.base.keys import as_key
 from distributed.client import current
 from distributed.client.admin import NO_DEFAULT, ON_ERROR, Admin, keys_of, read_upload
+from distributed.client.datasets import Datasets, Publisher, named
 from distributed.client.executor import ClientExecutor
 from distributed.client.futures import Future, adopt_task_ref, futures_of
 from distributed.client.gathering import Gatherer
@@ -36,7 +37,7 @@ from distributed.client.submission import Submitter, fifo_seconds, make_options,
 from distributed.comm.registry import connect_timeout
 from distributed.comm.secrets import read_scheduler_file
 from distributed.messages.client_to_scheduler import ClientLogEvent
-from distributed.plugins import NannyPlugin, SchedulerPlugin, WorkerPlugin, plugin_name
+from distributed.plugins import NannyPlugin, SchedulerPlugin, SetupCallback, WorkerPlugin, plugin_name
 from distributed.rpc.loop_runner import LoopRunner, SyncMethodMixin, as_asyncio_loop, in_async_call
 
 logger = logging.getLogger("distributed.client")
@@ -139,7 +140,7 @@ class Client(SyncMethodMixin):
         if name is None:
             name = settings.get("client-name", None)
         if not isinstance(asynchronous, bool):
-            raise TypeError(f"asynchronous= must be True or False, not {asynchronous!r}")
+            raise TypeError(f"asynchronous= takes True or False, not {asynchronous!r}")
         self._asynchronous = asynchronous
         self._set_as_default = set_as_default
         self._config_scope: Any = None
@@ -177,6 +178,7 @@ class Client(SyncMethodMixin):
             self.gatherer = Gatherer(self, self.session)
             self.scatterer = Scatterer(self, self.session)
             self.admin = Admin(self, self.session)
+            self.publisher = Publisher(self, self.session)
             self.scheduler = SchedulerProxy(self.session)
             self.session.on_lost = self._on_lost
             self.session.on_event = self._on_event
@@ -210,7 +212,7 @@ class Client(SyncMethodMixin):
             if self.security is None:
                 self.security = getattr(address, "security", None)
         else:
-            raise TypeError(f"Scheduler address must be a string or a Cluster instance, got {type(address)}")
+            raise TypeError(f"the address of a scheduler is text or a cluster object, not {address!r}")
 
     def _own_cluster(self, loop: Any) -> None:
         make = defaults.load("LocalCluster")
@@ -508,7 +510,7 @@ class Client(SyncMethodMixin):
         if client is None and allow_global:
             client = current.newest_default()
         if client is None:
-            raise ValueError("Not running inside the `as_current` context manager of a Client, and no default client")
+            raise ValueError("no client is current: there is neither an `as_current` block here nor a default client")
         found: Client = client
         return found
 
@@ -663,7 +665,7 @@ class Client(SyncMethodMixin):
         2
         """
         if not callable(func):
-            raise TypeError("First input to submit must be a callable function")
+            raise TypeError(f"submit runs a function: its first argument must be callable, not {func!r}")
         around = _annotations()
         options = None
         if (
@@ -677,9 +679,9 @@ class Client(SyncMethodMixin):
             or actors
         ):
             if allow_other_workers not in (True, False, None):
-                raise TypeError("allow_other_workers= must be True or False")
+                raise TypeError(f"allow_other_workers= takes True or False, not {allow_other_workers!r}")
             if allow_other_workers and workers is None:
-                raise ValueError("Only use allow_other_workers= if using workers=")
+                raise ValueError("allow_other_workers= has a meaning only together with workers=")
             is_actor = bool(actor or actors)
             if is_actor:
                 pure = False
@@ -730,11 +732,11 @@ class Client(SyncMethodMixin):
         [1, 2]
         """
         if not callable(func):
-            raise TypeError("First input to map must be a callable function")
+            raise TypeError(f"map runs a function: its first argument must be callable, not {func!r}")
         if allow_other_workers not in (True, False, None):
-            raise TypeError("allow_other_workers= must be True or False")
+            raise TypeError(f"allow_other_workers= takes True or False, not {allow_other_workers!r}")
         if allow_other_workers and workers is None:
-            raise ValueError("Only use allow_other_workers= if using workers=")
+            raise ValueError("allow_other_workers= has a meaning only together with workers=")
         if batch_size is not None and (
             isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 0
         ):
@@ -856,7 +858,7 @@ class Client(SyncMethodMixin):
         actors: Any = None,
         **kwargs: Any,
     ) -> Any:
-        """Compute keys of a dask graph.
+        """The values of some keys of a graph.
 
         Parameters
         ----------
@@ -977,7 +979,7 @@ class Client(SyncMethodMixin):
         dict of address to result
         """
         if on_error not in ON_ERROR:
-            raise ValueError(f"on_error must be 'raise', 'return', or 'ignore'; got {on_error!r}")
+            raise ValueError(f"on_error={on_error!r} is none of 'raise', 'return' and 'ignore'")
         if not callable(function):
             raise TypeError(f"the first argument of run must be callable, not {function!r}")
         pack = self.admin.pack
@@ -1001,7 +1003,7 @@ class Client(SyncMethodMixin):
             Not so many within ``timeout`` seconds.
         """
         if isinstance(n_workers, bool) or not isinstance(n_workers, int) or n_workers < 1:
-            raise ValueError(f"`n_workers` must be a positive integer. Instead got {n_workers}.")
+            raise ValueError(f"n_workers= must be a whole number above zero, not {n_workers!r}")
         return self.sync(self.admin.wait_for_workers, n_workers, seconds(timeout), timeout)
 
     def restart(self, timeout: Any = NO_DEFAULT, wait_for_workers: bool = True) -> Any:
@@ -1063,7 +1065,7 @@ class Client(SyncMethodMixin):
         return self.sync(self.admin.call_stack, keys_of(futures if futures is not None else keys))
 
     def upload_file(self, filename: Any, load: bool = True) -> Any:
-        """Send a ``.py``, ``.egg`` or ``.zip`` file to all workers, also to those that come later.
+        """Put a module (``.py``) or package (``.zip``, ``.egg``) on all workers, also on those that come later.
 
         Parameters
         ----------
@@ -1114,8 +1116,43 @@ class Client(SyncMethodMixin):
     def unsubscribe_topic(self, topic: str) -> Any:
         """No more events of this topic."""
         if self._event_handlers.pop(topic, None) is None:
-            raise ValueError(f"No event handler known for topic {topic}.")
+            raise ValueError(f"topic {topic!r} has no event handler of this client")
         return self.sync(self.admin.unsubscribe, topic)
+
+    def publish_dataset(self, *args: Any, name: Any = None, override: bool = False, **kwargs: Any) -> Any:
+        """Keep values, mostly persisted collections or futures, on the cluster for other clients.
+
+        Parameters
+        ----------
+        *args
+            A dict of names and values; or with ``name`` one value.
+        override : bool
+            Whether to replace what has the same name; else that raises ``KeyError``.
+        **kwargs
+            More values, by name.
+        """
+        return self.sync(self.publisher.publish, named(args, name, kwargs), bool(override))
+
+    def get_dataset(self, name: Any, default: Any = NO_DEFAULT, **kwargs: Any) -> Any:
+        """What was published under ``name``. Raises ``KeyError`` when there is nothing and no ``default``."""
+        return self.sync(self.publisher.get, name, default, default is NO_DEFAULT)
+
+    def list_datasets(self, **kwargs: Any) -> Any:
+        """The names of all published datasets."""
+        return self.sync(self.publisher.names)
+
+    def unpublish_dataset(self, name: Any, **kwargs: Any) -> Any:
+        """Forget a published dataset."""
+        return self.sync(self.publisher.delete, name)
+
+    @property
+    def datasets(self) -> Datasets:
+        """What is published, as a mapping."""
+        return Datasets(self)
+
+    def register_worker_callbacks(self, setup: Callable[..., Any] | None = None) -> Any:
+        """Call ``setup`` (with ``dask_worker=`` if it takes that) on every worker, also on those that come later."""
+        return self.register_plugin(SetupCallback(setup))
 
     def get_scheduler_logs(self, n: int | None = None) -> Any:
         """The last ``n`` lines of the scheduler's log: pairs of level and text."""
@@ -1130,7 +1167,7 @@ class Client(SyncMethodMixin):
     ) -> Any:
         """Copy the values of futures to ``n`` workers (default: to all)."""
         if n is not None and n <= 0:
-            raise ValueError("Can not use replicate to delete data")
+            raise ValueError("replicate makes copies, it does not delete: n must be at least 1")
         return self.sync(self.admin.replicate, futures, n, workers, branching_factor)
 
     def rebalance(self, futures: Any = None, workers: Any = None, **kwargs: Any) -> Any:
@@ -1149,11 +1186,11 @@ class Client(SyncMethodMixin):
         kinds = {SchedulerPlugin: "scheduler", WorkerPlugin: "worker", NannyPlugin: "nanny"}
         kind = next((kind for base, kind in kinds.items() if isinstance(plugin, base)), None)
         if isinstance(plugin, type):
-            raise TypeError("Please provide an instance of a plugin, not a type.")
+            raise TypeError("a plugin must be an object, not its class: write MyPlugin(), not MyPlugin")
         if kind is None:
             raise TypeError(
-                "Registering duck-typed plugins is not allowed. Please inherit from NannyPlugin, WorkerPlugin, or "
-                f"SchedulerPlugin to create a plugin; {type(plugin).__name__} does not."
+                "a plugin's class must be made from SchedulerPlugin, WorkerPlugin or NannyPlugin, which "
+                f"{type(plugin).__name__} is not"
             )
         once = bool(getattr(plugin, "idempotent", False) if idempotent is None else idempotent)
         return self.sync(self.admin.register_plugin, kind, self.admin.pack(plugin), plugin_name(plugin, name), once)
@@ -1220,7 +1257,7 @@ def _graph_options(
     workers: Any, allow_other_workers: Any, resources: Any, retries: Any, priority: Any
 ) -> dict[str, Any]:
     if allow_other_workers not in (True, False, None):
-        raise TypeError("allow_other_workers= must be True or False")
+        raise TypeError(f"allow_other_workers= takes True or False, not {allow_other_workers!r}")
     return {
         "workers": workers,
         "allow_other_workers": allow_other_workers,

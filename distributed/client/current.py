@@ -148,7 +148,7 @@ def default_client(c: Any = None) -> Any:
     client = _current.get() or newest_default()
     if client is None:
         raise ValueError(
-            "No clients found\nStart a client and point it to the scheduler address: Client('address:port')"
+            "there is no client yet: make one, such as Client('host:8786') or Client() for a cluster on this machine"
         )
     return client
 
@@ -200,7 +200,7 @@ def get_client(address: Any = None, timeout: float | str | None = None, resolve_
     if address is not None:
         keywords = {} if timeout is None else {"timeout": timeout}
         return defaults.load("Client")(address, **keywords)
-    raise ValueError("No global client found and no address provided")
+    raise ValueError("there is no client here, and no address to make one for")
 
 
 def _same(one: str, other: str | None) -> bool:

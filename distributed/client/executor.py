@@ -24,7 +24,7 @@ class ClientExecutor(concurrent.futures.Executor):
     def __init__(self, client: Any, **kwargs: Any) -> None:
         unknown = sorted(set(kwargs) - _ALLOWED)
         if unknown:
-            raise TypeError(f"unsupported arguments to ClientExecutor: {unknown}")
+            raise TypeError(f"ClientExecutor does not know the arguments {unknown}")
         self._client = client
         self._kwargs = kwargs
         self._futures: weakref.WeakSet[Future] = weakref.WeakSet()
@@ -61,7 +61,7 @@ class ClientExecutor(concurrent.futures.Executor):
 
     def _check(self) -> None:
         if self._shutdown:
-            raise RuntimeError("cannot schedule new futures after shutdown")
+            raise RuntimeError("this executor is shut down and takes no further calls")
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> concurrent.futures.Future[Any]:
         """Run ``fn(*args, **kwargs)`` on a worker."""
@@ -88,7 +88,7 @@ class ClientExecutor(concurrent.futures.Executor):
         timeout = kwargs.pop("timeout", None)
         kwargs.pop("chunksize", None)
         if kwargs:
-            raise TypeError(f"unexpected arguments to map(): {sorted(kwargs)}")
+            raise TypeError(f"map does not know the arguments {sorted(kwargs)}")
         deadline = None if timeout is None else time.monotonic() + timeout
         options = {"pure": False, **self._kwargs}
         futures = self._client.map(fn, *[list(part) for part in iterables], **options)

@@ -175,7 +175,7 @@ class Gatherer:
             if isinstance(item, Future):
                 state = item._bound()
                 if item._client is not client:
-                    raise ValueError(f"Cannot gather Futures created by another client: {item.key!r}")
+                    raise ValueError(f"the future {item.key!r} is of another client, which has to gather it")
                 states[state.key] = state
             elif isinstance(item, (list, tuple, set, frozenset)):
                 stack.extend(item)

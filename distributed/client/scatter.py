@@ -134,7 +134,9 @@ class Scatterer:
                 state = table.states[item.key]
                 if state.status != "finished":
                     run_ready(table.arrived(state, item.type_name, tuple(plan[item.key]), item.nbytes))
-            await self.session.call("who_has", keys=[])  # sends what is queued; the scheduler knows of it all after this
+            await self.session.call(
+                "who_has", keys=[]
+            )  # sends what is queued; the scheduler knows of it all after this
         if shape is None:
             return made[items[0].key]
         if shape is dict:

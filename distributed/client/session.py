@@ -144,7 +144,7 @@ class Session:
     def check_open(self, what: str = "update-graph") -> None:
         """Raise :class:`ClosedClientError` unless things can be sent."""
         if self.status != RUNNING and self.status != "connecting":
-            raise ClosedClientError(f"Client is {self.status}. Can't send {what} message.")
+            raise ClosedClientError(f"the client is {self.status}: it cannot send {what!r}")
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -537,7 +537,7 @@ class Session:
             if self.status == "connecting" and self._reconnecting is not None:
                 await asyncio.shield(self._reconnecting)
             if self.connection is None:
-                raise ClosedClientError(f"Client is {self.status}. Can't ask the scheduler for {op!r}.")
+                raise ClosedClientError(f"the client is {self.status}: it cannot ask the scheduler for {op!r}")
         self._send_some()  # what was submitted before the question is there before it
         return await self.connection.request(op, kwargs)
 

@@ -222,7 +222,7 @@ def make_options(
     if retries < 0:
         raise ValueError(f"retries= must not be negative, got {retries}")
     if allow_other_workers not in (True, False):
-        raise TypeError("allow_other_workers= must be True or False")
+        raise TypeError(f"allow_other_workers= takes True or False, not {allow_other_workers!r}")
     if executor is not None and not isinstance(executor, str):
         raise TypeError(f"the annotation executor must be the name of an executor, not {executor!r}")
     return TaskOptions(
@@ -371,8 +371,8 @@ class Submitter:
             self._large = settings.get_bytes("distributed.admin.large-graph-warning-threshold", "10MB") or 1 << 62
         if nbytes > self._large:
             warnings.warn(
-                f"Sending large graph of size {format_bytes(nbytes)}. Such arguments slow the scheduler down: load "
-                "the data inside of the tasks, or send it to the workers once with client.scatter(data) and pass the "
+                f"{format_bytes(nbytes)} of arguments go along with these tasks. Such arguments slow the scheduler down: "
+                "load the data inside of the tasks, or send it to the workers once with client.scatter(data) and pass the "
                 "future.",
                 UserWarning,
                 stacklevel=5,

@@ -162,7 +162,7 @@ class as_completed:
         added: list[Future] = []
         for future in futures:
             if not isinstance(future, Future):
-                raise TypeError(f"Input must be a future, got {future!r}")
+                raise TypeError(f"as_completed takes futures, not {future!r}")
             added.append(future)
         for future in added:
             state = future._bound()

@@ -228,7 +228,7 @@ class Adaptive(AdaptiveCore):
                 self.loop.add_callback(task.cancel)
             except RuntimeError:
                 pass  # the loop has ended, and the task with it
-        logger.info("Adaptive scaling stopped: minimum=%s maximum=%s. Reason: %s", self.minimum, self.maximum, reason)
+        logger.info("Scaling between %s and %s workers ends: %s", self.minimum, self.maximum, reason)
 
     async def target(self) -> int:
         return int(await self.scheduler.adaptive_target(target_duration=self.target_duration))

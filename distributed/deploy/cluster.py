@@ -258,7 +258,7 @@ class Cluster(SyncMethodMixin):
             Not so many after ``timeout`` (seconds or text such as ``"1 minute"``).
         """
         if isinstance(n_workers, bool) or not isinstance(n_workers, int) or n_workers < 1:
-            raise ValueError(f"`n_workers` must be a positive integer. Instead got {n_workers}.")
+            raise ValueError(f"n_workers= must be a whole number above zero, not {n_workers!r}")
         return self.sync(self._wait_for_workers, n_workers, timeout=timeout)
 
     async def _wait_for_workers(self, n_workers: int = 0, timeout: float | str | None = None) -> None:

@@ -228,7 +228,7 @@ class SpecCluster(Cluster):
             await self._close_parts()
             self.status = Status.failed
             if isinstance(e, Exception):
-                raise RuntimeError(f"Cluster failed to start: {e}") from e
+                raise RuntimeError(f"the cluster failed to start: {e}") from e
             raise
 
     async def _ready(self) -> Self:

@@ -452,10 +452,10 @@ class Nanny(Server):
         """The worker is about to end as it should: do not start it again, and end with it."""
         self.auto_restart = False
         self.status = Status.closing_gracefully
-        logger.info("Closing Nanny gracefully at %r. Reason: %s", self.address_safe, reason)
+        logger.info("The nanny at %r ends when its worker has handed over its data: %s", self.address_safe, reason)
 
     async def on_close(self, timeout: float = 5.0, reason: str = "nanny-close", **ignored: Any) -> None:
-        logger.info("Closing Nanny at %r. Reason: %s", self.address_safe, reason)
+        logger.info("The nanny at %r ends: %s", self.address_safe, reason)
         for preload in self._preloads:
             try:
                 await preload.teardown()

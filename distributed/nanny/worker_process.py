@@ -176,11 +176,15 @@ def prepare(config: dict[str, Any]) -> None:
     settings.adopt(config["settings"])
     root = logging.getLogger("distributed")
     if not root.handlers:
-        handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(asctime)s - %(name)s - %(levelname)s - %(message)s"))
-        root.addHandler(handler)
+        stream = logging.StreamHandler()
+        stream.setFormatter(logging.Formatter("%(asctime)s - %(name)s - %(levelname)s - %(message)s"))
+        root.addHandler(stream)
         root.propagate = False
-    root.setLevel(config["log_level"] or logging.INFO)
+    level = config["log_level"] or logging.INFO
+    for handler in root.handlers:
+        handler.setLevel(level)
+    # What is not shown is kept all the same, for those who ask for the logs.
+    root.setLevel(min(level, logging.INFO))
 
 
 def leave(code: int) -> None:

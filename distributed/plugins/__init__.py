@@ -6,12 +6,13 @@ Also served as ``distributed.diagnostics.plugin``. Each room calls the hooks its
 from distributed.plugins.names import plugin_name
 from distributed.plugins.nanny import Environ, NannyPlugin
 from distributed.plugins.scheduler import SchedulerPlugin
-from distributed.plugins.worker import UploadFile, WorkerPlugin
+from distributed.plugins.worker import SetupCallback, UploadFile, WorkerPlugin
 
 __all__ = [
     "Environ",
     "NannyPlugin",
     "SchedulerPlugin",
+    "SetupCallback",
     "UploadFile",
     "WorkerPlugin",
     "plugin_name",

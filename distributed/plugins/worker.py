@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +42,29 @@ class WorkerPlugin:
         """A task of this worker went from state ``start`` to ``finish``."""
 
 
+class SetupCallback(WorkerPlugin):
+    """Calls a function when it reaches a worker, with ``dask_worker=`` if the function takes that.
+
+    Parameters
+    ----------
+    callback
+        What to call; None: nothing.
+    """
+
+    def __init__(self, callback: Callable[..., Any] | None) -> None:
+        self.callback = callback
+
+    def setup(self, worker: Any) -> Any:
+        """Call it."""
+        if self.callback is None:
+            return None
+        if "dask_worker" in inspect.signature(self.callback).parameters:
+            return self.callback(dask_worker=worker)
+        return self.callback()
+
+
 class UploadFile(WorkerPlugin):
-    """Puts a file into the working directory of every worker; ``.py``, ``.zip`` and ``.egg`` become importable.
+    """Brings a file to every worker, into its directory; ``.py``, ``.zip`` and ``.egg`` become importable.
 
     Parameters
     ----------

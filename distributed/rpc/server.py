@@ -361,7 +361,7 @@ class Server:
         await self.close()
 
     async def finished(self) -> None:
-        """Wait until the server has closed."""
+        """Return when this server is closed."""
         if self._finished is None:
             self._finished = asyncio.Event()
         if self._status in (Status.closed, Status.failed):

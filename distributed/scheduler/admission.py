@@ -114,7 +114,7 @@ class Admission:
                 warning,
             )
         )
-        logger.info("Register worker addr: %s name: %s", address, first.name)
+        logger.info("A worker joins: %s (name %s)", address, first.name)
         shell.events.log([ALL, address], {"action": "add-worker", "worker": address, "name": first.name})
         shell.plugins.call("add_worker", scheduler=self._scheduler, worker=address)
         connection.on_messages = partial(shell.receive_from_worker, address)

@@ -138,7 +138,7 @@ class FleetAdmin:
     async def remove_worker_plugin(self, name: str) -> dict[str, Any]:
         """Take it away again. Raises ValueError when there is none of this name."""
         if self.worker_plugins.pop(name, None) is None:
-            raise ValueError(f"The worker plugin {name} does not exist")
+            raise ValueError(f"no worker plugin is named {name!r}")
         return await self.broadcast({"op": "plugin_remove", "name": name}, on_error="return_pickle")
 
     async def add_nanny_plugin(self, name: str, plugin: Payload, idempotent: bool = False) -> dict[str, Any]:
@@ -151,7 +151,7 @@ class FleetAdmin:
     async def remove_nanny_plugin(self, name: str) -> dict[str, Any]:
         """Take it away again. Raises ValueError when there is none of this name."""
         if self.nanny_plugins.pop(name, None) is None:
-            raise ValueError(f"The nanny plugin {name} does not exist")
+            raise ValueError(f"no nanny plugin is named {name!r}")
         return await self._all_nannies("plugin_remove", {"name": name})
 
     async def _all_nannies(self, op: str, kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -196,7 +196,7 @@ class FleetAdmin:
 
         if not await shell.conditions.wait(lambda: fresh() >= n_expected, timeout):
             raise TimeoutError(
-                f"Waited for {n_expected} worker(s) to come back after the restart; after {timeout:g} s there were "
+                f"{n_expected} workers should have come back after the restart; after {timeout:g} s there were "
                 f"{fresh()}. Give restart(timeout=) more time, or see in the nannies' logs why they do not start."
             )
 

@@ -132,7 +132,7 @@ class IdleWatch:
         since = self.check()
         if since is not None and loop.time() - since >= self.limit_s:
             self._timer = None
-            logger.info("Scheduler closing after being idle for %g s", self.limit_s)
+            logger.info("The scheduler has had nothing to do for %g s and ends", self.limit_s)
             self._on_idle()
             return
         wait = self.limit_s / 4 if since is None else min(self.limit_s / 4, since + self.limit_s - loop.time())

@@ -47,13 +47,13 @@ class PluginHost:
     def add(self, plugin: Any, idempotent: bool = False, name: str | None = None) -> bool:
         """Take a plugin in; False when ``idempotent`` and one of this name is here."""
         if isinstance(plugin, type):
-            raise TypeError(f"expected an instance of a plugin, got the class {plugin.__name__}")
+            raise TypeError(f"a plugin must be an object, not the class {plugin.__name__}")
         name = plugin_name(plugin, name)
         if name in self.plugins:
             if idempotent or getattr(plugin, "idempotent", False):
                 return False
             warnings.warn(
-                f"Scheduler already contains a plugin with name {name}; overwriting.", UserWarning, stacklevel=3
+                f"a scheduler plugin named {name!r} was there already and is replaced", UserWarning, stacklevel=3
             )
         self.plugins[name] = plugin
         self._hooks.clear()
@@ -65,7 +65,7 @@ class PluginHost:
         try:
             plugin = self.plugins.pop(name)
         except KeyError:
-            raise ValueError(f"Could not find plugin {name!r} among the current scheduler plugins") from None
+            raise ValueError(f"the scheduler has no plugin named {name!r}") from None
         self._hooks.clear()
         self._changed()
         return plugin

@@ -185,7 +185,10 @@ def task_counts(state: SchedulerState) -> dict[str, int]:
 def story(state: SchedulerState, keys: Iterable[Any]) -> list[tuple[Any, ...]]:
     """``(key, start, finish, recommendations, stimulus, time)`` of each step in the life of the keys, or because of the
     stimuli. Recommendations are always empty: the core has none."""
-    return [(user_key(e.key), e.start, e.finish, {}, e.stimulus_id, e.time) for e in state.story(*[as_key(key) for key in keys])]
+    return [
+        (user_key(e.key), e.start, e.finish, {}, e.stimulus_id, e.time)
+        for e in state.story(*[as_key(key) for key in keys])
+    ]
 
 
 def explain(state: SchedulerState, key: Any) -> dict[str, Any]:

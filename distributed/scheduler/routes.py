@@ -16,6 +16,7 @@ from distributed.protocol.plain import Pickled
 from distributed.rpc.connection import Connection
 from distributed.scheduler import queries
 from distributed.scheduler.data_movement import DataMovement
+from distributed.scheduler.datasets import Datasets
 from distributed.scheduler.fleet_admin import FleetAdmin, stack_keys
 from distributed.scheduler.opening import as_payload, open_code
 from distributed.scheduler.shell import Shell
@@ -34,6 +35,7 @@ class Routes:
         self._shell = shell
         self._fleet = fleet
         self._data = data
+        self._datasets = Datasets(shell)
         self.metadata: dict[Any, Any] = {}
 
     def table(self) -> dict[str, Handler]:
@@ -57,6 +59,10 @@ class Routes:
             "ncores": self.nthreads,
             "nthreads": self.nthreads,
             "processing": self.processing,
+            "publish_delete": self._datasets.delete,
+            "publish_get": self._datasets.get,
+            "publish_list": self._datasets.names,
+            "publish_put": self._datasets.put,
             "scatter": self.scatter,
             "scatter_plan": self._data.targets,
             "set_metadata": self.set_metadata,

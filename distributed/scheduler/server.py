@@ -642,7 +642,7 @@ class Scheduler(Server):
         be placed elsewhere stays. Returns the identities of the retired ones by address.
         """
         if workers is not None and names is not None:
-            raise TypeError("names and workers are mutually exclusive")
+            raise TypeError("give names= or workers=, not both")
         given = names if workers is None else workers
         if given is None:
             given = self.workers_to_close(**kwargs)

@@ -416,7 +416,7 @@ class TaskExecutor:
             if name == "default":
                 return function(*args, **kwargs)
             known = sorted({"default", *self.executors})
-            raise ValueError(f"Invalid executor {name!r}; expected one of: {known}")
+            raise ValueError(f"executor={name!r} is not known; there are {known}")
         if isinstance(executor, concurrent.futures.ThreadPoolExecutor) or "Thread" in type(executor).__name__:
             return executor.submit(self._in_context, task, function, args, kwargs).result()
         return executor.submit(function, *args, **kwargs).result()

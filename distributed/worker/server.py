@@ -526,7 +526,7 @@ class Worker(Server):
         restart: bool = False,
         **ignored: Any,
     ) -> None:
-        logger.info("Stopping worker at %s. Reason: %s", self.address_safe, reason)
+        logger.info("The worker at %s ends: %s", self.address_safe, reason)
         if self.on_leaving is not None and nanny:
             self.on_leaving(reason, restart)
         for timer in (self._heartbeat_timer, self._deadline_timer):

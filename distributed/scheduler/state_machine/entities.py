@@ -24,7 +24,6 @@ from distributed.scheduler.state_machine.groups import TaskGroup, TaskPrefix
 from distributed.scheduler.state_machine.memory_state import MemoryState
 
 
-
 class Members(tuple[Any, ...]):
     """A tuple without repetition that equals the set of its elements: rules need its order, plugins compare it to
     sets."""

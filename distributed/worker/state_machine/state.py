@@ -19,8 +19,8 @@ from distributed.worker.state_machine.events import Deadline, WorkerEvent
 from distributed.worker.state_machine.explain import Explanation, explain
 from distributed.worker.state_machine.handlers import HANDLERS
 from distributed.worker.state_machine.tables import CLOSING, RUNNING, Step, Tables, WorkerSettings
-from distributed.worker.state_machine.transitions.computing import give_back
 from distributed.worker.state_machine.task import IN_FLIGHT, LONG_RUNNING, WAITING, TaskState
+from distributed.worker.state_machine.transitions.computing import give_back
 from distributed.worker.state_machine.transitions.executing import start_tasks
 from distributed.worker.state_machine.transitions.fetching import plan_fetches
 from distributed.worker.state_machine.validate import validate

@@ -45,8 +45,8 @@ def soon(seconds: float = 1.0) -> Iterator[None]:
 @pytest.mark.parametrize(
     ("args", "keywords", "error", "words"),
     [
-        ((5,), {}, TypeError, "string or a Cluster"),
-        ((["tcp://127.0.0.1:1"],), {}, TypeError, "string or a Cluster"),
+        ((5,), {}, TypeError, "address of a scheduler"),
+        ((["tcp://127.0.0.1:1"],), {}, TypeError, "address of a scheduler"),
         (("",), {}, ValueError, "no port"),
         (("127.0.0.1",), {}, ValueError, "no port"),
         (("127.0.0.1:99999",), {}, ValueError, "99999"),

@@ -10,6 +10,7 @@ import dask
 import pytest
 
 from distributed.base.errors import RemoteError
+from distributed.base.log_tail import LogTail
 from distributed.messages.payload import Payload
 from distributed.protocol.plain import Pickled
 from distributed.protocol.serialize import dumps, pack_error
