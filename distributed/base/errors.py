@@ -68,7 +68,7 @@ class FutureCancelledError(CancelledError):
         super().__init__(*((key, reason) if msg is None else (key, reason, msg)))
 
     def __str__(self) -> str:
-        text = f"{self.key} cancelled for reason: {self.reason}."
+        text = f"{self.key} was cancelled ({self.reason})."
         return f"{text}\n{self.msg}" if self.msg else text
 
 
@@ -88,7 +88,7 @@ class FuturesCancelledError(CancelledError):
         lines = [f"{_n_futures(self.errors)} cancelled:", "Reasons:"]
         for (reason, msg), keys in by_cause.items():
             shown = ", ".join(map(repr, keys[:5])) + (f", and {len(keys) - 5} more" if len(keys) > 5 else "")
-            lines += [f"{_n_futures(keys)} cancelled for reason: {reason}.", f"Message: {msg}", f"Future: [{shown}]"]
+            lines += [f"{_n_futures(keys)} cancelled ({reason}).", f"Message: {msg}", f"Future: [{shown}]"]
         return "\n".join(lines)
 
 
@@ -192,7 +192,7 @@ class KilledWorker(Exception):
         last = getattr(self.last_worker, "address", self.last_worker)
         count = max(len(self.attempts), self.allowed_failures + 1)
         lines = [
-            f"Attempted to run task {self.task!r} on {count} workers, and each of them died while running it "
+            f"Task {self.task!r} was tried on {count} workers, and each of them died while running it "
             f"(allowed-failures: {self.allowed_failures}). The last one was {last}."
         ]
         lines += [f"  attempt {number}: {death}" for number, death in enumerate(self.attempts, 1)]
@@ -231,7 +231,7 @@ class NoValidWorkerError(Exception):
 
     def __str__(self) -> str:
         return (
-            f"Attempted to run task {self.task!r}, but for {self.timeout:g} s no worker matched its restrictions"
+            f"Task {self.task!r} could not run: for {self.timeout:g} s no worker matched its restrictions"
             + _restrictions_text(
                 hosts=self.host_restrictions, workers=self.worker_restrictions, resources=self.resource_restrictions
             )
@@ -250,7 +250,7 @@ class NoWorkerError(Exception):
         super().__init__(task, timeout)
 
     def __str__(self) -> str:
-        return f"Attempted to run task {self.task!r}, but for {self.timeout:g} s no worker was running at all"
+        return f"Task {self.task!r} could not run: for {self.timeout:g} s no worker was running at all"
 
 
 class WorkerStartTimeoutError(TimeoutError):
@@ -267,7 +267,7 @@ class WorkerStartTimeoutError(TimeoutError):
         super().__init__(available_workers, expected_workers, timeout)
 
     def __str__(self) -> str:
-        return f"Only {self.available_workers}/{self.expected_workers} workers arrived after {self.timeout}"
+        return f"Only {self.available_workers}/{self.expected_workers} workers came within {self.timeout} s"
 
 
 class TaskExited(RuntimeError):

@@ -46,7 +46,12 @@ logger = logging.getLogger("distributed.scheduler")
 @click.option("--bokeh/--no-bokeh", default=None, hidden=True)
 @click.option("--bokeh-port", type=int, default=None, hidden=True)
 @click.option("--pid-file", type=str, default=None, help="Where to note the process id")
-@click.option("--scheduler-file", type=str, default=None, help="File to write connection information to (JSON)")
+@click.option(
+    "--scheduler-file",
+    type=str,
+    default=None,
+    help="Where to write the address and the secret (JSON, for this user only)",
+)
 @click.option("--local-directory", type=str, default=None, hidden=True)
 @click.option("--preload", type=str, multiple=True, help="Module or Python file to load, with dask_setup(scheduler)")
 @click.option("--idle-timeout", type=DurationType(), default=None, help="End when nothing was asked for this long")

@@ -91,7 +91,9 @@ CLOSE_TIMEOUT_S = 10.0
 )
 @click.option("--lifetime", type=DurationType(), default=None, help="End in good order after this long")
 @click.option("--lifetime-stagger", type=DurationType(), default=0, help="Random spread of the lifetime")
-@click.option("--lifetime-restart/--no-lifetime-restart", default=False, help="Start anew at the end of the lifetime")
+@click.option(
+    "--lifetime-restart/--no-lifetime-restart", default=False, help="When the lifetime has passed, start anew"
+)
 @click.option("--worker-class", type=str, default=None, help="Class of the workers, as package.module.Class")
 @click.option("--preload", type=str, multiple=True, help="Module or Python file to load, with dask_setup(worker)")
 @click.option("--preload-nanny", type=str, multiple=True, help="The same for the nanny")

@@ -212,7 +212,7 @@ class Client(SyncMethodMixin):
             if self.security is None:
                 self.security = getattr(address, "security", None)
         else:
-            raise TypeError(f"the address of a scheduler is text or a cluster object, not {address!r}")
+            raise TypeError(f"a scheduler is found by the text of its address or a cluster object, not by {address!r}")
 
     def _own_cluster(self, loop: Any) -> None:
         make = defaults.load("LocalCluster")

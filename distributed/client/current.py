@@ -181,9 +181,9 @@ def get_client(address: Any = None, timeout: float | str | None = None, resolve_
 
     Examples
     --------
-    >>> def f():
+    >>> def total(numbers):
     ...     client = get_client()
-    ...     return client.gather(client.map(lambda x: x + 1, range(3)))
+    ...     return sum(client.gather(client.map(abs, numbers)))
     """
     if timeout is not None:
         timeout = parse_timedelta(timeout)

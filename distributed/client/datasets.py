@@ -21,7 +21,7 @@ def named(args: tuple[Any, ...], name: Any, kwargs: Mapping[str, Any]) -> dict[A
     if not args:
         return dict(kwargs)
     if len(args) != 1 or not isinstance(args[0], Mapping):
-        raise ValueError("If name is omitted, positional argument must be a {name: value} dict")
+        raise ValueError("without name=, what is published must come as a dict of names and values")
     return {**args[0], **kwargs}
 
 
@@ -64,27 +64,27 @@ class Datasets(MutableMapping[Any, Any]):
 
     def _refuse(self, what: str, instead: str) -> None:
         if self._client.asynchronous:
-            raise TypeError(f"Can't {what} when client is asynchronous; {instead} instead")
+            raise TypeError(f"with an asynchronous client {what} cannot wait for its answer: {instead}")
 
     def __getitem__(self, name: Any) -> Any:
         return self._client.get_dataset(name)
 
     def __setitem__(self, name: Any, value: Any) -> None:
-        self._refuse("use 'client.datasets[name] = value'", "please use 'client.publish_dataset(name=value)'")
+        self._refuse("'datasets[name] = value'", "await client.publish_dataset(value, name=name)")
         self._client.publish_dataset(value, name=name)
 
     def __delitem__(self, name: Any) -> None:
-        self._refuse("use 'del client.datasets[name]'", "please use 'client.unpublish_dataset(name)'")
+        self._refuse("'del datasets[name]'", "await client.unpublish_dataset(name)")
         if name not in self:
             raise KeyError(name)
         self._client.unpublish_dataset(name)
 
     def __contains__(self, name: object) -> bool:
-        self._refuse("use 'name in client.datasets'", "please use 'name in await client.list_datasets()'")
+        self._refuse("'name in datasets'", "look into what 'await client.list_datasets()' gives")
         return name in self._client.list_datasets()
 
     def __iter__(self) -> Iterator[Any]:
-        self._refuse("invoke iter() or 'for' on client.datasets", "use 'async for'")
+        self._refuse("a plain 'for' over datasets", "write 'async for'")
         return iter(self._client.list_datasets())
 
     async def __aiter__(self) -> AsyncIterator[Any]:
@@ -92,5 +92,5 @@ class Datasets(MutableMapping[Any, Any]):
             yield name
 
     def __len__(self) -> int:
-        self._refuse("use 'len(client.datasets)'", "please use 'len(await client.list_datasets())'")
+        self._refuse("'len(datasets)'", "take the length of what 'await client.list_datasets()' gives")
         return len(self._client.list_datasets())

@@ -371,9 +371,8 @@ class Submitter:
             self._large = settings.get_bytes("distributed.admin.large-graph-warning-threshold", "10MB") or 1 << 62
         if nbytes > self._large:
             warnings.warn(
-                f"{format_bytes(nbytes)} of arguments go along with these tasks. Such arguments slow the scheduler down: "
-                "load the data inside of the tasks, or send it to the workers once with client.scatter(data) and pass the "
-                "future.",
+                f"{format_bytes(nbytes)} of arguments go along with these tasks, which slows the scheduler down: load "
+                "the data inside of the tasks, or send it to the workers once with client.scatter(data) and pass that.",
                 UserWarning,
                 stacklevel=5,
             )

@@ -212,6 +212,7 @@ class SpecCluster(Cluster):
             await self._start_parts()
 
     async def _start_parts(self) -> None:
+        scheduler_runs = False
         try:
             if self.scheduler is None:
                 spec = self.scheduler_spec
@@ -220,6 +221,7 @@ class SpecCluster(Cluster):
                 scheduler = _class_of(spec["cls"])(**spec.get("options", {}))
                 self.scheduler = scheduler
             await self.scheduler
+            scheduler_runs = True
             address = getattr(self.scheduler, "external_address", None) or self.scheduler.address
             self.scheduler_comm = rpc(address)
             await super()._start()

@@ -57,7 +57,7 @@ def bind(host: str, port: int) -> socket.socket:
             raise OSError(e.errno, f"cannot serve web pages at {host}:{port}: {e.strerror}") from e
     found = _bind(family, (place[0], 0, *place[2:]))
     warnings.warn(
-        f"Port {port} is already in use, perhaps by another cluster of yours; the pages of this one are on port "
+        f"Port {port} is already in use: another cluster of yours may have it; the pages of this one are on port "
         f"{found.getsockname()[1]} instead",
         UserWarning,
         stacklevel=4,

@@ -133,9 +133,14 @@ def _transition_details(transition: Transitioned) -> dict[str, Any]:
     event = transition.event
     if type(event) is TaskFinished and transition.finish == "memory":
         kwargs["nbytes"] = event.nbytes
-        kwargs["type"] = event.type_name
+        kwargs["type"] = kwargs["typename"] = event.type_name
+        kwargs["status"] = "OK"
         kwargs["metadata"] = event.metadata
     elif type(event) is TaskErred and transition.finish == "erred":
+        kwargs["status"] = "error"
+        kwargs["cause"] = user_key(transition.key)
+        kwargs["exception"] = event.error.exception
+        kwargs["traceback"] = event.error.traceback
         kwargs["exception_text"] = f"{event.error.type_name}({event.error.message!r})"
         kwargs["traceback_text"] = event.error.traceback_text
     else:

@@ -115,7 +115,7 @@ async def register(
                 ) from error
             if not warned and now - begin > 1.0:
                 warned = True
-                logger.info("Waiting to connect to: %26s (%s)", address, error)
+                logger.info("The scheduler at %s cannot be reached yet (%s)", address, error)
         await asyncio.sleep(pause)
         pause = min(_MAX_PAUSE_S, pause * 1.5)
 

@@ -374,6 +374,8 @@ class Worker(Server):
         """Tell the scheduler, and who listens to ``topic`` there, of an event; ``msg`` is plain data. Thread-safe."""
         topics = (topic,) if isinstance(topic, str) else tuple(topic)
         if isinstance(msg, dict):
+            msg = {**msg, "worker": self.address_safe}
+        if isinstance(msg, dict):
             msg = {**msg, "worker": self.address}
         self._on_loop(lambda: self._send([WorkerLogEvent(topics, msg)]))
 

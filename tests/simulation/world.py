@@ -2,8 +2,9 @@
 
 One heap of events in virtual time; links are FIFO with seeded delays, and a link that is cut loses what is on its way.
 Every node's core is validated after each event. ``World.act`` lets chance do one thing: submit, release, cancel, want,
-retry, scatter, crash, retire, pause, partition. After ``World.calm_down`` nothing fails any more, and ``World.settle`` requires
-that every wanted key comes to its end and that scheduler and workers agree; ``World.release_all`` that nothing remains.
+retry, scatter, crash, retire, pause, partition. After ``World.calm_down`` nothing fails any more; ``World.settle`` then
+requires that every wanted key comes to its end and that scheduler and workers agree, and ``World.release_all`` that
+nothing remains.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ CLIENT = "client"
 ERROR = ErrorInfo("ValueError", "no")
 SHORT, LONG = 0.0005, 0.3
 # Off while the scheduler core waits for ever for a copy that a taker has given up (ReplicasDropped).
-RETIREMENTS_MUST_END = False
+RETIREMENTS_MUST_END = True
 
 
 class Link:

@@ -32,7 +32,7 @@ class Members(tuple[Any, ...]):
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, (set, frozenset)):
-            return len(self) == len(other) and all([item in other for item in self])
+            return len(self) == len(other) and all(item in other for item in self)
         return tuple.__eq__(self, other)
 
     def __ne__(self, other: object) -> bool:
@@ -339,8 +339,8 @@ class WorkerState:
 
     def __repr__(self) -> str:
         return (
-            f"<WorkerState {self.address!r}, name: {self.name}, status: {self.status_name}, memory: {len(self.has_what)}, "
-            f"processing: {len(self.processing)}>"
+            f"<WorkerState {self.address!r}, name: {self.name}, status: {self.status_name}, "
+            f"memory: {len(self.has_what)}, processing: {len(self.processing)}>"
         )
 
 

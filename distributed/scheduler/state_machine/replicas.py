@@ -60,6 +60,11 @@ def on_replicas_dropped(state: Tables, event: ReplicasDropped, source: str) -> N
         return
     tasks = [ts for key in event.keys if (ts := state.tasks.get(key)) is not None]
     lose_values(state, [ts for ts in tasks if remove_replica(ts, ws)], source, "dropped there")
+    for retirement in state.retirements.values():
+        for ts in tasks:
+            if retirement.sent.get(ts) is ws:  # the copy that was asked for will not come: ask again
+                del retirement.sent[ts]
+                retirement.failed[ts] = retirement.failed.get(ts, 0) + 1
     state.retire_again = True
 
 

@@ -15,6 +15,9 @@ from distributed.scheduler.state_machine.instructions import RetirementEnded
 from distributed.scheduler.state_machine.replicas import ask_to_fetch
 from distributed.scheduler.state_machine.tables import Retirement, Tables
 
+MAX_ATTEMPTS = 8
+"""Copies of one key that may fail before its holder's retirement is given up."""
+
 
 def on_retire_workers(state: Tables, event: RetireWorkers, source: str) -> None:
     """Begin; ``step_retirements`` does the rest."""
@@ -43,6 +46,9 @@ def step_retirements(state: Tables) -> None:
             _end(state, ws, retirement, True, retirement.reason, 0)
         elif retirement.deadline is not None and state.now >= retirement.deadline:
             reason = f"{len(left)} keys could not be copied to other workers in time, {left[0].key!r} among them"
+            _end(state, ws, retirement, False, reason, len(left))
+        elif stuck := [ts for ts in left if retirement.failed.get(ts, 0) >= MAX_ATTEMPTS]:
+            reason = f"copying {stuck[0].key!r} to another worker has failed {MAX_ATTEMPTS} times"
             _end(state, ws, retirement, False, reason, len(left))
         else:
             takers = sorted([w for w in state.running if w not in state.retirements], key=lambda w: w.nbytes)

@@ -43,15 +43,16 @@ class Vanished:
 
 
 class Retirement:
-    """A worker that is being emptied. ``sent`` names who was asked to fetch each key."""
+    """A worker that is being emptied. ``sent``: who was asked to fetch each key. ``failed``: how often that failed."""
 
-    __slots__ = ("close", "deadline", "reason", "sent")
+    __slots__ = ("close", "deadline", "failed", "reason", "sent")
 
     def __init__(self, close: bool, deadline: float | None, reason: str) -> None:
         self.close = close
         self.deadline = deadline
         self.reason = reason
         self.sent: dict[TaskState, WorkerState] = {}
+        self.failed: dict[TaskState, int] = {}
 
 
 class Move:

@@ -45,8 +45,8 @@ def soon(seconds: float = 1.0) -> Iterator[None]:
 @pytest.mark.parametrize(
     ("args", "keywords", "error", "words"),
     [
-        ((5,), {}, TypeError, "address of a scheduler"),
-        ((["tcp://127.0.0.1:1"],), {}, TypeError, "address of a scheduler"),
+        ((5,), {}, TypeError, "cluster object"),
+        ((["tcp://127.0.0.1:1"],), {}, TypeError, "cluster object"),
         (("",), {}, ValueError, "no port"),
         (("127.0.0.1",), {}, ValueError, "no port"),
         (("127.0.0.1:99999",), {}, ValueError, "99999"),

@@ -555,7 +555,7 @@ def test_bad_arguments(client):
         client.upload_file("/no/such/file.py")
     with pytest.raises(TypeError, match="foo"):
         Client(client.scheduler_address, foo=1)
-    with pytest.raises(TypeError, match="Scheduler address must be"):
+    with pytest.raises(TypeError, match="cluster object"):
         Client(5)
     with pytest.raises(ValueError, match="scheme"):
         Client("foo://bar")

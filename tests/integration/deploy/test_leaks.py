@@ -19,7 +19,7 @@ import psutil
 import pytest
 
 from distributed import Client, LocalCluster
-from distributed.comm import secrets, unix
+from distributed.comm import secrets
 from distributed.testing import inc, poll_for
 
 pytestmark = pytest.mark.usefixtures("cleanup")
@@ -148,7 +148,7 @@ def test_busy_workers_do_not_delay_the_end(own_directories: Path) -> None:
 def test_a_cluster_that_cannot_start(own_directories: Path) -> None:
     warm_up()
     with no_trace(own_directories):
-        with pytest.raises(RuntimeError, match="no-such-option|resources|failed"):
+        with pytest.raises(RuntimeError, match="failed to start"):
             LocalCluster(2, dashboard_address=None, resources="GPU", local_directory=str(own_directories / "scratch"))
 
 

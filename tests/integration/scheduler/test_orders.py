@@ -445,7 +445,7 @@ async def test_upload_and_plugins_for_workers():
             assert pickle.loads(plugins["upload-file-mod.py"].data).data == b"x = 1"
         await s.unregister_worker_plugin(name="p")
         assert removed == ["p"]
-        with pytest.raises(ValueError, match="does not exist"):
+        with pytest.raises(ValueError, match="no worker plugin is named"):
             await c.ask("unregister_worker_plugin", name="p")
         with pytest.raises(ValueError, match="name"):
             await c.ask("register_worker_plugin", plugin=b"pickle")

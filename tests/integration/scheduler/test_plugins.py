@@ -168,7 +168,7 @@ async def test_names():
         s.remove_plugin(plugin=plugin)
         with pytest.raises(ValueError, match="no plugin named"):
             s.remove_plugin("a")
-        with pytest.raises(TypeError, match="instance"):
+        with pytest.raises(TypeError, match="must be an object"):
             s.add_plugin(Everything)
 
 

@@ -88,7 +88,7 @@ def test_families():
 
 
 def test_texts_of_cancellation():
-    assert str(e.FutureCancelledError("k", "gone", "see log")) == "k cancelled for reason: gone.\nsee log"
+    assert str(e.FutureCancelledError("k", "gone", "see log")) == "k was cancelled (gone).\nsee log"
     assert e.FutureCancelledError("k").reason == "unknown"
     many = e.FuturesCancelledError([e.FutureCancelledError(i, "gone") for i in range(9)])
-    assert "9 futures" in str(many) and "and 4 more" in str(many)
+    assert "9 Futures" in str(many) and "and 4 more" in str(many)
