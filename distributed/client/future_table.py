@@ -152,9 +152,9 @@ class FutureTable:
                         state.inline = message.inline
                         state.holders = message.holders
                         state.nbytes = message.nbytes
-                        state.unshippable = message.unshippable
-                        state.error = None
-                        state.status = "finished"
+                        # A value that cannot leave its worker is an error to whoever asks; tasks may still use it there.
+                        state.unshippable = state.error = message.unshippable
+                        state.status = "finished" if state.error is None else "error"
                         if state.callbacks is not None:
                             _finish(state, ready)
                 elif type(message) is KeyErred:
@@ -166,7 +166,7 @@ class FutureTable:
                 elif type(message) is KeysLost:
                     for key in message.keys:
                         state = states.get(key)
-                        if state is not None and state.status == "finished":
+                        if state is not None and (state.status == "finished" or state.unshippable is not None):
                             _reset(state, "lost")
                 elif type(message) is KeysRetried:
                     for key in message.keys:

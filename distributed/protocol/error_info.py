@@ -6,8 +6,10 @@ What is packed is tried out at once (some exceptions pickle well and fail to ope
 
 from __future__ import annotations
 
+import contextlib
 import traceback
 import types
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -119,7 +121,20 @@ class _Bare:
         self.error = error
 
     def __reduce__(self) -> Any:
+        if type(self.error) in _in_parts:
+            return _from_parts, (type(self.error), self.error.args, self.error.__dict__)
         return self.error.__reduce_ex__(5)
+
+
+_in_parts: weakref.WeakSet[type] = weakref.WeakSet()
+"""Classes whose own pickles fail to open, because ``__init__`` wants other arguments than ``args`` holds."""
+
+
+def _from_parts(kind: type[BaseException], args: tuple[Any, ...], state: dict[str, Any]) -> BaseException:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(state)
+    return error
 
 
 def _travelling(error: BaseException, message: str, max_len: int) -> tuple[BaseException, str]:
@@ -128,24 +143,35 @@ def _travelling(error: BaseException, message: str, max_len: int) -> tuple[BaseE
         short = _cut(message, max_len)
         try:
             shortened = type(error)(short)
-            if _survives(shortened) and len(_text(shortened)) <= 2 * max_len + 100:
+            if _survives(_Bare(shortened), type(error)) and len(_text(shortened)) <= 2 * max_len + 100:
                 return shortened, f"the message of {len(message)} characters was cut"
         except Exception:
             pass
         return RemoteError(_type_name(error), short), f"the message of {len(message)} characters was cut"
     try:
-        if _survives(error):
+        if _survives(_Bare(error), type(error)):
             return error, ""
         reason = "its pickle opens as something else"
     except Exception as failure:
         reason = f"{type(failure).__name__}: {_cut(_text(failure), 500)}"
+        if isinstance(failure, TypeError) and type(error) not in _in_parts and _survives_in_parts(error):
+            return error, ""
     note = f"the exception itself could not be pickled: {reason}"
     return RemoteError(_type_name(error), message, note=note), note
 
 
-def _survives(error: BaseException) -> bool:
-    back = loads(dumps(_Bare(error), "exception"))
-    return type(back).__qualname__ == type(error).__qualname__ and isinstance(back, BaseException)
+def _survives(packed: Any, kind: type) -> bool:
+    back = loads(dumps(packed, "exception"))
+    return type(back).__qualname__ == kind.__qualname__ and isinstance(back, BaseException)
+
+
+def _survives_in_parts(error: BaseException) -> bool:
+    _in_parts.add(type(error))
+    with contextlib.suppress(Exception):
+        if _survives(_Bare(error), type(error)):
+            return True
+    _in_parts.discard(type(error))
+    return False
 
 
 def _chain(error: BaseException, max_len: int) -> list[tuple[bool, BaseException, bool, list[_FrameInfo]]]:

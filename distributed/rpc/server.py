@@ -336,13 +336,15 @@ class Server:
         self._status = Status.starting
         try:
             await self.on_start(address)
-        except BaseException:
+        except BaseException as e:
             self._status = Status.failed
             try:
                 await self._close_once()
             finally:
                 self._status = Status.failed
-            raise
+            if not isinstance(e, Exception) or isinstance(e, TimeoutError):
+                raise
+            raise RuntimeError(f"{type(self).__name__} failed to start: {e}") from e
         if self._status is Status.starting:
             self._status = Status.running
         return self

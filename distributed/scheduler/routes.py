@@ -85,7 +85,6 @@ class Routes:
             "restart": self._scheduler.restart,
             "restart_workers": self._scheduler.restart_workers,
             "run_function": self.run_function,
-            "set_resources": self.set_resources,
             "terminate": self._scheduler.terminate,
             "unregister_nanny_plugin": self._scheduler.unregister_nanny_plugin,
             "unregister_scheduler_plugin": self.unregister_scheduler_plugin,
@@ -94,6 +93,7 @@ class Routes:
         }
         table = dict(open_to_all)
         table.update({op: guarded(op, handler, CLIENTS) for op, handler in for_clients.items()})
+        table["set_resources"] = guarded("set_resources", self.set_resources, RETIRERS)
         table["retire_workers"] = guarded("retire_workers", self._scheduler.retire_workers, RETIRERS)
         return table
 

@@ -276,6 +276,26 @@ class Scheduler(Server):
         return self.state.story()
 
     @property
+    def worker_ttl(self) -> float | None:
+        """Seconds after which a silent worker is taken for lost; None: never."""
+        return self.state.settings.worker_ttl_s
+
+    @property
+    def idle_timeout(self) -> float | None:
+        """Seconds of idleness after which this scheduler ends; None: never."""
+        return self._idle.limit_s
+
+    @property
+    def WORKER_SATURATION(self) -> float:
+        """Root tasks that a worker is sent for each thread."""
+        return self.state.settings.saturation
+
+    @property
+    def UNKNOWN_TASK_DURATION(self) -> float:
+        """Seconds reckoned for a task whose like has never run."""
+        return self.state.settings.unknown_duration_s
+
+    @property
     def n_tasks(self) -> int:
         """How many tasks there are."""
         return len(self.state.tasks)

@@ -59,12 +59,14 @@ class PluginHost:
             if inspect.isawaitable(result):
                 await result
 
-    async def add_all(self, plugins: list[tuple[str | None, Any]]) -> None:
-        """Set up several; one that fails is logged, the others go on."""
+    async def add_all(self, plugins: list[tuple[str | None, Any]], strict: bool = False) -> None:
+        """Set up several; one that fails is logged, the others go on (``strict``: what it raises is raised)."""
         for name, plugin in plugins:
             try:
                 await self.add(plugin, name)
             except Exception:
+                if strict:
+                    raise
                 logger.exception("The plugin %s could not be set up", name or plugin_name(plugin))
 
     async def close(self) -> None:

@@ -420,7 +420,7 @@ class Worker(Server):
             self.services["dashboard"] = self._web.port
         for preload in self._preloads:
             await preload.start()
-        await self.plugin_host.add_all([(plugin_name(plugin), plugin) for plugin in self._given_plugins])
+        await self.plugin_host.add_all([(plugin_name(plugin), plugin) for plugin in self._given_plugins], strict=True)
         registered = await self._join(deadline)
         if self.lifetime:
             loop.call_later(self.lifetime, self._lifetime_ends)
@@ -751,10 +751,11 @@ class Worker(Server):
         self._send([WorkerStatus(self.status.name)])
 
     async def set_resources(self, **resources: float) -> None:
-        """Change the capacities of this worker (not yet told to the scheduler)."""
+        """Change the capacities of this worker."""
         self.total_resources.update(resources)
         self.state.set_resources(dict(self.total_resources))
         self._act()
+        await self.scheduler.set_resources(worker=self.address, resources=dict(self.total_resources))
 
     def validate_state(self) -> None:
         """Raise if the tables of the state machine contradict each other."""

@@ -19,7 +19,7 @@ from distributed.worker.state_machine.events import Deadline, WorkerEvent
 from distributed.worker.state_machine.explain import Explanation, explain
 from distributed.worker.state_machine.handlers import HANDLERS
 from distributed.worker.state_machine.tables import CLOSING, RUNNING, Step, Tables, WorkerSettings
-from distributed.worker.state_machine.task import IN_FLIGHT, LONG_RUNNING, WAITING, TaskState
+from distributed.worker.state_machine.task import IN_FLIGHT, LONG_RUNNING, MEMORY, WAITING, TaskState
 from distributed.worker.state_machine.transitions.computing import give_back
 from distributed.worker.state_machine.transitions.executing import start_tasks
 from distributed.worker.state_machine.transitions.fetching import plan_fetches
@@ -143,6 +143,11 @@ class WorkerState(Tables):
     @property
     def executing_count(self) -> int:
         return self.counts()["executing"]
+
+    @property
+    def actors(self) -> dict[Key, TaskState]:
+        """Actors that live here."""
+        return {key: ts for key, ts in self.tasks.items() if ts.actor and ts.state == MEMORY}
 
     @property
     def nbytes(self) -> int:

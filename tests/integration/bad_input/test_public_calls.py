@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from distributed import CancelledError, Client, LocalCluster, as_completed, wait
+from distributed import CancelledError, Client, LocalCluster, SerializationError, as_completed, wait
 from distributed.testing import inc
 
 OPTIONS: dict[str, Any] = {"threads_per_worker": 1, "dashboard_address": None}
@@ -294,5 +294,7 @@ def test_unpicklable(client: Client, submit: Callable[[Client], Any], error: typ
 
 def test_a_bad_result_is_still_of_use_to_its_dependents(client: Client) -> None:
     future = client.submit(return_lock)
+    error = future.exception(timeout=5)
+    assert future.status == "error" and isinstance(error, SerializationError)
     (worker,) = client.who_has(wait(future, timeout=5).done)[future.key]
     assert client.submit(len, future, workers=worker).result(timeout=5) == 1
