@@ -258,16 +258,17 @@ class WorkerStartTimeoutError(TimeoutError):
 
     available_workers: int
     expected_workers: int
-    timeout: float
+    timeout: float | str  # as the caller wrote it
 
-    def __init__(self, available_workers: int, expected_workers: int, timeout: float) -> None:
+    def __init__(self, available_workers: int, expected_workers: int, timeout: float | str) -> None:
         self.available_workers = available_workers
         self.expected_workers = expected_workers
         self.timeout = timeout
         super().__init__(available_workers, expected_workers, timeout)
 
     def __str__(self) -> str:
-        return f"Only {self.available_workers}/{self.expected_workers} workers came within {self.timeout} s"
+        limit = self.timeout if isinstance(self.timeout, str) else f"{self.timeout} s"
+        return f"Only {self.available_workers}/{self.expected_workers} workers came within {limit}"
 
 
 class TaskExited(RuntimeError):

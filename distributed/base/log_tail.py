@@ -7,6 +7,27 @@ from collections import deque
 
 from distributed.base import settings
 
+# A level just below INFO: known again, and so told from one that the program has set.
+_OURS = logging.INFO - 1
+
+
+class _Gate(logging.Filter):
+    """Gives every record to the tails, and only what would have been shown without them to the handlers."""
+
+    def __init__(self, logger: logging.Logger) -> None:
+        super().__init__()
+        self.logger = logger
+        self.tails: list[LogTail] = []
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        for tail in self.tails:
+            tail.emit(record)
+        parent = self.logger.parent
+        return self.logger.level != _OURS or parent is None or record.levelno >= parent.getEffectiveLevel()
+
+
+_gates: dict[str, _Gate] = {}
+
 
 class LogTail(logging.Handler):
     """The last lines of a logger, as ``(level, text)``."""
@@ -27,17 +48,23 @@ class LogTail(logging.Handler):
             self.handleError(record)
 
     def attach(self) -> None:
-        """Begin to listen, from level INFO on unless that would make silenced handlers speak."""
-        logger = self._logger
-        if logger.level == logging.NOTSET and logger.getEffectiveLevel() == logging.WARNING:
-            silenced = logger.parent is not None and logger.parent.level != logging.NOTSET
-            if not (silenced and logger.hasHandlers()):
-                logger.setLevel(logging.INFO)
-        self._logger.addHandler(self)
+        """Begin to listen, from level INFO on; what other handlers see stays as it was."""
+        gate = _gates.setdefault(self._logger.name, _Gate(self._logger))
+        gate.tails.append(self)
+        self._logger.addFilter(gate)
+        if self._logger.level == logging.NOTSET:
+            self._logger.setLevel(_OURS)
 
     def detach(self) -> None:
         """Stop listening."""
-        self._logger.removeHandler(self)
+        gate = _gates.get(self._logger.name)
+        if gate is None or self not in gate.tails:
+            return
+        gate.tails.remove(self)
+        if not gate.tails:
+            self._logger.removeFilter(gate)
+            if self._logger.level == _OURS:
+                self._logger.setLevel(logging.NOTSET)
 
     def last(self, n: int | None = None) -> list[tuple[str, str]]:
         """The last ``n`` lines (None: all that are kept), oldest first."""

@@ -6,6 +6,7 @@ Every method is a coroutine on the client's loop; the face (``client.py``) offer
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 from collections.abc import Callable, Mapping
@@ -240,10 +241,11 @@ class Admin:
             await self.session.call("terminate")
         except CommClosedError:
             return  # it has ended before it could say so
-        clock = asyncio.get_running_loop().time
-        deadline = clock() + SHUTDOWN_S
-        while connection is not None and not connection.closed and clock() < deadline:
-            await asyncio.sleep(POLL_S)
+        if connection is not None and not connection.closed:
+            hung_up = asyncio.Event()
+            connection.add_on_closed(lambda error: hung_up.set())
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(hung_up.wait(), SHUTDOWN_S)
 
 
 class _NoDefault:

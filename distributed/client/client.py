@@ -561,7 +561,8 @@ class Client(SyncMethodMixin):
 
         link = self.dashboard_link
         anchor = f'<a href="{escape(link)}" target="_blank">{escape(link)}</a>' if link else "none"
-        return f"<div><h3>Client</h3><p>{escape(repr(self))}</p><p>Dashboard: {anchor}</p></div>"
+        cluster = "" if self.cluster is None else f"<p>Cluster: {escape(repr(self.cluster))}</p>"
+        return f"<div><h3>Client</h3><p>{escape(repr(self))}</p><p>Dashboard: {anchor}</p>{cluster}</div>"
 
     @property
     def dashboard_link(self) -> str | None:

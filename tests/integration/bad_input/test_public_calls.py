@@ -73,7 +73,7 @@ def test_client_arguments(args: Any, keywords: dict[str, Any], error: type[Excep
         ({"scheduler_port": "x"}, TypeError, "scheduler_port"),
         ({"scheduler_port": 70000}, RuntimeError, "70000"),
         ({"nthread": 2}, TypeError, "nthread.*did you mean 'nthreads'"),
-        ({"memory_limit": "a lot"}, RuntimeError, "a lot"),
+        ({"memory_limit": "a lot"}, ValueError, "a lot"),
         ({"dashboard_address": []}, TypeError, "dashboard_address"),
         ({"dashboard_address": "here:there"}, RuntimeError, "here:there"),
         ({"protocol": "foo://"}, RuntimeError, "foo.*tcp"),

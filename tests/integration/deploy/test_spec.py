@@ -65,7 +65,7 @@ async def test_worker_that_does_not_start() -> None:
             return fail().__await__()
 
     cluster = SpecCluster(workers={0: WORKER, 1: {"cls": Broken}}, scheduler=SCHEDULER, asynchronous=True)
-    with pytest.raises(RuntimeError, match="no luck"):
+    with pytest.raises(ValueError, match="no luck"):
         await cluster
     assert cluster.status == Status.failed
     assert cluster.scheduler.status == Status.closed

@@ -152,7 +152,7 @@ async def test_environment(s: Any) -> None:
 
 @gen_cluster(nthreads=[])
 async def test_start_that_fails_is_told(s: Any) -> None:
-    with pytest.raises(TypeError, match="no_such_option"):
+    with pytest.raises(RuntimeError, match="no_such_option"):
         await Nanny(s.address, nthreads=1, no_such_option=1)
 
 

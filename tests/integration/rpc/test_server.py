@@ -110,7 +110,7 @@ async def test_context_manager_and_ports():
 @on_uvloop
 async def test_failed_start():
     server = Desk()
-    with pytest.raises(OSError, match="cannot listen"):
+    with pytest.raises(RuntimeError, match="cannot listen"):
         await server.start("tcp://203.0.113.1:0")
     assert server.status is Status.failed and server.ended == 1
     await server.finished()

@@ -162,7 +162,7 @@ async def test_death_timeout_says_what_is_wrong() -> None:
 
 @gen_cluster(nthreads=[])
 async def test_unusable_directory_is_named(s: Any) -> None:
-    with pytest.raises(OSError, match="local_directory '/proc/nowhere'"):
+    with pytest.raises(RuntimeError, match="local_directory '/proc/nowhere'"):
         await Worker(s.address, local_directory="/proc/nowhere")
 
 

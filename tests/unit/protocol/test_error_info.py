@@ -98,7 +98,7 @@ def test_notes_and_attributes():
     assert error.attempts == original.attempts and error.__notes__ == ["a note"]
 
 
-@pytest.mark.parametrize("error", [Odd(1, 2), Unpicklable("text"), OpensAsAnother("x"), NoText()])
+@pytest.mark.parametrize("error", [Unpicklable("text"), OpensAsAnother("x"), NoText()])
 def test_what_does_not_survive_becomes_text(error):
     back, _ = unpack_error(pack_error(raised(_raise, error)))
     if type(error) is NoText:
@@ -109,6 +109,11 @@ def test_what_does_not_survive_becomes_text(error):
 
 def _raise(error):
     raise error
+
+
+def test_other_arguments_than_those_of_init():
+    back, _ = unpack_error(pack_error(raised(_raise, Odd(1, 2))))
+    assert type(back).__name__ == "Odd" and str(back) == str(Odd(1, 2))
 
 
 def test_local_classes_keep_their_type():
