@@ -18,7 +18,8 @@ _settings.register_when_dask_loads()  # our defaults join dask.config when someb
 
 # public name -> the module that defines it
 _HOMES = {
-    "Actor": "distributed.client",
+    "Actor": "distributed.client.actor",
+    "ActorFuture": "distributed.client.actor",
     "CancelledError": "distributed.base.errors",
     "Client": "distributed.client",
     "CommClosedError": "distributed.base.errors",

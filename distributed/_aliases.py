@@ -14,14 +14,17 @@ from collections.abc import Sequence
 from types import ModuleType
 
 TABLE = {
+    "distributed.actor": "distributed.client.actor",
     "distributed.cfexecutor": "distributed.client.executor",
     "distributed.compatibility": "distributed.upstream.compatibility",
     "distributed.config": "distributed.base.settings",
     "distributed.core": "distributed.upstream.core",
     "distributed.diagnostics.plugin": "distributed.plugins",
+    "distributed.exceptions": "distributed.base.errors",
     "distributed.metrics": "distributed.upstream.metrics",
     "distributed.preloading": "distributed.base.preloading",
     "distributed.sizeof": "distributed.protocol.sizeof",
+    "distributed.system": "distributed.deploy.utils",
     "distributed.threadpoolexecutor": "distributed.worker.runtime",
     "distributed.utils": "distributed.upstream.utils",
     "distributed.utils_test": "distributed.testing",

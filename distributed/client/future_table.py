@@ -152,7 +152,7 @@ class FutureTable:
                         state.inline = message.inline
                         state.holders = message.holders
                         state.nbytes = message.nbytes
-                        # A value that cannot leave its worker is an error to whoever asks; tasks may still use it there.
+                        # A value that cannot leave its worker is an error to who asks; tasks may still use it there.
                         state.unshippable = state.error = message.unshippable
                         state.status = "finished" if state.error is None else "error"
                         if state.callbacks is not None:

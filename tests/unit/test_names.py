@@ -29,9 +29,9 @@ def test_dask_distributed_is_the_same_package() -> None:
     import dask.distributed
     import dask.distributed.client
     import dask.distributed.utils
+    import distributed.utils
 
     import distributed.client
-    import distributed.utils
 
     assert dask.distributed.Client is distributed.Client
     assert dask.distributed.client is distributed.client

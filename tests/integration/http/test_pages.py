@@ -270,7 +270,7 @@ class TestAddresses:
 
     @on_uvloop
     async def test_address_of_another_machine(self):
-        with pytest.raises(OSError, match=r"192\.0\.2\.1"):
+        with pytest.raises(RuntimeError, match=r"192\.0\.2\.1"):
             await scheduler(dashboard_address="192.0.2.1:0")
 
     @on_uvloop
