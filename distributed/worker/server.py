@@ -375,8 +375,6 @@ class Worker(Server):
         topics = (topic,) if isinstance(topic, str) else tuple(topic)
         if isinstance(msg, dict):
             msg = {**msg, "worker": self.address_safe}
-        if isinstance(msg, dict):
-            msg = {**msg, "worker": self.address}
         self._on_loop(lambda: self._send([WorkerLogEvent(topics, msg)]))
 
     # -- life
