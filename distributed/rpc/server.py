@@ -54,6 +54,7 @@ class Server:
     """
 
     default_port = 0
+    connection_class: type[Connection] = Connection
 
     def __init__(
         self,
@@ -244,7 +245,7 @@ class Server:
         if self._closing is not None:
             comm.abort()
             return
-        connection = Connection(
+        connection = self.connection_class(
             comm,
             self.handlers,
             unpickle=self.unpickle,

@@ -24,7 +24,6 @@ from distributed.base.status import Status
 from distributed.comm import secrets
 from distributed.comm.addressing import get_address_host, normalize_address
 from distributed.comm.secrets import Secret
-from distributed.comm.transport import Comm
 from distributed.messages.control import RegisterClient, RegisterNanny, RegisterWorker
 from distributed.messages.scheduler_to_client import SchedulerClosing
 from distributed.messages.scheduler_to_worker import CloseWorkerOrder
@@ -116,6 +115,7 @@ class Scheduler(Server):
     """
 
     default_port = 8786
+    connection_class = RelayConnection
 
     def __init__(
         self,
@@ -519,22 +519,6 @@ class Scheduler(Server):
         return None if since is None else time.time() - (self.shell.now() - since)
 
     # ---------------------------------------------------------------- peers
-
-    def _on_comm(self, comm: Comm) -> None:
-        if self._closing is not None:
-            comm.abort()
-            return
-        connection = RelayConnection(
-            comm,
-            self.handlers,
-            unpickle=False,
-            blocked=self.blocked_handlers,
-            owner=type(self).__name__,
-            tasks=self._handler_tasks,
-        )
-        self.connections.add(connection)
-        connection.add_on_closed(lambda error: self._connection_closed(connection, error))
-        connection.on_messages = lambda messages: self._on_first_messages(connection, messages)
 
     async def on_register(
         self, connection: Connection, first_message: RegisterClient | RegisterWorker | RegisterNanny
