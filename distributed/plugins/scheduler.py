@@ -21,12 +21,10 @@ class SchedulerPlugin:
 
     Examples
     --------
-    >>> class Counter(SchedulerPlugin):
-    ...     name = "counter"
-    ...     def __init__(self):
-    ...         self.n_finished = 0
-    ...     def transition(self, key, start, finish, *args, stimulus_id, **kwargs):
-    ...         self.n_finished += finish == "memory"
+    >>> class Arrivals(SchedulerPlugin):
+    ...     name = "arrivals"
+    ...     def add_worker(self, scheduler, worker):
+    ...         scheduler.log_event("arrivals", f"{worker} is number {len(scheduler.workers)}")
     """
 
     name: str | None = None
