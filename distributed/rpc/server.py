@@ -230,6 +230,11 @@ class Server:
             self._registered_addresses.append(listener.contact_address)
         return listener
 
+    def stop(self) -> None:
+        """Take no new connections; those that stand go on (what ``tornado.tcpserver.TCPServer.stop`` does)."""
+        for listener in self.listeners:
+            listener.stop()
+
     def share_secret(self, *more_addresses: str) -> None:
         """Put the secret into this user's store, so that the user's other programs find it by our addresses."""
         if self._secret is not None:
@@ -405,8 +410,7 @@ class Server:
                 self._finished.set()
 
     async def _let_go(self) -> None:
-        for listener in self.listeners:
-            listener.stop()
+        self.stop()
         for address in self._registered_addresses:
             secrets.forget(address)
         self._registered_addresses.clear()

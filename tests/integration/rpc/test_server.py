@@ -373,3 +373,15 @@ async def test_secret_is_not_shown(caplog):
             identity = await r.identity()
         shown = [caplog.text, str(caught.value), repr(identity), repr(vars(server)), repr(server.rpc)]
     assert not any(secret.reveal()[5:] in text for text in shown)
+
+
+@on_uvloop
+async def test_stop_takes_no_new_connections():
+    async with Desk() as desk:
+        pool = ConnectionPool("client", secret=desk.secret)
+        assert await pool(desk.address).add(x=1, y=2) == 3
+        desk.stop()
+        assert await pool(desk.address).add(x=2, y=2) == 4
+        with pytest.raises(OSError):
+            await connect(desk.address, timeout=2)
+        await pool.close()
