@@ -30,10 +30,12 @@ _gates: dict[str, _Gate] = {}
 
 
 class LogTail(logging.Handler):
-    """The last lines of a logger, as ``(level, text)``."""
+    """The last lines of a logger, as ``(level, text)``; ``length`` None: as ``distributed.admin.log-length`` says."""
 
-    def __init__(self, name: str, length: int) -> None:
+    def __init__(self, name: str, length: int | None = None) -> None:
         super().__init__()
+        if length is None:
+            length = int(settings.get("distributed.admin.log-length", 10_000) or 0)
         self.lines: deque[tuple[str, str]] = deque(maxlen=length)
         self._logger = logging.getLogger(name)
         text_format = str(

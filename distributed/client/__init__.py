@@ -3,8 +3,7 @@ workers import a module of this room without needing the others."""
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
+from distributed.base.lazy import lazy_names
 
 _HOMES = {
     "ALL_COMPLETED": "concurrent.futures",
@@ -40,15 +39,4 @@ _HOMES = {
 
 __all__ = sorted(name for name in _HOMES if not name.startswith("_"))
 
-
-def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(home), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES})
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

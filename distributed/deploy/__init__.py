@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from distributed.base.lazy import lazy_names
 
 if TYPE_CHECKING:
     from distributed.deploy.adaptive import Adaptive
@@ -21,10 +22,4 @@ _HOMES = {
     "SpecCluster": "distributed.deploy.spec",
 }
 
-
-def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(importlib.import_module(home), name)
-    return value
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

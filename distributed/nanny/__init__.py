@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
+from distributed.base.lazy import lazy_names
 
 __all__ = ["Nanny", "WorkerProcess"]
 
 _HOMES = {"Nanny": "distributed.nanny.server", "WorkerProcess": "distributed.nanny.process"}
 
-
-def __getattr__(name: str) -> Any:
-    # Loaded late: the worker's process comes through this package too, and has no use for the nanny.
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(importlib.import_module(home), name)
-    return value
+# Loaded late: the worker's process comes through this package too, and has no use for the nanny.
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

@@ -189,7 +189,7 @@ class Nanny(Server):
             unpickle=True,
             name=name,
         )
-        self._log_tail = LogTail("distributed.nanny", int(settings.get("distributed.admin.log-length", 10_000) or 0))
+        self._log_tail = LogTail("distributed.nanny")
         Nanny._instances.add(self)
 
     # -- facts

@@ -5,8 +5,9 @@ Names are loaded when first used, so that the core can be had (by the simulator,
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from distributed.base.lazy import lazy_names
 
 if TYPE_CHECKING:
     from distributed.base.errors import KilledWorker
@@ -41,11 +42,4 @@ _HOMES = {
     "WorkerState": "distributed.scheduler.state_machine",
 }
 
-
-def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(home), name)
-    globals()[name] = value
-    return value
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

@@ -191,9 +191,7 @@ class Scheduler(Server):
         self._fleet = FleetAdmin(self.shell, self.rpc)
         self._data = DataMovement(self.shell, self._fleet)
         self._admission = Admission(self, self.shell, self._fleet)
-        self._log_tail = LogTail(
-            "distributed.scheduler", int(settings.get("distributed.admin.log-length", 10_000) or 0)
-        )
+        self._log_tail = LogTail("distributed.scheduler")
         limit = lifecycle.idle_limit(idle_timeout)
         self._idle = lifecycle.IdleWatch(self.state, limit, lambda: self.add_task(self.close(reason="idle")))
         self.routes = Routes(self, self.shell, self._fleet, self._data)

@@ -273,7 +273,7 @@ class Worker(Server):
             unpickle=True,
             name=name,
         )
-        self._log_tail = LogTail("distributed.worker", int(settings.get("distributed.admin.log-length", 10_000) or 0))
+        self._log_tail = LogTail("distributed.worker")
         self.extensions = {key: make(self) for key, make in (extensions or {}).items()}
         Worker._instances.add(self)
 
