@@ -43,6 +43,7 @@ from distributed.messages.client_to_scheduler import (
 from distributed.messages.control import Refused, RegisterClient, Registered
 from distributed.messages.payload import FunctionBlob
 from distributed.messages.scheduler_to_client import EventLogged, SchedulerClosing
+from distributed.messages.scheduler_to_worker import PeerLost
 from distributed.rpc.connection import Connection
 from distributed.rpc.loop_runner import sync
 from distributed.rpc.pool import ConnectionPool
@@ -519,6 +520,8 @@ class Session:
             if type(message) is EventLogged:
                 if self.on_event is not None:
                     self.on_event(message)
+            elif type(message) is PeerLost:
+                self.pool.remove(message.worker)  # who waits for an answer of it would wait for ever
             elif type(message) is SchedulerClosing:
                 self._ending = message
 

@@ -30,4 +30,15 @@ class WorkerProcessExited(Struct, tag="worker-process-exited", array_like=True, 
     will_restart: bool = True
 
 
-NannyToScheduler = WorkerProcessStarted | WorkerProcessExited
+class WorkerVouched(Struct, tag="worker-vouched", array_like=True):
+    """The event loop of ``worker`` has been silent for ``silent_s``; its process is in ``process_state`` (psutil's
+    names: ``running``, ``sleeping``, ``stopped``, ...). ``executing`` holds the run ids that are being executed."""
+
+    worker: str
+    pid: int
+    silent_s: float
+    process_state: str
+    executing: tuple[int, ...]
+
+
+NannyToScheduler = WorkerProcessStarted | WorkerProcessExited | WorkerVouched

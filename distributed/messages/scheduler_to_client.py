@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from distributed.base.keys import Key
 from distributed.messages.payload import ErrorInfo, Payload
+from distributed.messages.scheduler_to_worker import PeerLost
 
 
 class KeyInMemory(Struct, tag="key-in-memory", array_like=True, omit_defaults=True):
@@ -71,5 +72,13 @@ class SchedulerClosing(Struct, tag="scheduler-closing", array_like=True, omit_de
 
 
 SchedulerToClient = (
-    KeyInMemory | KeyErred | KeysCancelled | KeysLost | KeysRetried | ClusterRestarted | EventLogged | SchedulerClosing
+    KeyInMemory
+    | KeyErred
+    | KeysCancelled
+    | KeysLost
+    | KeysRetried
+    | ClusterRestarted
+    | EventLogged
+    | PeerLost
+    | SchedulerClosing
 )

@@ -98,6 +98,14 @@ class CloseWorkerOrder(Struct, tag="close-worker", array_like=True, omit_default
     restart: bool = False
 
 
+class PeerLost(Struct, tag="peer-lost", array_like=True):
+    """Another worker was given up although its connections stand: give up what is being fetched from it. Clients hear
+    it too."""
+
+    worker: str
+    reason: str = ""
+
+
 SchedulerToWorker = (
     DefineFunction
     | ComputeTask
@@ -108,4 +116,5 @@ SchedulerToWorker = (
     | HoldersChanged
     | SetStatus
     | CloseWorkerOrder
+    | PeerLost
 )

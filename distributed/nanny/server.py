@@ -20,11 +20,12 @@ from distributed.comm import secrets
 from distributed.comm.addressing import get_address_host
 from distributed.comm.secrets import Secret
 from distributed.messages.control import RegisterNanny
-from distributed.messages.nanny import WorkerProcessExited, WorkerProcessStarted
+from distributed.messages.nanny import WorkerProcessExited, WorkerProcessStarted, WorkerVouched
 from distributed.messages.payload import ErrorInfo
 from distributed.nanny import environment
 from distributed.nanny.process import ProcessEnd, WorkerProcess
 from distributed.nanny.restart_policy import RestartPolicy
+from distributed.nanny.watch import Watch
 from distributed.protocol import serialize
 from distributed.rpc.connection import Connection
 from distributed.rpc.server import Server
@@ -190,6 +191,9 @@ class Nanny(Server):
             name=name,
         )
         self._log_tail = LogTail("distributed.nanny")
+        self._watch = Watch(
+            self._tell, float(parse_timedelta(settings.get("distributed.scheduler.suspect-after", None) or 5.0))
+        )
         Nanny._instances.add(self)
 
     # -- facts
@@ -351,6 +355,7 @@ class Nanny(Server):
                 self._started.set_result(message["address"])
             if self.process is not None:
                 self._tell(WorkerProcessStarted(message["address"], self.process.pid))
+                self._watch.start(self.process, message["address"])
         elif event == "directory":
             self.worker_dir = message["path"]
         elif event == "failed":
@@ -363,6 +368,7 @@ class Nanny(Server):
     def _on_process_end(self, process: WorkerProcess, end: ProcessEnd) -> None:
         if process is not self.process:
             return
+        self._watch.stop()
         had_started = self.worker_address is not None
         if self.worker_dir is not None:
             scratch.remove_directory(self.worker_dir)  # a process that was killed has left it
@@ -485,7 +491,7 @@ class Nanny(Server):
             logger.info("Connection to scheduler broken. Closing. (%s)", error or "it was closed")
             self._close_soon("scheduler-connection-lost")
 
-    def _tell(self, message: WorkerProcessStarted | WorkerProcessExited) -> None:
+    def _tell(self, message: WorkerProcessStarted | WorkerProcessExited | WorkerVouched) -> None:
         connection = self._connection
         if connection is not None and not connection.closed:
             connection.send(message)

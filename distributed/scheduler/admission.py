@@ -152,9 +152,7 @@ def heartbeat_interval(n_workers: int) -> float:
     """Seconds between a worker's signs of life: half a second for a few workers, more for many, to keep them cheap."""
     if n_workers <= 10:
         return 0.5
-    if n_workers < 50:
-        return 1.0
-    return max(2.0, n_workers / 200 + 1.0)
+    return 1.0 if n_workers < 50 else 2.0
 
 
 def _must_be(connection: Connection, role: str) -> None:

@@ -11,14 +11,17 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, assert_never
 
+from distributed.base.keys import user_key
 from distributed.scheduler.event_log import ALL, EventLog
 from distributed.scheduler.plugin_host import PluginHost
 from distributed.scheduler.state_machine.instructions import (
     Instruction,
     LogWarning,
     RetirementEnded,
+    WorkerAnswered,
     WorkerRefused,
     WorkerRemoved,
+    WorkerSuspected,
 )
 from distributed.scheduler.state_machine.outbox import OutboxBatch
 from distributed.scheduler.streams import Streams
@@ -69,6 +72,10 @@ class Effects:
         match instruction:
             case WorkerRemoved():
                 self._remove_worker(instruction, last_words.get(instruction.address, ()))
+            case WorkerSuspected():
+                self._suspect_worker(instruction)
+            case WorkerAnswered():
+                self._welcome_back(instruction)
             case WorkerRefused():
                 self.refusals[instruction.address] = instruction.reason
             case RetirementEnded():
@@ -105,6 +112,24 @@ class Effects:
             "remove_worker", scheduler=self._plugins.scheduler, worker=address, stimulus_id="worker-removed",
             expected=removed.expected,
         )  # fmt: skip
+
+    def _suspect_worker(self, suspected: WorkerSuspected) -> None:
+        text = f"no heartbeat for {suspected.silent_s:.0f} s {suspected.known}".strip()
+        logger.warning("Worker %s (%s) is suspect, it gets no new tasks: %s", suspected.address, suspected.name, text)
+        event = {"action": "worker-suspect", "worker": suspected.address, "name": suspected.name, "cause": text}
+        self._events.log([ALL, suspected.address, "worker-suspect"], event)
+
+    def _welcome_back(self, back: WorkerAnswered) -> None:
+        keys = [user_key(key) for key in back.keys]
+        logger.warning(
+            "Worker %s (%s) answers again after %.1f s%s",
+            back.address, back.name, back.silent_s,
+            f"; its loop was kept from moving while it ran {keys}: does a task hold the GIL?" if back.busy else "",
+        )  # fmt: skip
+        event = {"worker": back.address, "name": back.name, "seconds": back.silent_s, "keys": keys}
+        self._events.log([ALL, back.address], {"action": "worker-answers", **event})
+        if back.busy:
+            self._events.log("gil-held", {"action": "gil-held", **event})
 
     def _end_retirement(self, ended: RetirementEnded) -> None:
         if ended.retired:

@@ -40,6 +40,9 @@ def core_settings(allowed_failures: int | None = None, worker_ttl: Any = None) -
         unknown_nbytes=int(parse_bytes(settings.get(_PREFIX + "default-data-size", defaults.unknown_nbytes))),
         stealing=bool(settings.get(_PREFIX + "work-stealing", True)),
         worker_ttl_s=_limit(settings.get(_PREFIX + "worker-ttl", None) if worker_ttl is None else worker_ttl),
+        suspect_s=_limit(settings.get(_PREFIX + "suspect-after", defaults.suspect_s)),
+        lost_s=_limit(settings.get(_PREFIX + "lost-after", defaults.lost_s)),
+        lost_alone_s=_limit(settings.get(_PREFIX + "lost-after-alone", defaults.lost_alone_s)),
         no_workers_timeout_s=_limit(settings.get(_PREFIX + "no-workers-timeout", None)),
     )
 

@@ -48,10 +48,21 @@ class DataTransfer:
         self._me = me
         self._on_answer = on_answer
         self._spawn = spawn
+        # The one request to each peer, and why it was given up.
+        self._under_way: dict[str, asyncio.Task[None]] = {}
+        self._aborted: dict[str, str] = {}
 
     def fetch(self, worker: str, keys: list[Key]) -> None:
         """Ask ``worker`` for ``keys``; the answer comes by ``on_answer``."""
-        self._spawn(self._fetch(worker, keys))
+        self._under_way[worker] = self._spawn(self._fetch(worker, keys))
+
+    def abort(self, worker: str, reason: str) -> None:
+        """Wait no longer for ``worker``: the answer is now that it could not be reached."""
+        task = self._under_way.get(worker)
+        if task is not None and not task.done():
+            self._aborted[worker] = reason
+            task.cancel()
+        self.pool.remove(worker)
 
     async def _fetch(self, worker: str, keys: list[Key]) -> None:
         event: GatherDepSuccess | GatherDepFailure
@@ -69,10 +80,16 @@ class DataTransfer:
             self.bytes_received += sum(nbytes.values())
             event = GatherDepSuccess(worker, nbytes, unreadable)
         except asyncio.CancelledError:
-            raise
+            reason = self._aborted.pop(worker, None)
+            if reason is None:
+                raise
+            logger.info("Given up fetching %d keys from %s: %s", len(keys), worker, reason)
+            event = GatherDepFailure(worker, keys, (), reason)
         except Exception as error:
             level = logging.INFO if isinstance(error, (OSError, TimeoutError, CommClosedError)) else logging.WARNING
             logger.log(level, "Could not fetch %d keys from %s: %s", len(keys), worker, error)
             arrived = {}
             event = GatherDepFailure(worker, keys, (), f"{type(error).__name__}: {error}")
+        finally:
+            self._under_way.pop(worker, None)
         self._on_answer(event, arrived)

@@ -12,6 +12,7 @@ from distributed.worker.data_store import DataStore
 from distributed.worker.data_transfer import DataTransfer
 from distributed.worker.executor import TaskExecutor
 from distributed.worker.state_machine.instructions import (
+    AbortGather,
     CancelExecute,
     Evict,
     Execute,
@@ -60,6 +61,8 @@ class Effects:
                         self.store.discard(key)
                 case GatherDep():
                     self.transfer.fetch(it.worker, it.keys)
+                case AbortGather():
+                    self.transfer.abort(it.worker, it.reason)
                 case StoreFetched():
                     self._store_fetched(it)
                 case CancelExecute():

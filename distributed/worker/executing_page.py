@@ -1,8 +1,8 @@
 """A page of memory shared by a worker process and its nanny: which runs are being executed right now.
 
 The worker writes, the nanny reads after the worker's death, whatever killed it. One 8-byte cell per executing thread
-holds ``run_id + 1``, or 0. No locks: a cell has one writer, and the reader comes when there are no writers any more.
-Shell.
+holds ``run_id + 1``, or 0; the last cell counts the beats of the worker's event loop. No locks: a cell has one writer,
+and a reader of a living worker takes what it finds for a hint. Shell.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import os
 import tempfile
 
 PAGE_BYTES = 4096
-CELLS = PAGE_BYTES // 8
+CELLS = PAGE_BYTES // 8 - 1
+_BEATS = CELLS
 
 
 class ExecutingPage:
@@ -36,7 +37,16 @@ class ExecutingPage:
 
     def run_ids(self) -> tuple[int, ...]:
         """What is noted now."""
-        return tuple(cell - 1 for cell in self.cells.tolist() if cell)
+        return tuple(cell - 1 for cell in self.cells[:CELLS].tolist() if cell)
+
+    def beat(self) -> None:
+        """The worker's event loop moves."""
+        self.cells[_BEATS] += 1
+
+    @property
+    def beats(self) -> int:
+        """How often it has done so."""
+        return self.cells[_BEATS]
 
     def close(self) -> None:
         """Unmap and close; harmless when called again."""

@@ -489,6 +489,8 @@ class Worker(Server):
         connection.name = "scheduler"
         connection.add_on_closed(self._on_scheduler_lost)
         self._heartbeat_timer = asyncio.get_running_loop().call_later(self.heartbeat_interval, self._beat)
+        if self._page is not None:
+            self._page.beat()
         if self.on_registered is not None:
             self.on_registered()
         connection.on_messages = self._on_messages

@@ -239,7 +239,7 @@ class World:
         self.serial = count()
         self.log: list[Any] = []
         settings = SchedulerSettings(
-            worker_ttl_s=None,
+            **dict.fromkeys(("suspect_s", "lost_s", "lost_alone_s", "worker_ttl_s")),
             saturation=rng.choice([1.0, 1.1, float("inf")]),
             steal_interval_s=0.02,
             steal_backlog_s=0.001,

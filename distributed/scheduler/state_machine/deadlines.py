@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from distributed.messages.payload import ErrorInfo
-from distributed.messages.scheduler_to_worker import CloseWorkerOrder
 from distributed.scheduler.state_machine.fleet import remove
+from distributed.scheduler.state_machine.liveness import liveness_deadline, look
 from distributed.scheduler.state_machine.placement import no_worker_reason
 from distributed.scheduler.state_machine.retirement import retirement_deadline
 from distributed.scheduler.state_machine.stealing import steal_deadline
@@ -16,7 +16,7 @@ from distributed.scheduler.state_machine.transitions.fail import fail
 
 def next_deadline(state: Tables) -> float | None:
     """The earliest of all."""
-    candidates = [steal_deadline(state), _no_worker_deadline(state), _ttl_deadline(state)]
+    candidates = [steal_deadline(state), _no_worker_deadline(state), liveness_deadline(state)]
     if state.vanished:
         candidates.extend([vanished.deadline for vanished in state.vanished.values()])
     if state.retirements:
@@ -33,7 +33,7 @@ def handle_deadlines(state: Tables) -> None:
     due = _no_worker_deadline(state)
     if due is not None and due <= now:
         _fail_unrunnable(state)
-    _check_ttl(state)
+    look(state)
     if state.retirements:
         state.retire_again = True
 
@@ -66,24 +66,3 @@ def _fail_unrunnable(state: Tables) -> None:
             details["worker_restrictions"] = sorted(ts.worker_restrictions or ())
             details["resource_restrictions"] = dict(ts.resource_restrictions or {})
             fail(state, ts, ErrorInfo("NoValidWorkerError", text, details=details))
-
-
-def _ttl_deadline(state: Tables) -> float | None:
-    ttl = state.settings.worker_ttl_s
-    if ttl is None or not state.workers:
-        state.next_ttl_check = None
-    elif state.next_ttl_check is None:
-        state.next_ttl_check = state.now + ttl / 4
-    return state.next_ttl_check
-
-
-def _check_ttl(state: Tables) -> None:
-    ttl = state.settings.worker_ttl_s
-    if ttl is None or state.next_ttl_check is None or state.next_ttl_check > state.now:
-        return
-    state.next_ttl_check = state.now + ttl / 4
-    for ws in list(state.workers.values()):
-        silence = state.now - ws.last_seen
-        if silence > ttl and ws not in state.vanished:
-            remove(state, ws, f"no heartbeat for {silence:.0f} s", blame=True)
-            state.out.to_workers[ws.address].append(CloseWorkerOrder(f"no heartbeat for {silence:.0f} s", True))

@@ -264,6 +264,18 @@ class TaskState:
         return f"<TaskState {self.key!r} {self.state}>"
 
 
+class Vouch:
+    """What the nanny last said of a silent worker's process; ``keys`` are being executed. ``seen``: when it last stood
+    up for it."""
+
+    __slots__ = ("seen", "process_state", "keys")
+
+    def __init__(self, seen: float, process_state: str, keys: tuple[Key, ...]) -> None:
+        self.seen = seen
+        self.process_state = process_state
+        self.keys = keys
+
+
 class WorkerState:
     """One worker. ``processing`` holds what is assigned there, with the seconds charged to ``occupancy`` for it."""
 
@@ -271,7 +283,7 @@ class WorkerState:
                  "local_directory", "services", "versions", "extra", "info", "status_name", "running", "alive", "index",
                  "processing", "long_running", "executing", "occupancy", "has_what", "nbytes", "actors", "functions",
                  "capacity", "prefetch_s", "level", "as_holder", "addresses", "last_seen", "metrics", "managed_bytes",
-                 "process_bytes", "spilled_bytes")  # fmt: skip
+                 "process_bytes", "spilled_bytes", "suspect_since", "vouch")  # fmt: skip
 
     def __init__(self, info: RegisterWorker, index: int, saturation: float, prefetch_s: float, now: float) -> None:
         self.info = info
@@ -305,6 +317,9 @@ class WorkerState:
         self.as_holder: tuple[WorkerState, ...] = Members((self,))
         self.addresses: tuple[str, ...] = (info.address,)
         self.last_seen = now
+        # Since when it is silent for too long, and what its nanny says of that (see liveness.py).
+        self.suspect_since: float | None = None
+        self.vouch: Vouch | None = None
         self.metrics: dict[str, Any] = {}
         self.managed_bytes = 0
         self.process_bytes = 0

@@ -6,6 +6,7 @@ from msgspec import Struct
 
 from distributed.base.keys import Key
 from distributed.scheduler.state_machine.entities import TaskState
+from distributed.scheduler.state_machine.liveness import silence_text
 from distributed.scheduler.state_machine.placement import no_worker_reason
 from distributed.scheduler.state_machine.tables import Tables
 
@@ -79,7 +80,10 @@ def _processing(state: Tables, ts: TaskState) -> Explanation:
         if ws not in dep.who_has
     ]
     executing_s = ws.executing.get(ts, -1.0)
-    if ws in state.vanished:
+    silence = silence_text(state, ws)
+    if silence:
+        text = f"its worker {ws.address} is suspect: {silence}"
+    elif ws in state.vanished:
         text = f"its worker {ws.address} has vanished; the report of its nanny is awaited"
     elif ts in ws.long_running:
         text = f"runs on {ws.address}, detached from its threads (seceded)"

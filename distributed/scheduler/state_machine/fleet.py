@@ -41,7 +41,7 @@ def join(state: Tables, event: WorkerJoined) -> None:
 def set_status(state: Tables, ws: WorkerState, status: str) -> None:
     """The worker's status has changed: it may be given tasks, or no longer."""
     ws.status_name = status
-    ws.running = ws.alive and status == "running" and ws.nthreads > 0
+    ws.running = ws.alive and status == "running" and ws.nthreads > 0 and ws.suspect_since is None
     if ws.running:
         state.running[ws] = None
     else:

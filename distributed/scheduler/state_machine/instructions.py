@@ -33,6 +33,26 @@ class WorkerRemoved(NamedTuple):
     n_recomputed: int
 
 
+class WorkerSuspected(NamedTuple):
+    """No heartbeat for ``silent_s``: no new task goes there. ``known``: what is known of its process."""
+
+    address: str
+    name: str
+    silent_s: float
+    known: str
+
+
+class WorkerAnswered(NamedTuple):
+    """A suspect has spoken again. ``busy``: its process ran all the time, its loop did not (a task held the interpreter
+    lock); ``keys`` were being executed."""
+
+    address: str
+    name: str
+    silent_s: float
+    busy: bool
+    keys: tuple[Key, ...]
+
+
 class WorkerRefused(NamedTuple):
     """The worker may not come in."""
 
@@ -55,4 +75,4 @@ class LogWarning(NamedTuple):
     message: str
 
 
-Instruction = WorkerRemoved | WorkerRefused | RetirementEnded | LogWarning
+Instruction = WorkerRemoved | WorkerSuspected | WorkerAnswered | WorkerRefused | RetirementEnded | LogWarning

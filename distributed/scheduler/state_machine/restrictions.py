@@ -63,6 +63,8 @@ def unsatisfied(state: Tables, policy: Policy) -> list[str]:
     elif policy.resources and not any(has_resources(ws, policy.resources) for ws in state.workers.values()):
         reasons.append(f"no worker has the resources {policy.resources}")
     if not reasons:
-        states = sorted({ws.status_name for ws in state.workers.values()})
+        states = sorted(
+            {"suspect" if ws.suspect_since is not None else ws.status_name for ws in state.workers.values()}
+        )
         reasons.append(f"all workers that qualify are {' or '.join(states)}")
     return reasons

@@ -32,6 +32,10 @@ class SchedulerSettings:
     steal_batch: int = 200
     # A worker with a nanny that vanished: how long its exit report may take.
     exit_report_s: float = 0.5
+    # A silent worker gets no new tasks; is lost when its nanny does not vouch for it, when it has none, in any case.
+    suspect_s: float | None = 5.0
+    lost_s: float | None = 15.0
+    lost_alone_s: float | None = 60.0
     worker_ttl_s: float | None = 300.0
     no_workers_timeout_s: float | None = None
     retire_timeout_s: float | None = None

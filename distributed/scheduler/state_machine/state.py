@@ -29,6 +29,7 @@ from distributed.scheduler.state_machine import deadlines, events
 from distributed.scheduler.state_machine.events import SchedulerEvent
 from distributed.scheduler.state_machine.explain import Explanation, explain
 from distributed.scheduler.state_machine.handlers import from_clients, from_operators, from_workers
+from distributed.scheduler.state_machine.liveness import on_worker_vouched
 from distributed.scheduler.state_machine.outbox import Outbox
 from distributed.scheduler.state_machine.placement import place_ready
 from distributed.scheduler.state_machine.replicas import (
@@ -78,6 +79,7 @@ HANDLERS: dict[type, Handler] = {
     from_worker.WorkerLogEvent: _ignore,
     from_nanny.WorkerProcessStarted: from_operators.on_worker_process_started,
     from_nanny.WorkerProcessExited: from_operators.on_worker_process_exited,
+    from_nanny.WorkerVouched: on_worker_vouched,
     events.ClientJoined: from_clients.on_client_joined,
     events.ClientLeft: from_clients.on_client_left,
     events.WorkerJoined: from_operators.on_worker_joined,

@@ -73,7 +73,7 @@ class Tables:
                  "fleet_changed", "functions", "orphan_functions", "run_counter", "stimulus", "context", "event",
                  "generation", "generation_started", "default_policy", "fire_and_forget", "steals", "next_steal",
                  "vanished", "retirements", "retire_again", "moves", "log", "record", "tracing",
-                 "no_workers_since", "next_ttl_check", "n_workers_seen", "stolen_count")  # fmt: skip
+                 "no_workers_since", "next_look", "n_workers_seen", "stolen_count")  # fmt: skip
 
     def __init__(self, settings: SchedulerSettings | None = None, seed: int = 0) -> None:
         self.settings = settings = settings if settings is not None else SchedulerSettings()
@@ -105,7 +105,7 @@ class Tables:
         self.fleet_changed = False
         self.no_workers_since: float | None = None
         self.n_workers_seen = 0
-        self.next_ttl_check: float | None = None
+        self.next_look: float | None = None
 
         self.functions: dict[bytes, FunctionBlob] = {}
         self.orphan_functions: dict[bytes, None] = {}

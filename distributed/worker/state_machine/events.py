@@ -24,6 +24,7 @@ from distributed.messages.scheduler_to_worker import (
     DefineFunction,
     FreeKeys,
     HoldersChanged,
+    PeerLost,
     RemoveReplicas,
     SetStatus,
     StealRequest,
@@ -145,6 +146,7 @@ SchedulerOrder: TypeAlias = (
     | HoldersChanged
     | SetStatus
     | CloseWorkerOrder
+    | PeerLost
 )
 
 ShellFact: TypeAlias = (

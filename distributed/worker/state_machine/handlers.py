@@ -12,6 +12,7 @@ from distributed.messages.scheduler_to_worker import (
     DefineFunction,
     FreeKeys,
     HoldersChanged,
+    PeerLost,
     RemoveReplicas,
     SetStatus,
     StealRequest,
@@ -37,7 +38,7 @@ from distributed.worker.state_machine.events import (
     Pause,
     Unpause,
 )
-from distributed.worker.state_machine.instructions import StoreResult
+from distributed.worker.state_machine.instructions import AbortGather, StoreResult
 from distributed.worker.state_machine.tables import CLOSING, PAUSED, RUNNING, Tables
 from distributed.worker.state_machine.task import (
     MEMORY,
@@ -100,6 +101,12 @@ def on_holders_changed(t: Tables, event: HoldersChanged) -> None:
         ts = t.tasks.get(need.key)
         if ts is not None:
             fetching.replace_holders(t, ts, need.holders, need.nbytes)
+
+
+def on_peer_lost(t: Tables, event: PeerLost) -> None:
+    """The scheduler has given up a peer whose connections may stand for ever."""
+    if event.worker in t.fetches.flights:
+        t.outbox.instructions.append(AbortGather(event.worker, event.reason))
 
 
 def on_set_status(t: Tables, event: SetStatus) -> None:
@@ -231,6 +238,7 @@ HANDLERS: Final[dict[type, Callable[[Tables, Any], None]]] = {
     StealRequest: on_steal_request,
     HoldersChanged: on_holders_changed,
     SetStatus: on_set_status,
+    PeerLost: on_peer_lost,
     DefineFunction: on_others,
     CloseWorkerOrder: on_others,
     ExecuteSuccess: on_execute_success,

@@ -74,10 +74,20 @@ class GatherDep(Struct, eq=False):
     total_nbytes: int
 
 
+class AbortGather(Struct, eq=False):
+    """Wait no longer for what was asked from ``worker``; its answer is a ``GatherDepFailure``, unless it is there by
+    now."""
+
+    worker: str
+    reason: str
+
+
 class SendToScheduler(Struct, eq=False):
     """Send these, in this order."""
 
     messages: list[WorkerToScheduler]
 
 
-Instruction: TypeAlias = Execute | CancelExecute | StoreResult | StoreFetched | Evict | GatherDep | SendToScheduler
+Instruction: TypeAlias = (
+    Execute | CancelExecute | StoreResult | StoreFetched | Evict | GatherDep | AbortGather | SendToScheduler
+)

@@ -18,6 +18,7 @@ from distributed.messages.worker_to_scheduler import (
 )
 from distributed.scheduler.state_machine.entities import TaskState, WorkerState
 from distributed.scheduler.state_machine.fleet import remove, set_status
+from distributed.scheduler.state_machine.liveness import answered
 from distributed.scheduler.state_machine.tables import Tables
 from distributed.scheduler.state_machine.transitions.assign import requeue
 from distributed.scheduler.state_machine.transitions.fail import fail
@@ -96,6 +97,8 @@ def on_heartbeat(state: Tables, event: Heartbeat, source: str) -> None:
     ws = state.workers.get(source)
     if ws is None:
         return
+    if ws.suspect_since is not None or ws.vouch is not None:
+        answered(state, ws)
     ws.last_seen = state.now
     ws.metrics = event.metrics
     ws.managed_bytes = event.managed_bytes

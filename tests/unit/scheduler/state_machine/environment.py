@@ -45,7 +45,9 @@ class TestEnv:
     __test__ = False
 
     def __init__(self, workers: dict[str, int] | None = None, clients: str = "c", **settings: Any) -> None:
-        self.state = SchedulerState(SchedulerSettings(**settings))
+        # Nobody sends heartbeats here: tests of silence say after how long it counts.
+        unwatched = dict.fromkeys(("suspect_s", "lost_s", "lost_alone_s", "worker_ttl_s"))
+        self.state = SchedulerState(SchedulerSettings(**{**unwatched, **settings}))
         self.now = 0.0
         self.submission = 0
         self.to_workers: dict[str, list[Any]] = {}

@@ -370,14 +370,3 @@ def test_restart_cancels_all_and_starts_workers_anew() -> None:
         env.join("a2")
         env.submit(a_task("x"))
         assert env.computed_keys("a2") == ["x"]
-
-
-def test_silent_worker_is_given_up() -> None:
-    with TestEnv({"a": 1}, worker_ttl_s=10) as env:
-        env.submit(a_task("x"))
-        env.ignore_all()
-        env.wait(20)
-        assert not env.state.workers and env.states() == {"x": "queued"}
-        (order,) = env.sent("a")
-        assert "no heartbeat" in order.reason
-        env.instructed()

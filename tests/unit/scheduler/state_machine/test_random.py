@@ -43,6 +43,7 @@ class World:
                 saturation=self.rng.choice([0.5, 1.1, 2, float("inf")]),
                 steal_interval_s=0.05,
                 record_transitions=True,
+                **dict.fromkeys(("suspect_s", "lost_s", "lost_alone_s", "worker_ttl_s")),  # no heartbeats here
             )
         )
         self.now = 0.0
