@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import sys
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
 from distributed.client.future_table import Callback, FutureState, FutureTable
@@ -175,6 +175,20 @@ async def wait_async(
         countdown.give_up()
         return True
     try:
-        return await parked.wait(timeout)
+        return await wait_patiently(parked.wait, timeout)
     finally:
         countdown.give_up()
+
+
+async def wait_patiently(wait: Callable[[float | None], Awaitable[bool]], timeout: float | None) -> bool:
+    """``await wait(timeout)``, outside of the slot of the calling task once that has taken :data:`PATIENCE_S`."""
+    if "distributed.worker.runtime" not in sys.modules or (timeout is not None and timeout <= PATIENCE_S):
+        return await wait(timeout)
+    if await wait(PATIENCE_S):
+        return True
+    come_back = leave_slot()
+    try:
+        return await wait(None if timeout is None else timeout - PATIENCE_S)
+    finally:
+        if come_back is not None:
+            come_back()

@@ -16,7 +16,7 @@ from distributed.base.errors import FuturesCancelledError
 from distributed.client.future_table import FutureState
 from distributed.client.futures import Future, cancelled_error, futures_of, one_client, raise_again
 from distributed.client.gathering import Gatherer
-from distributed.client.parking import wait_async, wait_here
+from distributed.client.parking import wait_async, wait_here, wait_patiently
 from distributed.client.session import deadline_of, remaining, seconds, timeout_text
 
 
@@ -335,9 +335,12 @@ class as_completed:
                     raise StopAsyncIteration
                 sleeper: asyncio.Future[None] = loop.create_future()
                 self._sleepers.append((loop, sleeper))
-            left = remaining(self._deadline)
-            done, _ = await asyncio.wait([sleeper], timeout=left)
-            if not done:
+
+            async def wait(timeout: float | None, sleeper: asyncio.Future[None] = sleeper) -> bool:
+                done, _ = await asyncio.wait([sleeper], timeout=timeout)
+                return bool(done)
+
+            if not await wait_patiently(wait, remaining(self._deadline)):
                 sleeper.cancel()
                 raise TimeoutError(timeout_text(self._limit))
 

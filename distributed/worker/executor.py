@@ -237,7 +237,7 @@ class TaskExecutor:
 
     def _replace_slot(self) -> None:
         self._slots -= 1
-        if not self._closed and self._jobs:
+        if not self._closed and not self._queue.empty():  # a run, or a task that waits for its slot
             self._start_slot()
 
     def _give_slot(self, request: _Rejoin) -> None:

@@ -346,6 +346,37 @@ def test_secede_frees_the_slot_and_rejoin_takes_one_again() -> None:
     run_test(test)
 
 
+def test_a_task_that_secedes_hands_its_slot_to_one_that_waits_to_rejoin() -> None:
+    come_back, leave, end = threading.Event(), threading.Event(), threading.Event()
+    for gate in (come_back, leave, end):
+        serialize_by_reference(gate)
+
+    def wants_back() -> None:
+        secede()
+        come_back.wait(5)
+        rejoin()
+
+    def leaves() -> None:
+        leave.wait(5)
+        secede()
+        end.wait(5)
+
+    async def test(b: Bench) -> None:
+        first, second = b.submit(wants_back), b.submit(leaves)
+        async with asyncio.timeout(5):
+            while b.executor.queued:  # `leaves` holds the only slot
+                await asyncio.sleep(0.001)
+            come_back.set()
+            while b.executor._queue.empty():  # the wish to come back is all that is queued
+                await asyncio.sleep(0.001)
+            leave.set()
+            assert isinstance(await b.end(first), ExecuteSuccess)
+        end.set()
+        assert isinstance(await b.end(second), ExecuteSuccess)
+
+    run_test(test)
+
+
 def test_secede_outside_of_tasks() -> None:
     with pytest.raises(ValueError, match="outside of a task"):
         secede()
