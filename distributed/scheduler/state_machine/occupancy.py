@@ -49,7 +49,8 @@ def refresh_worker(state: Tables, ws: WorkerState) -> None:
     level = level_of(ws)
     ws.level = level
     state.levels[level][ws] = None
-    if old == level and level < FIRST_FULL:
+    if old == level and level < FIRST_FULL and level != 2:
+        # (Of level 2 there is no end when saturation is infinite.)
         return
     if level <= 1:
         state.idle[ws.address] = ws

@@ -1,0 +1,258 @@
+"""The stage of the worker core: lines become events, what comes out becomes text.
+
+=================================================================== ==================================================
+scheduler computes x#1 needs=y@a:8;z@b,c duration=0.1               ``priority=2`` ``resources=GPU:1`` ``+actor``
+                                                                    ``+wanted``; a need without ``@`` has no holder
+scheduler frees x y | drops x | copies x@a:8 | steals x#1           drops: only the copy
+scheduler says x@a,b | says x                                       who holds x now
+scheduler sets closing_gracefully | defines f | closes
+executor returns x#1 nbytes=8 duration=0.1                          ``+unshippable``
+executor raises x#1 | reschedules x#1 | skips x#1 | secedes x#1
+a sends x y unreadable=z                                            answers a fetch; what is not named is not there
+a refuses x y missing=z                                             no answer; ``missing``: it said so of these
+store gets x=8 | gets x=8 +report | loses x
+memory short | enough
+time passes 0.5                                                     seconds, with all deadlines in them
+why x                                                               asks the core; the answer comes out
+=================================================================== ==================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from distributed.messages.payload import ErrorInfo, FunctionBlob, Payload
+from distributed.messages.scheduler_to_worker import (
+    AcquireReplicas,
+    CloseWorkerOrder,
+    ComputeTask,
+    DefineFunction,
+    FreeKeys,
+    HoldersChanged,
+    RemoveReplicas,
+    SetStatus,
+    StealRequest,
+)
+from distributed.worker.state_machine import WorkerSettings, WorkerState
+from distributed.worker.state_machine.events import (
+    DataLost,
+    DataUpdated,
+    ExecuteFailure,
+    ExecuteLongRunning,
+    ExecuteRescheduled,
+    ExecuteSkipped,
+    ExecuteSuccess,
+    GatherDepFailure,
+    GatherDepSuccess,
+    Pause,
+    Unpause,
+)
+from distributed.worker.state_machine.instructions import SendToScheduler
+from distributed.worker.state_machine.task import TaskState
+from tests.playbooks.notation import BadPlaybook, Line, address, line_of, message, need_of, run_of, show
+
+BOOM = ErrorInfo("ValueError", "boom")
+CANNOT_PICKLE = ErrorInfo("TypeError", "cannot be pickled")
+
+
+class WorkerStage:
+    """One core; its cast: ``threads``, ``resources``, ``settings``. The worker itself is ``me``."""
+
+    def __init__(self, cast: dict[str, str]) -> None:
+        amounts = line_of(f"me has resources={cast.get('resources', '')}").amounts("resources")
+        settings = dict(item.split("=") for item in cast.get("settings", "").split())
+        numbers = {name: float(v) if "." in v or name.endswith("_s") else int(v) for name, v in settings.items()}
+        self.state = WorkerState(WorkerSettings(**numbers), address("me"), int(cast.get("threads", 1)), amounts)
+        self.now = 0.0
+        self.collected: list[str] = []
+        self.asked: list[str] = []
+        self.deadline: float | None = None
+
+    def play(self, lines: list[str]) -> list[str]:
+        """One batch of events; what came out and what has changed."""
+        self.collected, self.asked = [], []
+        self.state.steps.clear()
+        before = dict(self.views())
+        for text in lines:
+            line = line_of(text)
+            try:
+                self.perform(line)
+            except (KeyError, IndexError, ValueError) as error:
+                raise BadPlaybook(f"{text!r}: {type(error).__name__}: {error}") from error
+            line.check_used()
+        self.collect()
+        return [*self.asked, *self.collected, *self.changes(before)] or ["nothing"]
+
+    # Events
+
+    def perform(self, line: Line) -> None:
+        match line.who, line.verb:
+            case "time", "passes":
+                self.collect()
+                self.wait(float(line.names[0]))
+            case "why", key:
+                self.collect()
+                self.asked.append(f"{key}: {show(self.state.explain(key).text)}")
+            case "scheduler", _:
+                self.handle(self.of_scheduler(line))
+            case "executor", _:
+                self.handle(self.of_executor(line))
+            case "store", "gets":
+                self.handle(DataUpdated({key: int(line.take(key)) for key in self.keys(line)}, line.flag("report")))
+            case "store", "loses":
+                self.handle(DataLost(line.names, "the file is gone"))
+            case "memory", "short":
+                self.handle(Pause())
+            case "memory", "enough":
+                self.handle(Unpause())
+            case peer, "sends":
+                unreadable = dict.fromkeys(line.items("unreadable"), CANNOT_PICKLE)
+                self.handle(GatherDepSuccess(address(peer), dict.fromkeys(line.names, 8), unreadable))
+            case peer, "refuses":
+                missing = line.items("missing")
+                self.handle(GatherDepFailure(address(peer), [*line.names, *missing], missing, "refused"))
+            case _:
+                raise BadPlaybook(f"{line.text!r}: nobody does such a thing")
+
+    @staticmethod
+    def keys(line: Line) -> list[str]:
+        return [name for name in line.options if not name.startswith("+")]
+
+    def handle(self, event: Any) -> None:
+        self.state.handle(event, self.now)
+        self.state.validate()
+
+    def wait(self, seconds: float) -> None:
+        end = self.now + seconds
+        while (due := self.state.next_deadline()) is not None and due <= end:
+            self.now = max(due, self.now)
+            self.state.handle_deadline(self.now)
+            self.state.validate()
+            self.collect()
+        self.now = end
+
+    def of_scheduler(self, line: Line) -> Any:
+        match line.verb:
+            case "computes":
+                return self.order(line)
+            case "frees":
+                return FreeKeys(line.names)
+            case "drops":
+                return RemoveReplicas(line.names)
+            case "copies":
+                return AcquireReplicas([need_of(word) for word in line.names])
+            case "steals":
+                return StealRequest(*run_of(line.names[0]))
+            case "says":
+                return HoldersChanged([need_of(word) for word in line.names])
+            case "sets":
+                return SetStatus(line.names[0])
+            case "defines":
+                return DefineFunction(FunctionBlob(b"f", Payload(b"pickle")))
+            case "closes":
+                return CloseWorkerOrder("as ordered")
+        raise BadPlaybook(f"{line.text!r}: the scheduler does no such thing")
+
+    def order(self, line: Line) -> ComputeTask:
+        key, run_id = run_of(line.names[0])
+        needs = tuple([need_of(word) for word in line.take("needs").split(";") if word])
+        return ComputeTask(
+            key,
+            run_id,
+            (0.0, 0.0, int(line.number("priority", run_id))),
+            b"f",
+            None,
+            needs,
+            line.number("duration", -1),
+            line.flag("wanted"),
+            line.amounts("resources") or None,
+            actor=line.flag("actor"),
+        )
+
+    def of_executor(self, line: Line) -> Any:
+        key, run_id = run_of(line.names[0])
+        match line.verb:
+            case "returns":
+                unshippable = CANNOT_PICKLE if line.flag("unshippable") else None
+                nbytes, duration = int(line.number("nbytes", 8)), line.number("duration", 0.1)
+                return ExecuteSuccess(key, run_id, nbytes, "int", duration, unshippable=unshippable)
+            case "raises":
+                return ExecuteFailure(key, run_id, BOOM)
+            case "reschedules":
+                return ExecuteRescheduled(key, run_id)
+            case "skips":
+                return ExecuteSkipped(run_id)
+            case "secedes":
+                return ExecuteLongRunning(key, run_id, line.number("duration", 0.1))
+        raise BadPlaybook(f"{line.text!r}: the executor does no such thing")
+
+    # What came out
+
+    def collect(self) -> None:
+        for item in self.state.outbox.take():
+            if type(item) is SendToScheduler:
+                self.collected += [f"to scheduler: {message(m)}" for m in item.messages]
+            else:
+                self.collected.append(f"shell: {message(item)}")
+        self.state.validate()
+
+    # What has changed
+
+    def changes(self, before: dict[str, str]) -> list[str]:
+        steps: dict[str, list[str]] = {}
+        for _, key, start, finish, _ in self.state.steps:
+            steps.setdefault(f"task {key}", [start]).append(finish)
+        after = dict(self.views())
+        lines = []
+        for name in dict.fromkeys([*before, *after, *steps]):
+            way = " > ".join(steps.get(name, []))
+            view = after.get(name)
+            if way or view != before.get(name):
+                if name.startswith("task") and not way:
+                    way = self.state.tasks[name[5:]].state
+                lines.append(f"{name}: {'; '.join([part for part in (way, view) if part])}")
+        deadline = self.state.next_deadline()
+        if deadline != self.deadline:
+            self.deadline = deadline
+            lines.append("wakes up: " + ("never" if deadline is None else f"in {deadline - self.now:.4g} s"))
+        return lines
+
+    def views(self) -> Iterator[tuple[str, str]]:
+        for key, ts in self.state.tasks.items():
+            yield f"task {key}", "; ".join(self.of_task(ts))
+        yield "worker", "; ".join(self.of_worker())
+
+    def of_task(self, ts: TaskState) -> Iterator[str]:
+        if ts.spec is not None:
+            yield f"run {ts.run_id}"
+        if ts.state == "waiting":
+            yield f"waits for {ts.waiting_count}"
+        if ts.dependents:
+            yield f"needed by {','.join([d.key for d in ts.dependents])}"
+        fetch = ts.fetch
+        if fetch is not None:
+            if fetch.peer is not None:
+                yield f"asked from {show(fetch.peer)}"
+            if fetch.holders:
+                yield f"held by {show(list(fetch.holders))}"
+            if fetch.acquired:
+                yield "a copy for the scheduler"
+        if ts.stale_runs:
+            yield f"{ts.stale_runs} older runs"
+
+    def of_worker(self) -> Iterator[str]:
+        state = self.state
+        yield state.status
+        yield f"{state.slots_used} of {state.nthreads} slots"
+        if state.handed:
+            yield f"runs {','.join([f'{ts.key}#{run_id}' for run_id, ts in state.handed.items()])}"
+        if state.stale:
+            yield f"ends {','.join([f'{run.task.key}#{run_id}' for run_id, run in state.stale.items()])}"
+        if state.nmemory:
+            yield f"holds {state.nmemory} values ({state.managed_nbytes} bytes)"
+        if state.resources.holding:
+            yield f"free {show(state.resources.available)}"
+        suspects = [show(peer) for peer in state.fetches.suspects if state.fetches.suspicion(peer)]
+        if suspects:
+            yield f"leaves alone {','.join(suspects)}"
