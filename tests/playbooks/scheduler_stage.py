@@ -12,6 +12,7 @@ a fails x | reschedules x | secedes x | gives x | keeps x           fails: ``+fo
 a has x | drops x | misses x at=b | asks x                          replicas
 a is paused | beats x=1.5 | closes | vanishes                       beats: seconds that x has run
 n reports a signal=9 executing=x                                    the nanny of a: its process has ended
+n vouches a state=running executing=x                               ... its process lives, its loop is silent
 operator restarts | retires a timeout=5 | moves x to=b drop=a | rebalances | replicates x n=2 | threads a 2
 operator resources a GPU:1
 time passes 0.5                                                     seconds, with all deadlines in them
@@ -39,7 +40,7 @@ from distributed.messages.client_to_scheduler import (
     WantKeys,
 )
 from distributed.messages.control import RegisterWorker
-from distributed.messages.nanny import WorkerProcessExited
+from distributed.messages.nanny import WorkerProcessExited, WorkerVouched
 from distributed.messages.payload import ErrorInfo, FunctionBlob, Payload
 from distributed.messages.scheduler_to_worker import DefineFunction
 from distributed.messages.worker_to_scheduler import (
@@ -59,7 +60,6 @@ from distributed.messages.worker_to_scheduler import (
 from distributed.scheduler.state_machine import SchedulerSettings, SchedulerState, TaskState, WorkerState
 from distributed.scheduler.state_machine import events as ev
 from distributed.scheduler.state_machine.data_plans import plan_rebalance, plan_replicate
-from distributed.scheduler.state_machine.instructions import WorkerRemoved
 from distributed.scheduler.state_machine.transitions import STATES
 from tests.playbooks.notation import BadPlaybook, Line, address, call_of, line_of, message, run_of, show
 
@@ -77,7 +77,8 @@ class SchedulerStage:
         if given.keys() - known:
             raise BadPlaybook(f"no such settings: {given.keys() - known}")
         values: dict[str, Any] = {n: None if v == "none" else type_of(v) for n, v in given.items()}
-        self.state = SchedulerState(SchedulerSettings(**{"worker_ttl_s": None, **values}))
+        silence = dict.fromkeys(("suspect_s", "lost_s", "lost_alone_s", "worker_ttl_s"))  # unless the cast says
+        self.state = SchedulerState(SchedulerSettings(**{**silence, **values}))
         self.now = 0.0
         self.submission = 0
         self.clients = cast.get("clients", "c").split()
@@ -131,7 +132,7 @@ class SchedulerStage:
                 self.asked.append(f"{key}: {show(self.state.explain(key).text)}")
             case "operator", _:
                 self.operate(line)
-            case _, "reports":
+            case _, "reports" | "vouches":
                 self.nanny(line)
             case client, _ if client in self.clients:
                 self.handle(self.of_client(line), client)
@@ -243,9 +244,13 @@ class SchedulerStage:
 
     def nanny(self, line: Line) -> None:
         executing = tuple([self.run(word)[1] for word in line.items("executing")])
+        worker = address(line.names[0])
+        if line.verb == "vouches":
+            self.handle(WorkerVouched(worker, 0, 5.0, line.take("state"), executing), line.who)
+            return
         signal = int(line.number("signal", 0)) or None
         exit_code = int(line.take("exit")) if "exit" in line.options else None
-        self.handle(WorkerProcessExited(address(line.names[0]), 0, exit_code, signal, executing), line.who)
+        self.handle(WorkerProcessExited(worker, 0, exit_code, signal, executing), line.who)
 
     def operate(self, line: Line) -> None:
         names = line.names
@@ -280,8 +285,8 @@ class SchedulerStage:
         for client, box in batch.to_clients.items():
             self.collected += [f"to {client}: {message(m)}" for m in box]
         for item in batch.instructions:
-            if type(item) is WorkerRemoved:
-                item = item._replace(name="")
+            if hasattr(item, "name"):
+                item = item._replace(name="")  # the same as the address
             self.collected.append(f"shell: {message(item)}")
 
     # What has changed
@@ -342,6 +347,8 @@ class SchedulerStage:
 
     def of_one_worker(self, ws: WorkerState) -> Iterator[str]:
         yield ws.status_name
+        if ws.suspect_since is not None:
+            yield "suspect"
         if ws.nthreads != 1:
             yield f"{ws.nthreads} threads"
         if ws.processing:

@@ -9,6 +9,7 @@ import pickle
 import dask
 import pytest
 
+from distributed.base import settings
 from distributed.base.errors import RemoteError
 from distributed.base.log_tail import LogTail
 from distributed.messages.payload import Payload
@@ -103,6 +104,7 @@ class TestConditions:
 
 class TestSettings:
     def test_from_configuration(self):
+        settings.register()  # else our defaults would come in later, and be merged into what is set here
         with dask.config.set(
             {
                 "distributed.scheduler.unknown-task-duration": "2s",
