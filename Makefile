@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SEEDS ?= 200
 
-.PHONY: demo test check bench sim clean
+.PHONY: demo test check bench sim docs clean
 
 .venv/made: pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -27,6 +27,9 @@ bench: .venv/made  ## side by side with the peers, each in a virtual environment
 
 sim: .venv/made  ## deterministic simulation of the two state machines
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS)
+
+docs: .venv/made  ## draw docs/states.md from the tables of the state machines
+	$(BIN)/python -m docs.states
 
 clean:
 	rm -rf .venv .bench-venv build *.egg-info

@@ -18,6 +18,7 @@ from distributed.scheduler.state_machine import transitions as scheduler
 from distributed.worker.state_machine import tables as worker_tables
 from distributed.worker.state_machine import transitions as worker
 from distributed.worker.state_machine.task import ALL_STATES
+from docs import states
 from tests.playbooks.conftest import play
 from tests.playbooks.notation import read
 from tests.simulation.test_cores_together import episode
@@ -93,3 +94,7 @@ def test_chance_finds_no_other_transition():
     for core, (_, transitions, _) in CORES.items():
         assert len(seen[core]) > len(transitions) // 2
         assert sorted(seen[core].keys() - transitions.keys()) == [], f"not in the table of the {core}"
+
+
+def test_the_page_of_states_is_up_to_date():
+    assert states.PAGE.read_text(encoding="utf-8") == states.page(), "make docs"
