@@ -13,23 +13,23 @@ import asyncio
 import errno
 import logging
 import socket
-import time
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any
 
 from distributed.base import settings
 from distributed.base.errors import CommClosedError, HandshakeRefused
-from distributed.comm import addressing
+from distributed.base.log_limit import LogLimit
 from distributed.comm.handshake import (
     DEADLINE_S,
+    NOTHING,
     InitiatorHandshake,
     ListenerHandshake,
+    Offer,
 )
+from distributed.comm.offers import agreed_checksums, agreed_compression, our_offer
 from distributed.comm.secrets import Secret
 from distributed.comm.sockets import SocketComm
 from distributed.comm.transport import OnComm
-from distributed.protocol import compression
 
 logger = logging.getLogger("distributed.comm")
 
@@ -38,48 +38,15 @@ MAX_STRANGERS = 128
 _PATIENCE_S = 0.05
 _RETRY_ACCEPT_S = 0.02
 _BACKOFF_S = (0.05, 0.1, 0.2, 0.5, 1.0)
-_LOG_INTERVAL_S = 60.0
 _ACCEPTS_A_TURN = 64
 _OUT_OF_FDS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 AddressOf = Callable[[socket.socket], tuple[str, str]]
 
 
-def our_compressions(peer: str) -> tuple[str, ...]:
-    """The compressions to offer to the peer at this address: none within one machine, where they only cost."""
-    setting = settings.get("distributed.comm.compression", "auto")
-    if not setting or not peer.startswith("tcp://") or addressing.is_own_ip(addressing.get_address_host(peer)):
-        return ()
-    return compression.available()
-
-
-def agreed_compression(ours: tuple[str, ...], theirs: tuple[str, ...]) -> str | None:
-    """What to send with, when these are the offers of the two ends."""
-    if not ours or not theirs:
-        return None
-    return compression.choose(settings.get("distributed.comm.compression", "auto"), theirs)
-
-
-class LogLimit:
-    """One line for each subject a minute; the number of lines held back is told with the next."""
-
-    def __init__(self, interval_s: float = _LOG_INTERVAL_S) -> None:
-        self._interval_s = interval_s
-        self._last: OrderedDict[str, tuple[float, int]] = OrderedDict()
-
-    def warn(self, subject: str, text: str, *args: Any) -> None:
-        now = time.monotonic()
-        at, held_back = self._last.get(subject, (-1e9, 0))
-        if now - at < self._interval_s:
-            self._last[subject] = (at, held_back + 1)
-            return
-        self._last[subject] = (now, 0)
-        self._last.move_to_end(subject)
-        while len(self._last) > 256:
-            self._last.popitem(last=False)
-        if held_back:
-            text += f" ({held_back} more like this since the last such line)"
-        logger.warning(text, *args)
+def handshake_deadline() -> float:
+    """Seconds that a handshake may take (setting ``comm.handshake-timeout``)."""
+    return float(settings.get_seconds("distributed.comm.handshake-timeout", DEADLINE_S) or DEADLINE_S)
 
 
 class HandshakeRun:
@@ -194,7 +161,7 @@ class Acceptor:
         secret: Secret,
         addresses_of: AddressOf,
         configure: Callable[[socket.socket], None],
-        deadline_s: float = DEADLINE_S,
+        deadline_s: float | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._sock = sock
@@ -204,9 +171,9 @@ class Acceptor:
         self._secret = secret
         self._addresses_of = addresses_of
         self._configure = configure
-        self._deadline_s = deadline_s
+        self._deadline_s = handshake_deadline() if deadline_s is None else deadline_s
         self._strangers: OrderedDict[HandshakeRun, None] = OrderedDict()
-        self._log = LogLimit()
+        self._log = LogLimit(logger)
         self._failures = 0
         self._resume_timer: asyncio.TimerHandle | None = None
         self._closed = False
@@ -266,8 +233,8 @@ class Acceptor:
         try:
             sock.setblocking(False)
             self._configure(sock)
-            offered = our_compressions(self._addresses_of(sock)[1])
-            machine = ListenerHandshake(self._role, self._secret, compressions=offered)
+            offer = our_offer(self._addresses_of(sock)[1])
+            machine = ListenerHandshake(self._role, self._secret, offer=offer)
             run = HandshakeRun(self._loop, sock, machine, self._greeted, self._deadline_s)
         except OSError:
             sock.close()
@@ -285,8 +252,7 @@ class Acceptor:
             except OSError:
                 sock.close()
                 return
-            method = agreed_compression(our_compressions(peer), run.machine.peer_compressions)
-            comm = SocketComm(self._loop, sock, local, peer, self._role, run.machine.peer_role, method)
+            comm = open_comm(sock, local, peer, run.machine)
             try:
                 self._on_comm(comm)
             except Exception:
@@ -317,21 +283,38 @@ class Acceptor:
             run.end(EOFError("the listener closes"))
 
 
+def open_comm(
+    sock: socket.socket, local: str, peer: str, machine: InitiatorHandshake | ListenerHandshake
+) -> SocketComm:
+    """The comm over a socket whose handshake is done."""
+    ours, theirs = machine.offer, machine.peer_offer
+    return SocketComm(
+        asyncio.get_running_loop(),
+        sock,
+        local,
+        peer,
+        machine.role,
+        machine.peer_role,
+        agreed_compression(ours, theirs),
+        agreed_checksums(ours, theirs),
+    )
+
+
 async def greet_listener(
     sock: socket.socket,
     address: str,
     role: str,
     find_secret: Callable[[bytes], Secret | None],
     deadline_s: float,
-    compressions: tuple[str, ...] = (),
-) -> tuple[str, str | None]:
-    """The connecting end's handshake on a connected socket. Returns the peer's role and the compression to send with.
+    offer: Offer = NOTHING,
+) -> InitiatorHandshake:
+    """The connecting end's handshake on a connected socket. Returns its machine, which knows what was agreed.
 
     Raises HandshakeRefused when trying again is pointless, ``CommClosedError`` when the peer went away, TimeoutError
     when it stayed silent. The socket is closed in each of these cases.
     """
     loop = asyncio.get_running_loop()
-    machine = InitiatorHandshake(role, find_secret, compressions)
+    machine = InitiatorHandshake(role, find_secret, offer)
     outcome: asyncio.Future[BaseException | None] = loop.create_future()
 
     def on_done(run: HandshakeRun, error: BaseException | None) -> None:
@@ -348,7 +331,7 @@ async def greet_listener(
         sock.close()
         raise
     if error is None:
-        return machine.peer_role, agreed_compression(compressions, machine.peer_compressions)
+        return machine
     if isinstance(error, HandshakeRefused):
         close_after_refusal(sock)
         who = "refused by" if machine.cause == "by peer" else "cannot connect to"
@@ -363,4 +346,4 @@ async def greet_listener(
     raise CommClosedError(f"{address}: connection lost during the handshake: {error}") from error
 
 
-__all__ = ["MAX_STRANGERS", "Acceptor", "HandshakeRun", "LogLimit", "greet_listener"]
+__all__ = ["MAX_STRANGERS", "Acceptor", "HandshakeRun", "greet_listener", "handshake_deadline", "open_comm"]

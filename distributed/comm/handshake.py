@@ -4,13 +4,13 @@ Pure: bytes in, bytes out; :mod:`distributed.comm.sockets` moves them and keeps 
 bytes; no pickle, no msgpack, no allocation that a peer could choose::
 
     initiator                                              listener
-    HELLO     role, nonce, compressions            ->
-                                                   <-      CHALLENGE  role, nonce, id of the secret, compressions
+    HELLO     role, nonce, offer                   ->
+                                                   <-      CHALLENGE  role, nonce, id of the secret, offer
     PROOF     HMAC("initiator", ...)               ->
                                                    <-      WELCOME    HMAC("listener", ...)
     either side, at any time                      <->      REFUSAL    text for a person
 
-Each HMAC-SHA256 covers a label with the direction, the version, both roles, both nonces, both sets of compressions and
+Each HMAC-SHA256 covers a label with the direction, the version, both roles, both nonces, both offers and
 the id of the secret, so that a proof cannot be reflected, replayed, or moved to another cluster. The secret never
 crosses the wire. The initiator goes first, so that a stranger who connects learns nothing made from the secret but its
 id (a hash of 32 random bytes). The model is ``multiprocessing.connection``'s challenge; the frame header (magic,
@@ -24,6 +24,7 @@ import hmac
 import os
 import struct
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from distributed.base.errors import HandshakeRefused
 from distributed.comm.secrets import ENV_TOKEN_FILE, Secret
@@ -34,8 +35,8 @@ MAX_FRAME = 256
 DEADLINE_S = 5.0
 
 _HEADER = struct.Struct("!8sHBBHxx")  # magic, version, kind, detail (role or cause), length of the whole frame
-_HELLO = struct.Struct("!32sB")  # nonce, compressions
-_CHALLENGE = struct.Struct("!32s8sB")  # nonce, id of the secret, compressions
+_HELLO = struct.Struct("!32sB")  # nonce, offer
+_CHALLENGE = struct.Struct("!32s8sB")  # nonce, id of the secret, offer
 _PROOF = struct.Struct("!32s")
 _KIND_HELLO, _KIND_CHALLENGE, _KIND_PROOF, _KIND_WELCOME, _KIND_REFUSAL = range(1, 6)
 _LENGTH = {
@@ -47,17 +48,32 @@ _LENGTH = {
 ROLES = ("", "client", "worker", "nanny", "scheduler")
 COMPRESSIONS = ("zlib", "lz4", "zstd")
 """Names of compressions by their bit in the first frames: what that end can undo, and wants to."""
+_CHECKSUMS = 0x80
+"""The bit of an end that wants checksums; every end can make and check them."""
 
 _HTTP_VERBS = (b"GET ", b"HEAD", b"POST", b"PUT ", b"OPTI", b"DELE", b"PATC", b"CONN", b"TRAC", b"PRI ")
+
+
+@dataclass(frozen=True)
+class Offer:
+    """What one end can undo (compressions) and what it wants (checksums)."""
+
+    compressions: tuple[str, ...] = ()
+    checksums: bool = False
+
+
+NOTHING = Offer()
 
 
 class _Handshake:
     """What both ends have in common: cut frames from bytes, keep what to send, end with a result or a refusal."""
 
-    def __init__(self, role: str, compressions: tuple[str, ...] = ()) -> None:
+    def __init__(self, role: str, offer: Offer = NOTHING) -> None:
         self.role = role
-        self.peer_compressions: tuple[str, ...] = ()
-        self._bits = sum(1 << i for i, name in enumerate(COMPRESSIONS) if name in compressions)
+        self.offer = offer
+        self.peer_offer = NOTHING
+        self._bits = sum(1 << i for i, name in enumerate(COMPRESSIONS) if name in offer.compressions)
+        self._bits |= _CHECKSUMS if offer.checksums else 0
         self._peer_bits = 0
         self.peer_role = ""
         self.done = False
@@ -141,10 +157,11 @@ class _Handshake:
     def _frame(self, kind: int, detail: int, body: bytes) -> bytes:
         return _HEADER.pack(MAGIC, PROTOCOL_VERSION, kind, detail, _HEADER.size + len(body)) + body
 
-    def _take_compressions(self, bits: int) -> None:
+    def _take_offer(self, bits: int) -> None:
         # Bits that only a later version knows are kept for the proof and otherwise passed over.
         self._peer_bits = bits
-        self.peer_compressions = tuple(name for i, name in enumerate(COMPRESSIONS) if bits >> i & 1)
+        names = tuple(name for i, name in enumerate(COMPRESSIONS) if bits >> i & 1)
+        self.peer_offer = Offer(names, bool(bits & _CHECKSUMS))
 
     def _take_role(self, detail: int) -> bool:
         if not 0 < detail < len(ROLES):
@@ -169,13 +186,11 @@ class InitiatorHandshake(_Handshake):
     ----------
     role: one of :data:`ROLES`
     find_secret: called with the id of the secret that the listener names; the secret, or None when there is none
-    compressions: what this end can undo
+    offer: what this end can undo and wants
     """
 
-    def __init__(
-        self, role: str, find_secret: Callable[[bytes], Secret | None], compressions: tuple[str, ...] = ()
-    ) -> None:
-        super().__init__(role, compressions)
+    def __init__(self, role: str, find_secret: Callable[[bytes], Secret | None], offer: Offer = NOTHING) -> None:
+        super().__init__(role, offer)
         self._find_secret = find_secret
         self._secret: Secret | None = None
         self._peer_nonce = b""
@@ -186,7 +201,7 @@ class InitiatorHandshake(_Handshake):
             if not self._take_role(detail):
                 return
             self._peer_nonce, secret_id, bits = _CHALLENGE.unpack(body)
-            self._take_compressions(bits)
+            self._take_offer(bits)
             try:
                 secret = self._find_secret(secret_id)
             except PermissionError as e:  # an unsafe file: its remedy is for this end's user only
@@ -224,9 +239,9 @@ class ListenerHandshake(_Handshake):
         role: str,
         secret: Secret,
         roles: frozenset[str] | None = None,
-        compressions: tuple[str, ...] = (),
+        offer: Offer = NOTHING,
     ) -> None:
-        super().__init__(role, compressions)
+        super().__init__(role, offer)
         self._secret = secret
         self._roles = roles
         self._peer_nonce: bytes | None = None
@@ -236,7 +251,7 @@ class ListenerHandshake(_Handshake):
             if not self._take_role(detail):
                 return
             self._peer_nonce, bits = _HELLO.unpack(body)
-            self._take_compressions(bits)
+            self._take_offer(bits)
             self.outgoing += self._frame(
                 _KIND_CHALLENGE, ROLES.index(self.role), _CHALLENGE.pack(self._nonce, self._secret.id, self._bits)
             )

@@ -19,11 +19,11 @@ from typing import Any
 from distributed.base import settings
 from distributed.base.errors import CommClosedError, HandshakeRefused
 from distributed.comm import addressing, secrets, tcp, unix
-from distributed.comm.accepting import greet_listener, our_compressions
-from distributed.comm.handshake import DEADLINE_S
+from distributed.comm.accepting import greet_listener, handshake_deadline, open_comm
+from distributed.comm.handshake import NOTHING
 from distributed.comm.inproc import InprocListener, doors
+from distributed.comm.offers import our_offer
 from distributed.comm.secrets import Secret
-from distributed.comm.sockets import SocketComm
 from distributed.comm.transport import Comm, Listener, OnComm
 
 DEFAULT_TIMEOUT_S = 30.0
@@ -43,7 +43,7 @@ class Visit:
     shortcuts: bool
 
     def handshake_s(self) -> float:
-        return max(0.01, min(DEADLINE_S, self.deadline - asyncio.get_running_loop().time()))
+        return max(0.01, min(handshake_deadline(), self.deadline - asyncio.get_running_loop().time()))
 
 
 @dataclass(frozen=True)
@@ -63,11 +63,9 @@ async def _connect_inproc(visit: Visit) -> Comm:
 
 async def _greet(sock: socket.socket, visit: Visit, local: str, peer: str) -> Comm:
     # Over a unix socket the peer's address may be the tcp one that led there; what counts is the socket.
-    offered = our_compressions(peer) if local.startswith("tcp://") else ()
-    peer_role, compression = await greet_listener(
-        sock, visit.address, visit.role, visit.find_secret, visit.handshake_s(), offered
-    )
-    return SocketComm(asyncio.get_running_loop(), sock, local, peer, visit.role, peer_role, compression)
+    offer = our_offer(peer) if local.startswith("tcp://") else NOTHING
+    machine = await greet_listener(sock, visit.address, visit.role, visit.find_secret, visit.handshake_s(), offer)
+    return open_comm(sock, local, peer, machine)
 
 
 async def _connect_unix(visit: Visit) -> Comm:
@@ -150,7 +148,7 @@ def listen(
     on_comm: called on the loop with each authenticated Comm
     role: what this end is: client, worker, nanny or scheduler
     secret: what peers must prove to know; None: the environment's, else a new one that nobody has
-    contact_host: host to name in the contact address
+    contact_host: host, or ``host:port``, to name in the contact address
     twin: tcp also listens at a unix socket for this machine's processes
     """
     scheme, location = addressing.parse_address(address)

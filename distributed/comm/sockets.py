@@ -13,14 +13,20 @@ import asyncio
 import logging
 import socket
 import threading
-from collections import deque
+from collections import Counter, deque
 from typing import Any
 
+from distributed.base import settings
 from distributed.base.errors import CommClosedError, FrameError
+from distributed.base.log_limit import LogLimit
 from distributed.comm.transport import Comm, OnBatch, OnClose, WireCodec
-from distributed.protocol.frames import MAX_FIRST_SEGMENT, Frame, FrameReader, frame_buffers
+from distributed.protocol.frames import MAX_FIRST_SEGMENT, MAX_FRAME_BYTES, Frame, FrameReader, frame_buffers
 
 logger = logging.getLogger("distributed.comm")
+
+bad_streams: Counter[str] = Counter()
+"""How many connections this process has closed because bad bytes came, by the peer's host."""
+_log = LogLimit(logger)
 
 _SCRATCH = 256 * 1024
 # Bytes moved for one comm before the loop's other callbacks get their turn.
@@ -28,6 +34,11 @@ _READ_QUOTA = 16 << 20
 _IOV = 512
 HIGH_WATER = 8 << 20
 LOW_WATER = 1 << 20
+
+
+def max_frame_bytes() -> int:
+    """Bytes that one frame may have at most (setting ``comm.max-frame-bytes``)."""
+    return int(settings.get_bytes("distributed.comm.max-frame-bytes", MAX_FRAME_BYTES))
 
 
 class _Scratch(threading.local):
@@ -39,7 +50,13 @@ _scratch = _Scratch()
 
 
 class SocketComm(Comm):
-    """One connected, authenticated stream socket; ``compression`` is for the segments that gain by it."""
+    """One connected, authenticated stream socket.
+
+    Parameters
+    ----------
+    compression: for the segments that gain by it
+    checked: frames have checksums, both ways
+    """
 
     def __init__(
         self,
@@ -50,12 +67,14 @@ class SocketComm(Comm):
         role: str = "",
         peer_role: str = "",
         compression: str | None = None,
+        checked: bool = False,
     ) -> None:
         self.local_address = local
         self.peer_address = peer
         self.role = role
         self.peer_role = peer_role
         self.compression = compression
+        self.checked = checked
         self._loop = loop
         self._sock = sock
         self._fd = sock.fileno()
@@ -71,7 +90,8 @@ class SocketComm(Comm):
         self._on_batch: OnBatch | None = None
         self._on_close: OnClose | None = None
         self._codec: WireCodec | None = None
-        self._reader = FrameReader()
+        self._max_frame_bytes = max_frame_bytes()
+        self._reader = FrameReader(self._max_frame_bytes, checked=checked)
         # How many messages have come and gone: frames are numbered by them, so that a lost or doubled one is noticed.
         self._received = 0
         self._sent = 0
@@ -123,7 +143,7 @@ class SocketComm(Comm):
         except (BlockingIOError, InterruptedError):
             pass
         except FrameError as e:
-            self._fail(FrameError(f"{self!r}: bad bytes received, connection closed: {e}"))
+            self._fail_badly(e)
         except OSError as e:
             self._fail(e)
 
@@ -135,9 +155,7 @@ class SocketComm(Comm):
             batch = self._codec.decode(frame.segments)
             self._received += len(batch)
         except Exception as e:
-            error = FrameError(f"{self!r}: bad message received, connection closed: {type(e).__name__}: {e}")
-            error.__cause__ = e
-            self._fail(error)
+            self._fail_badly(e)
             return
         on_batch = self._on_batch
         if on_batch is None:
@@ -151,7 +169,7 @@ class SocketComm(Comm):
         if self._reader.idle:
             self._finish(None)
         else:
-            self._fail(CommClosedError(f"{self!r}: the peer ended in the middle of a message"))
+            self._fail_badly(FrameError("the peer ended in the middle of a message"))
 
     # --- sending
 
@@ -162,7 +180,7 @@ class SocketComm(Comm):
         segments = self._codec.encode(batch)
         if len(segments[0]) > MAX_FIRST_SEGMENT:
             raise ValueError(f"messages of {len(segments[0])} bytes are too large to send at once")
-        buffers, nbytes = frame_buffers(segments, self._sent, 0, self.compression)
+        buffers, nbytes = frame_buffers(segments, self._sent, 0, self.compression, self.checked, self._max_frame_bytes)
         self._sent += len(batch)
         if self._writing:
             self._out.extend(buffers)
@@ -270,6 +288,27 @@ class SocketComm(Comm):
             self._finish(None)
         else:
             self._fail(error)
+
+    def _fail_badly(self, error: Exception) -> None:
+        """What came is not what the peer sent, or not what it may send: nothing of it is used."""
+        if self._closed:
+            return
+        peer = self.peer_address
+        host = peer.rpartition(":")[0] if peer.startswith("tcp") else peer
+        bad_streams[host] += 1
+        text = str(error) if isinstance(error, FrameError) else f"{type(error).__name__}: {error}"
+        _log.warn(
+            host,
+            "Closed the connection to a %s at %s, whose bytes cannot be used: %s (bad stream %d from %s)",
+            self.peer_role or "peer",
+            peer,
+            text,
+            bad_streams[host],
+            host,
+        )
+        failure = FrameError(f"{self!r}: bad bytes received, connection closed: {text}")
+        failure.__cause__ = error
+        self._fail(failure)
 
     def _fail(self, error: BaseException) -> None:
         if isinstance(error, OSError) and not isinstance(error, CommClosedError):

@@ -104,7 +104,8 @@ class TCPListener(Listener):
 
     Parameters
     ----------
-    contact_host: the host to name in ``contact_address`` instead of the one found (behind NAT, in a container)
+    contact_host: the host, or ``host:port``, to name in ``contact_address`` instead of what was found (behind NAT, in a
+        container, behind a relay)
     twin: also listen at the unix twin, when the platform and the runtime directory allow
     """
 
@@ -141,13 +142,14 @@ class TCPListener(Listener):
         self._port = port
         host = self._host
         self.listen_address = f"tcp://{addressing.unparse_host_port(host or '0.0.0.0', port)}"
+        contact_port = port
         if self._contact_host:
-            contact = self._contact_host
+            contact, contact_port = addressing.parse_host_port(self._contact_host, port)
         elif addressing.is_wildcard(host):
             contact = addressing.get_ipv6() if ":" in host else addressing.get_ip()
         else:
             contact = str(socks[0].getsockname()[0]).partition("%")[0]
-        self.contact_address = f"tcp://{addressing.unparse_host_port(contact, port)}"
+        self.contact_address = f"tcp://{addressing.unparse_host_port(contact, contact_port)}"
         self._door = Door(self.contact_address, self._on_comm, self._role, asyncio.get_running_loop())
         self._door_addresses = [self.contact_address, door_name(host, port)]
         for address in self._door_addresses:

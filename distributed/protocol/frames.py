@@ -7,6 +7,11 @@ and the segments::
                                                   compression u8 in the top byte, when flag 1 is set;
                                                   such a segment begins with its true length, u64
 
+Where the two ends agreed on checksums, every frame has flag 2 and three CRC-32: of the head, so that a wrong count is
+noticed at once; of the lengths, so that nobody waits for bytes that do not come; of all segments as they travel::
+
+    magic .. first | crc u32 of these | lengths | crc u32 of the segments | crc u32 of the lengths and that | segments
+
 Every number is checked against its limit before anything is allocated for it, and memory for a large segment is taken
 from the system page by page, as the bytes arrive. What is large is received straight into the buffer in which it will
 be used.
@@ -16,6 +21,7 @@ from __future__ import annotations
 
 import mmap
 import struct
+import zlib
 from typing import Any
 
 from distributed.base.errors import FrameError
@@ -24,6 +30,8 @@ from distributed.protocol import compression as compressions
 MAGIC = 0xD6
 COMPRESSED = 1
 """Flag: lengths have the number of a compression in their top byte."""
+CHECKED = 2
+"""Flag: the frame has checksums."""
 
 MAX_SEGMENTS = 65535
 MAX_FRAME_BYTES = 1 << 40
@@ -32,6 +40,8 @@ MAX_FIRST_SEGMENT = 1 << 31
 
 _HEAD = struct.Struct("!BBHQ")
 _LENGTH = struct.Struct("!Q")
+_CRC = struct.Struct("!I")
+_TWO_CRCS = struct.Struct("!II")
 _LENGTH_MASK = (1 << 56) - 1
 # Smaller frames leave as one buffer: a copy of so much costs less than a longer list for the kernel.
 _JOIN_BELOW = 32 * 1024
@@ -54,7 +64,12 @@ def as_bytes_view(segment: Any) -> memoryview:
 
 
 def frame_buffers(
-    segments: list[Any], first: int = 0, flags: int = 0, compression: str | None = None
+    segments: list[Any],
+    first: int = 0,
+    flags: int = 0,
+    compression: str | None = None,
+    checked: bool = False,
+    max_frame_bytes: int = MAX_FRAME_BYTES,
 ) -> tuple[list[memoryview], int]:
     """What to write for ``segments``, in order, and its length in bytes.
 
@@ -66,12 +81,21 @@ def frame_buffers(
         Number of the first message, which the receiver checks.
     compression
         Name of the compression for segments that gain by it.
+    checked
+        With checksums.
+    max_frame_bytes
+        What the receiver will take; ``ValueError`` for more.
     """
     count = len(segments)
     if not 0 < count <= MAX_SEGMENTS:
         raise FrameError(f"a frame has 1 to {MAX_SEGMENTS} segments, not {count}")
     views = [as_bytes_view(segment) for segment in segments]
     lengths = [view.nbytes for view in views]
+    if (nbytes := sum(lengths)) > max_frame_bytes:
+        raise ValueError(
+            f"{nbytes} bytes are too large to send at once: the limit is {max_frame_bytes} "
+            "(setting distributed.comm.max-frame-bytes, which must be raised at both ends)"
+        )
     if compression is not None and max(lengths) >= compressions.MIN_BYTES:
         for i, view in enumerate(views):
             packed = compressions.compress(view, compression)
@@ -80,11 +104,23 @@ def frame_buffers(
                 views[i] = memoryview(_LENGTH.pack(view.nbytes) + data)
                 lengths[i] = views[i].nbytes | number << 56
                 flags |= COMPRESSED
-    head = _HEAD.pack(MAGIC, flags, count, first) + _length_struct(count).pack(*lengths)
+    if checked:
+        head = _checked_head(flags, count, first, lengths, views)
+    else:
+        head = _HEAD.pack(MAGIC, flags, count, first) + _length_struct(count).pack(*lengths)
     total = len(head) + sum([view.nbytes for view in views])
     if total <= _JOIN_BELOW or (count == 1 and total <= 4 * _JOIN_BELOW):
         return [memoryview(b"".join((head, *views)))], total
     return [memoryview(head), *[view for view in views if view.nbytes]], total
+
+
+def _checked_head(flags: int, count: int, first: int, lengths: list[int], views: list[memoryview]) -> bytes:
+    head = _HEAD.pack(MAGIC, flags | CHECKED, count, first)
+    body = 0
+    for view in views:
+        body = zlib.crc32(view, body)
+    block = _length_struct(count).pack(*lengths) + _CRC.pack(body)
+    return b"".join((head, _CRC.pack(zlib.crc32(head)), block, _CRC.pack(zlib.crc32(block))))
 
 
 class Frame:
@@ -112,11 +148,20 @@ class FrameReader:
         Longest frame, over all its segments, compressed and uncompressed.
     max_segments
         Most segments of a frame.
+    checked
+        Every frame has checksums, and is refused when they do not agree with it.
     """
 
-    def __init__(self, max_frame_bytes: int = MAX_FRAME_BYTES, max_segments: int = MAX_SEGMENTS) -> None:
+    def __init__(
+        self, max_frame_bytes: int = MAX_FRAME_BYTES, max_segments: int = MAX_SEGMENTS, checked: bool = False
+    ) -> None:
         self._max_frame_bytes = max_frame_bytes
         self._max_segments = max_segments
+        self._checked = checked
+        self._head_size = _HEAD.size + (_CRC.size if checked else 0)
+        self._behind_lengths = _TWO_CRCS.size if checked else 0
+        self._crc = 0  # of the segments of the frame in hand, as far as they have arrived
+        self._declared_crc = 0
         self._head = bytearray()  # of a frame whose head and lengths have not arrived whole
         self._segments: list[Any] = []  # those of the frame in hand that are whole
         self._lengths: tuple[int, ...] = ()
@@ -143,6 +188,9 @@ class FrameReader:
 
     def filled(self, n: int) -> list[Frame]:
         """``n`` bytes were received in ``target()``."""
+        if self._checked:
+            assert self._segment is not None
+            self._crc = zlib.crc32(self._segment[self._got : self._got + n], self._crc)
         self._got += n
         return self._next_segment()
 
@@ -159,6 +207,8 @@ class FrameReader:
             if segment is not None:
                 n = min(segment.nbytes - self._got, size - position)
                 segment[self._got : self._got + n] = data[position : position + n]
+                if self._checked:
+                    self._crc = zlib.crc32(data[position : position + n], self._crc)
                 position += n
                 self._got += n
                 frames += self._next_segment()
@@ -167,7 +217,7 @@ class FrameReader:
             else:
                 end = self._whole_frame(data, position, size, frames)
                 if end < 0:
-                    n = min(_HEAD.size, size - position)
+                    n = min(self._head_size, size - position)
                     self._head += data[position : position + n]
                     position = self._feed_head(data, position + n, frames)
                 else:
@@ -176,21 +226,22 @@ class FrameReader:
 
     def _whole_frame(self, data: memoryview, position: int, size: int, frames: list[Frame]) -> int:
         """Cut a frame that lies in ``data`` whole; its end, or -1 when it does not."""
-        start = position + _HEAD.size
+        start = position + self._head_size
         if start > size:
             return -1
-        magic, flags, count, first = _HEAD.unpack_from(data, position)
-        self._check_head(magic, flags, count)
-        body = start + 8 * count
+        flags, count, first = self._read_head(data, position)
+        body = start + 8 * count + self._behind_lengths
         if body > size:
             return -1
-        lengths = _length_struct(count).unpack_from(data, start)
+        lengths = self._read_lengths(data, start, count)
         if flags & COMPRESSED:
             return -1  # the common path stays short
         end: int = body + sum(lengths)
         if end > size:
             return -1
         self._check_lengths(lengths)
+        if self._checked and zlib.crc32(data[body:end]) != self._declared_crc:
+            raise FrameError(_CORRUPT)
         position = body + lengths[0]
         segments: list[Any] = [data[body:position]]
         for n in lengths[1:]:
@@ -204,22 +255,21 @@ class FrameReader:
         head = self._head
         if head[0] != MAGIC:
             raise FrameError(_NO_FRAME)
-        if len(head) < _HEAD.size:
-            n = _HEAD.size - len(head)
+        if len(head) < self._head_size:
+            n = self._head_size - len(head)
             head += data[position : position + n]
             position += n
-            if len(head) < _HEAD.size:
+            if len(head) < self._head_size:
                 return data.nbytes
-        magic, flags, count, first = _HEAD.unpack_from(head)
-        self._check_head(magic, flags, count)
-        size = _HEAD.size + 8 * count
+        flags, count, first = self._read_head(head, 0)
+        size = self._head_size + 8 * count + self._behind_lengths
         if len(head) < size:
             n = size - len(head)
             head += data[position : position + n]
             position += n
             if len(head) < size:
                 return data.nbytes
-        lengths = _length_struct(count).unpack_from(head, _HEAD.size)
+        lengths = self._read_lengths(head, self._head_size, count)
         self._codecs = None
         if flags & COMPRESSED:
             self._codecs = tuple([n >> 56 for n in lengths])
@@ -228,7 +278,7 @@ class FrameReader:
         self._head = bytearray()
         self._lengths, self._first, self._flags = lengths, first, flags
         self._segments = []
-        self._unpacked = 0
+        self._crc = 0
         self._segment = self._allocate(lengths[0])
         self._got = 0
         frames += self._next_segment()
@@ -238,22 +288,25 @@ class FrameReader:
         """Go on to the next segment if this one is whole; the frame if that was the last."""
         segment = self._segment
         while segment is not None and self._got == segment.nbytes:
+            self._segments.append(segment)
             done = len(self._segments)
-            whole = segment if self._codecs is None or not self._codecs[done] else self._unpack(self._codecs[done])
-            self._segments.append(whole)
-            done += 1
             if done == len(self._lengths):
-                frame = Frame(self._segments, self._first, self._flags & ~COMPRESSED)
-                self._segments = []
-                self._segment = None
-                return [frame]
+                return [self._end_of_frame()]
             segment = self._segment = self._allocate(self._lengths[done])
             self._got = 0
         return []
 
-    def _unpack(self, number: int) -> memoryview:
-        segment = self._segment
-        assert segment is not None
+    def _end_of_frame(self) -> Frame:
+        segments, self._segments = self._segments, []
+        self._segment = None
+        if self._checked and self._crc != self._declared_crc:
+            raise FrameError(_CORRUPT)
+        if self._codecs is not None:
+            self._unpacked = 0
+            segments = [self._unpack(n, s) if n else s for n, s in zip(self._codecs, segments, strict=True)]
+        return Frame(segments, self._first, self._flags & ~(COMPRESSED | CHECKED))
+
+    def _unpack(self, number: int, segment: memoryview) -> memoryview:
         if segment.nbytes < _LENGTH.size:
             raise FrameError("a compressed segment without a length")
         (nbytes,) = _LENGTH.unpack_from(segment)
@@ -275,22 +328,44 @@ class FrameReader:
 
     # --- limits
 
-    def _check_head(self, magic: int, flags: int, count: int) -> None:
+    def _read_head(self, data: memoryview | bytearray, position: int) -> tuple[int, int, int]:
+        """Flags, number of segments, number of the first message; checked."""
+        magic, flags, count, first = _HEAD.unpack_from(data, position)
         if magic != MAGIC:
             raise FrameError(_NO_FRAME)
-        if flags & ~COMPRESSED:
+        if self._checked:
+            (declared,) = _CRC.unpack_from(data, position + _HEAD.size)
+            if zlib.crc32(memoryview(data)[position : position + _HEAD.size]) != declared:
+                raise FrameError(_CORRUPT)
+        if bool(flags & CHECKED) != self._checked:
+            raise FrameError("a frame without checksums" if self._checked else "a frame with checksums, unasked")
+        if flags & ~(COMPRESSED | CHECKED):
             raise FrameError(f"a frame with unknown flags {flags:#x}: the peer has another version")
         if not 0 < count <= self._max_segments:
             raise FrameError(f"a frame declares {count} segments; the limit is 1 to {self._max_segments}")
+        return flags, count, first
+
+    def _read_lengths(self, data: memoryview | bytearray, position: int, count: int) -> tuple[int, ...]:
+        """The lengths as they are written, with compressions in them; the checksum behind them is kept."""
+        if self._checked:
+            end = position + 8 * count + _CRC.size
+            self._declared_crc, declared = _TWO_CRCS.unpack_from(data, end - _CRC.size)
+            if zlib.crc32(memoryview(data)[position:end]) != declared:
+                raise FrameError(_CORRUPT)
+        return _length_struct(count).unpack_from(data, position)
 
     def _check_lengths(self, lengths: tuple[int, ...]) -> None:
         total = sum(lengths)
         if total > self._max_frame_bytes:
-            raise FrameError(f"a frame declares {total} bytes, more than the limit of {self._max_frame_bytes}")
+            raise FrameError(
+                f"a frame declares {total} bytes, more than the limit of {self._max_frame_bytes} "
+                "(setting distributed.comm.max-frame-bytes)"
+            )
         if lengths[0] > MAX_FIRST_SEGMENT:
             raise FrameError(f"the messages of a frame declare {lengths[0]} bytes; the limit is {MAX_FIRST_SEGMENT}")
         if not lengths[0]:
             raise FrameError("a frame without content")
 
 
+_CORRUPT = "the bytes were changed on the way (wrong checksum)"
 _NO_FRAME = "these bytes are not the beginning of a frame"

@@ -11,7 +11,8 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from distributed.base.keys import Key
+from distributed.base.keys import Key, user_key
+from distributed.comm.sockets import max_frame_bytes
 from distributed.messages.payload import ErrorInfo, Payload
 from distributed.protocol import serialize
 from distributed.protocol.sizeof import sizeof
@@ -20,6 +21,8 @@ from distributed.worker.data_store import DataStore, Sealed
 logger = logging.getLogger("distributed.worker")
 
 OFFLOAD_BYTES = 1 << 18
+_BESIDE_A_VALUE = 4096
+"""Bytes of a message with one value that are not the value."""
 
 
 class DataService:
@@ -69,6 +72,7 @@ class DataService:
             payloads = await loop.run_in_executor(self.offload, lambda: [packed(value) for value in values])
             answer.update(zip((key for key, _ in large), payloads, strict=True))
         if not is_live:
+            refuse_too_large(answer, max_frame_bytes())
             self.bytes_sent += sum(p.nbytes for p in answer.values() if type(p) is Payload)
         return answer
 
@@ -97,6 +101,17 @@ def packed(value: Any) -> Payload | ErrorInfo:
         return serialize.dumps(value)
     except BaseException as error:
         return serialize.pack_error(error)
+
+
+def refuse_too_large(answer: dict[Key, Payload | ErrorInfo], limit: int) -> None:
+    """Put an error in the place of each value that no message may hold, so that the others get through."""
+    for key, value in answer.items():
+        if type(value) is Payload and value.nbytes + _BESIDE_A_VALUE > limit:
+            error = ValueError(
+                f"the value of {user_key(key)!r} has {value.nbytes} bytes, too large to be sent: the limit is {limit} "
+                "(setting distributed.comm.max-frame-bytes, which must be raised at both ends)"
+            )
+            answer[key] = serialize.pack_error(error)
 
 
 def arrived_nbytes(payload: Payload) -> int:

@@ -30,7 +30,7 @@ from distributed.base.log_tail import LogTail
 from distributed.base.status import Status
 from distributed.client import current as client_room
 from distributed.comm import secrets
-from distributed.comm.addressing import get_address_host
+from distributed.comm.addressing import get_address_host, parse_address
 from distributed.comm.secrets import Secret
 from distributed.messages.control import Registered, RegisterWorker
 from distributed.messages.scheduler_to_worker import CloseWorkerOrder, DefineFunction, SetStatus
@@ -122,7 +122,8 @@ class Worker(Server):
     lifetime, lifetime_stagger, lifetime_restart
         Close gracefully after so long, give or take; whether the nanny then starts a new process.
     host, port, interface, protocol, contact_address
-        Where it listens, and what it tells others. A port may be a range, ``"first:last"``.
+        Where it listens, and what it tells others. A port may be a range, ``"first:last"``; a ``contact_address``
+        without a port gets the one listened at.
     nanny : str, optional
         Address of the nanny that watches this process.
     loop : IOLoop, optional
@@ -436,10 +437,10 @@ class Worker(Server):
                 registration.listening_address(self.scheduler_address, host, one, interface, protocol)
                 for one in _ports(port)
             ]
-        contact_host = None if self.contact_address is None else get_address_host(self.contact_address)
+        contact = None if self.contact_address is None else parse_address(self.contact_address)[1]
         for candidate in candidates:
             try:
-                await self.listen(candidate, contact_host=contact_host)
+                await self.listen(candidate, contact_host=contact)
                 return
             except OSError:
                 if candidate is candidates[-1]:

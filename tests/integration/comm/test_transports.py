@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from distributed.base.errors import CommClosedError
-from distributed.comm import accepting, connect, listen, registry, unix
+from distributed.comm import connect, listen, offers, registry, unix
 from distributed.comm.inproc import InprocComm
 from distributed.comm.secrets import Secret
 from distributed.messages.control import Control, Reply, Request
@@ -236,20 +236,20 @@ async def test_an_error_of_a_receiver_loses_no_other_message(address):
 
 
 @on_both_loops
-async def test_compression_between_machines_only(monkeypatch):
+async def test_compression_and_checksums_between_machines_only(monkeypatch):
     ends = []
     listener, a, b = await pair("tcp://127.0.0.1:0", ends=ends)
     assert a.comm.compression is None and b.comm.compression is None
-    monkeypatch.setattr(accepting.addressing, "is_own_ip", lambda ip: False)
+    monkeypatch.setattr(offers.addressing, "is_own_ip", lambda ip: False)
     c = End(await connect(listener.contact_address, 5, secret=SECRET, shortcuts=False))
-    assert c.comm.compression in ("lz4", "zstd")
+    assert c.comm.compression in ("lz4", "zstd") and c.comm.checked and not a.comm.checked
     dull, random = bytes(3_000_000), os.urandom(300_000)
     await until(lambda: len(ends) == 2)
     c.comm.send([Reply(1, Payload(b"", Attached([dull, random])))])
     assert c.comm.pending_bytes < 1_000_000
     await until(lambda: ends[1].got)
     got = ends[1].got[0].body.attached.buffers
-    assert [bytes(buffer) for buffer in got] == [dull, random]
+    assert [bytes(buffer) for buffer in got] == [dull, random] and ends[1].comm.checked
     assert not any(memoryview(buffer).readonly for buffer in got)
     with dask.config.set({"distributed.comm.compression": False}):
         d = End(await connect(listener.contact_address, 5, secret=SECRET, shortcuts=False))

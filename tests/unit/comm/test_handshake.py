@@ -5,6 +5,7 @@ import random
 import pytest
 
 from distributed.comm import handshake as h
+from distributed.comm.handshake import Offer
 from distributed.comm.secrets import Secret
 
 SECRET = Secret.from_text("the cluster's")
@@ -117,12 +118,12 @@ def test_reflection():
     assert not a.done and a.error is not None
 
 
-def test_compressions_are_agreed_and_cannot_be_changed_on_the_way():
-    a = h.InitiatorHandshake("client", lambda _: SECRET, ("lz4", "zstd"))
-    b = h.ListenerHandshake("scheduler", SECRET, compressions=("zlib", "lz4"))
+def test_offers_are_made_and_cannot_be_changed_on_the_way():
+    a = h.InitiatorHandshake("client", lambda _: SECRET, Offer(("lz4", "zstd"), True))
+    b = h.ListenerHandshake("scheduler", SECRET, offer=Offer(("zlib", "lz4")))
     pump(a, b)
-    assert a.done and a.peer_compressions == ("zlib", "lz4") and b.peer_compressions == ("lz4", "zstd")
-    a, b = h.InitiatorHandshake("client", lambda _: SECRET, ("lz4",)), listener()
+    assert a.done and a.peer_offer == Offer(("zlib", "lz4")) and b.peer_offer == Offer(("lz4", "zstd"), True)
+    a, b = h.InitiatorHandshake("client", lambda _: SECRET, Offer(("lz4",))), listener()
     a.outgoing[48] = 0
     pump(a, b)
     assert not b.done and not a.done

@@ -40,12 +40,13 @@ def test_cut_anywhere(batches, data):
     assert reader.idle
 
 
+@pytest.mark.parametrize("checked", [False, True])
 @pytest.mark.parametrize("method", [None, "zlib"])
-def test_split_at_every_byte(method):
+def test_split_at_every_byte(method, checked):
     segments = [b"messages", b"", b"x" * 12_000, b"end"]
-    stream = wire(segments, first=7, compression=method) + wire([b"next"], first=8)
+    stream = wire(segments, first=7, compression=method, checked=checked) + wire([b"next"], first=8, checked=checked)
     for cut in range(len(stream) + 1):
-        reader = FrameReader()
+        reader = FrameReader(checked=checked)
         got = plain(reader.feed(stream[:cut])) + plain(reader.feed(stream[cut:]))
         assert got == [segments, [b"next"]]
 
@@ -59,11 +60,7 @@ def test_one_byte_at_a_time_and_idle():
     assert plain(frames) == [[b"ab", b"cd"]]
 
 
-@pytest.mark.parametrize("nbytes", [70_000, 1 << 20, 5 << 20])
-def test_large_segments_arrive_in_place(nbytes):
-    body = bytes(range(256)) * (nbytes // 256)
-    stream = memoryview(wire([b"m", body]))
-    reader = FrameReader()
+def arrives_in_place(stream, reader):
     position = 100
     frames = reader.feed(stream[:position])
     while not frames:
@@ -76,9 +73,49 @@ def test_large_segments_arrive_in_place(nbytes):
         else:
             target[:n] = piece
             frames = reader.filled(n)
-    segment = memoryview(frames[0].segments[1])
-    assert segment == body and not segment.readonly
     assert position == stream.nbytes and reader.idle
+    return memoryview(frames[0].segments[1])
+
+
+@pytest.mark.parametrize("checked", [False, True])
+@pytest.mark.parametrize("nbytes", [70_000, 1 << 20, 5 << 20])
+def test_large_segments_arrive_in_place(nbytes, checked):
+    body = bytes(range(256)) * (nbytes // 256)
+    stream = bytearray(wire([b"m", body], checked=checked))
+    segment = arrives_in_place(memoryview(stream), FrameReader(checked=checked))
+    assert segment == body and not segment.readonly
+    if checked:
+        stream[nbytes // 2] ^= 4
+        with pytest.raises(FrameError, match="changed on the way"):
+            arrives_in_place(memoryview(stream), FrameReader(checked=True))
+
+
+@pytest.mark.parametrize("step", [1, 1000])
+@pytest.mark.parametrize("method", [None, "zlib"])
+def test_every_flipped_bit_is_noticed_before_the_frame_ends(step, method):
+    """Also one in a count or a length: nobody waits for bytes that do not come, and nothing wrong is delivered."""
+    segments = [b"messages", b"ab", b"x" * 12_000 if method else b"xyz"]
+    good = wire(segments, first=7, compression=method, checked=True)
+    for bit in range(8 * len(good)):
+        bad = bytearray(good)
+        bad[bit // 8] ^= 1 << bit % 8
+        reader = FrameReader(checked=True)
+        with pytest.raises(FrameError):
+            for i in range(0, len(bad), step):
+                assert not reader.feed(bad[i : i + step])
+
+
+def test_checksums_are_for_both_ends_or_for_none():
+    with pytest.raises(FrameError, match="checksum"):
+        FrameReader(checked=True).feed(wire([b"messages"] * 3))
+    with pytest.raises(FrameError, match="unasked"):
+        FrameReader().feed(wire([b"messages"], checked=True))
+
+
+def test_what_the_receiver_would_refuse_is_not_sent():
+    with pytest.raises(ValueError, match=r"5001 bytes.*limit is 5000.*max-frame-bytes"):
+        frame_buffers([b"m", bytes(5000)], max_frame_bytes=5000)
+    frame_buffers([b"m", bytes(4999)], max_frame_bytes=5000)
 
 
 def test_segments_beside_the_first_are_writable_and_own():
