@@ -96,23 +96,13 @@ def _n_futures(of: Sequence[Any]) -> str:
     return "1 Future" if len(of) == 1 else f"{len(of)} Futures"
 
 
-class DataLostError(CancelledError):
-    """The only copies of ``key`` are gone and it cannot be computed again (it was scattered, or its recipe is
-    forgotten)."""
-
-    key: Any
-    reason: str
-
-    def __init__(self, key: Any, reason: str = "") -> None:
-        self.key = key
-        self.reason = reason
-        super().__init__(key, reason)
+class DataLostError(FutureCancelledError):
+    """``key`` will never have a value: the only copies of it, or of data that it needs, are gone, and nothing tells how
+    to compute these again (they were scattered). ``reason`` names the lost data and the worker that held it."""
 
     def __str__(self) -> str:
-        text = (
-            f"the value of {self.key!r} is lost: no worker holds it any more, and nothing tells how to compute it again"
-        )
-        return f"{text} ({self.reason})" if self.reason else text
+        text = f"{self.key!r} will have no value ({self.reason})"
+        return f"{text}\n{self.msg}" if self.msg else text
 
 
 # ---------------------------------------------------------------- workers

@@ -49,6 +49,7 @@ class FutureState:
         "key",
         "let_go",
         "local",
+        "lost",
         "msg",
         "nbytes",
         "reason",
@@ -69,6 +70,7 @@ class FutureState:
         self.error: ErrorInfo | None = None
         self.reason = ""
         self.msg = ""
+        self.lost = False  # cancelled because data that it needs is gone for good
         self.let_go = False  # released by a word, not by a death: Future objects of it are still around
         self.local = False  # the scheduler never heard of it: it failed before it could be sent
         self.callbacks: list[Callback] | None = None
@@ -162,7 +164,7 @@ class FutureTable:
                     if state is not None and state.status != "cancelled":
                         _fail(state, message.error, ready)
                 elif type(message) is KeysCancelled:
-                    self._cancel(message.keys, message.reason, message.msg, ready)
+                    self._cancel(message.keys, message.reason, message.msg, ready, message.lost)
                 elif type(message) is KeysLost:
                     for key in message.keys:
                         state = states.get(key)
@@ -214,13 +216,14 @@ class FutureTable:
                     again.append(key)
         return again
 
-    def _cancel(self, keys: Iterable[Key], reason: str, msg: str, ready: Ready) -> None:
+    def _cancel(self, keys: Iterable[Key], reason: str, msg: str, ready: Ready, lost: bool = False) -> None:
         for key in keys:
             state = self.states.pop(key, None)
             if state is not None:
                 _reset(state, "cancelled")
                 state.reason = reason
                 state.msg = msg
+                state.lost = lost
                 _finish(state, ready)
 
 

@@ -21,7 +21,7 @@ from html import escape
 from types import TracebackType
 from typing import Any, cast
 
-from distributed.base.errors import FutureCancelledError, FuturesCancelledError
+from distributed.base.errors import DataLostError, FutureCancelledError, FuturesCancelledError
 from distributed.base.keys import as_key, user_key
 from distributed.client import current
 from distributed.client.future_table import FutureState
@@ -298,7 +298,8 @@ def _short_type(name: str) -> str:
 
 def cancelled_error(state: FutureState) -> FutureCancelledError:
     """What asking for the value of a cancelled future raises."""
-    return FutureCancelledError(user_key(state.key), state.reason or "unknown", state.msg or None)
+    kind = DataLostError if state.lost else FutureCancelledError
+    return kind(user_key(state.key), state.reason or "unknown", state.msg or None)
 
 
 def raise_again(error: BaseException, traceback: TracebackType | None) -> Any:

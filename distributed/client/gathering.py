@@ -56,12 +56,12 @@ class Gatherer:
         deadline = deadline_of(limit)
         if not state.done and not wait_here(self.session.table, [state], limit):
             raise _timeout_error(limit)
-        if state.status == "finished" and state.inline is None:
+        payloads, absent = self.at_hand([state])
+        if absent:
             payloads = self.client.sync(
-                self.fetch, [state], None, asynchronous=False, callback_timeout=remaining(deadline)
+                self.fetch, absent, None, asynchronous=False, callback_timeout=remaining(deadline)
             )
-            return self._value(state, payloads)
-        return self._value(state, {})
+        return self._value(state, payloads)
 
     async def result_async(self, future: Future, timeout: Any = None) -> Any:
         limit = seconds(timeout)
@@ -76,9 +76,9 @@ class Gatherer:
         state = future._bound()
         if not state.done:
             await wait_async(self.session.table, [state])
-        payloads: Mapping[Key, Payload | ErrorInfo] = {}
-        if state.status == "finished" and state.inline is None:
-            payloads = await self._on_client_loop(self.fetch([state], None))
+        payloads, absent = self.at_hand([state])
+        if absent:
+            payloads = await self._on_client_loop(self.fetch(absent, None))
         return self._value(state, payloads)
 
     async def _on_client_loop(self, coroutine: Any) -> Any:
@@ -117,6 +117,20 @@ class Gatherer:
             return None, None
         return unpack_error(error)
 
+    @staticmethod
+    def at_hand(states: Iterable[FutureState]) -> tuple[dict[Key, Payload | ErrorInfo], list[FutureState]]:
+        """The values of done tasks that are here, to be kept though the next moment they be lost with their holder, and
+        the states whose values are to be fetched: those without one, and those that are lost already."""
+        here: dict[Key, Payload | ErrorInfo] = {}
+        absent: list[FutureState] = []
+        for state in states:
+            inline = state.inline
+            if inline is not None:
+                here[state.key] = inline
+            elif state.status == "finished" or not state.done:
+                absent.append(state)
+        return here, absent
+
     def _value(self, state: FutureState, payloads: Mapping[Key, Payload | ErrorInfo]) -> Any:
         """The value of a done future, or its error raised."""
         found = payloads.get(state.key)
@@ -148,8 +162,9 @@ class Gatherer:
         if waiting:
             wait_here(self.session.table, waiting, None, stop_at_error=not skip)
         self._check(states, skip)
-        absent = [state for state in states.values() if state.status == "finished" and state.inline is None]
-        payloads = self.client.sync(self.fetch, absent, direct, asynchronous=False) if absent else {}
+        payloads, absent = self.at_hand(states.values())
+        if absent:
+            payloads |= self.client.sync(self.fetch, absent, direct, asynchronous=False)
         return self._rebuild(futures, states, payloads, skip)
 
     async def _gather_async(
@@ -161,8 +176,9 @@ class Gatherer:
         if waiting:
             await wait_async(self.session.table, waiting, None, stop_at_error=not skip)
         self._check(states, skip)
-        absent = [state for state in states.values() if state.status == "finished" and state.inline is None]
-        payloads = await self._on_client_loop(self.fetch(absent, direct)) if absent else {}
+        payloads, absent = self.at_hand(states.values())
+        if absent:
+            payloads |= await self._on_client_loop(self.fetch(absent, direct))
         return self._rebuild(futures, states, payloads, skip)
 
     def collect(self, futures: Any) -> dict[Key, FutureState]:

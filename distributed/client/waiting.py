@@ -291,9 +291,9 @@ class as_completed:
         if not self.with_results:
             return list(futures)
         gatherer: Gatherer = self._client.gatherer
-        absent = [future._bound() for future in futures]
-        absent = [state for state in absent if state.status == "finished" and state.inline is None]
-        payloads = self._client.sync(gatherer.fetch, absent, None, asynchronous=False) if absent else {}
+        payloads, absent = gatherer.at_hand([future._bound() for future in futures])
+        if absent:
+            payloads |= self._client.sync(gatherer.fetch, absent, None, asynchronous=False)
         return [(future, self._result(gatherer, future, payloads)) for future in futures]
 
     def _result(self, gatherer: Gatherer, future: Future, payloads: Any) -> Any:
@@ -348,9 +348,9 @@ class as_completed:
         if not self.with_results:
             return list(futures)
         gatherer: Gatherer = self._client.gatherer
-        absent = [future._bound() for future in futures]
-        absent = [state for state in absent if state.status == "finished" and state.inline is None]
-        payloads = await gatherer._on_client_loop(gatherer.fetch(absent, None)) if absent else {}
+        payloads, absent = gatherer.at_hand([future._bound() for future in futures])
+        if absent:
+            payloads |= await gatherer._on_client_loop(gatherer.fetch(absent, None))
         return [(future, self._result(gatherer, future, payloads)) for future in futures]
 
 

@@ -35,11 +35,12 @@ class KeyErred(Struct, tag="key-erred", array_like=True, omit_defaults=True):
 
 
 class KeysCancelled(Struct, tag="keys-cancelled", array_like=True, omit_defaults=True):
-    """These will never have a value: cancelled by a client, or lost beyond recomputing; ``reason`` says which."""
+    """These will never have a value: cancelled by a client, or ``lost`` beyond recomputing; ``reason`` says why."""
 
     keys: list[Key]
     reason: str = ""
     msg: str = ""
+    lost: bool = False
 
 
 class KeysLost(Struct, tag="keys-lost", array_like=True):

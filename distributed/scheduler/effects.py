@@ -28,6 +28,9 @@ from distributed.scheduler.streams import Streams
 
 logger = logging.getLogger("distributed.scheduler")
 
+WORKER_LOST = "worker-lost"
+"""The topic of workers that ended without being told to."""
+
 
 class Effects:
     """The acts of one scheduler.
@@ -92,8 +95,13 @@ class Effects:
         self._forget(address)
         log = logger.info if removed.expected else logger.warning
         log("Removed worker %s (%s): %s", address, removed.name, removed.cause)
-        if removed.n_rerun or removed.n_recomputed:
-            logger.info("%d tasks run again, %d results are computed again", removed.n_rerun, removed.n_recomputed)
+        if removed.n_rerun or removed.n_requeued or removed.n_recomputed:
+            logger.info(
+                "%d tasks run again, %d that had not begun run elsewhere, %d run again for lost results",
+                removed.n_rerun,
+                removed.n_requeued,
+                removed.n_recomputed,
+            )
         event = {
             "action": "remove-worker",
             "worker": address,
@@ -101,8 +109,14 @@ class Effects:
             "cause": removed.cause,
             "expected": removed.expected,
             "n-rerun": removed.n_rerun,
+            "n-requeued": removed.n_requeued,
             "n-recomputed": removed.n_recomputed,
         }
+        if removed.death is not None:
+            death = removed.death
+            event |= {"host": death.host, "pid": death.pid, "signal": death.signal, "exit-code": death.exit_code}
+            event |= {"peak-bytes": death.peak_bytes, "log-tail": list(death.log_tail)}
+            self._events.log(WORKER_LOST, event)
         self._events.log([ALL, address], event)
         self._events.left(address)
         waiting = self.retirements.pop(address, None)

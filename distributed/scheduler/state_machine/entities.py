@@ -56,6 +56,7 @@ class DeathRecord:
     worker: str
     host: str
     cause: str
+    pid: int = 0
     exit_code: int | None = None
     signal: int | None = None
     peak_bytes: int = 0

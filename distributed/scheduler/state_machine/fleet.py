@@ -123,11 +123,16 @@ def remove(
         move.to.pop(ws, None)
     state.moves = {ts: move for ts, move in state.moves.items() if move.to}
 
-    killed = _rerun_tasks(state, ws, cause, blame, report)
-    n_rerun = len(killed[1])
+    tasks = list(ws.processing)
+    sort_by_priority(tasks)
+    begun = _begun(ws, tasks, report)
+    death = _death(ws, cause, report) if blame else None
+    killed = _rerun_tasks(state, tasks, begun, death)
+    n_rerun = len(begun) - len(killed)
+    n_requeued = len(tasks) - len(begun)
     lost = [ts for ts in list(ws.has_what) if remove_replica(ts, ws)]
     n_recomputed = lose_values(state, lost, ws.address, cause)
-    for ts in killed[0]:
+    for ts in killed:
         if ts.state in ("waiting", "processing", "queued", "no-worker"):
             fail(state, ts, killed_error(state, ts))
     state.touched.pop(ws, None)
@@ -138,36 +143,32 @@ def remove(
     state.saturated.pop(ws, None)
     state.retire_again = True
     state.out.instructions.append(
-        WorkerRemoved(ws.address, str(ws.name), cause, expected or not blame, n_rerun, n_recomputed)
+        WorkerRemoved(ws.address, str(ws.name), cause, expected or not blame, n_rerun, n_requeued, n_recomputed, death)
     )
 
 
 def _rerun_tasks(
-    state: Tables, ws: WorkerState, cause: str, blame: bool, report: WorkerProcessExited | None
-) -> tuple[list[TaskState], list[TaskState]]:
-    """Put the worker's tasks back; returns those that have killed too many workers, and the rest."""
-    tasks = list(ws.processing)
-    sort_by_priority(tasks)
-    blamed = _blamed(ws, tasks, report) if blame else {}
+    state: Tables, tasks: list[TaskState], begun: dict[TaskState, None], death: DeathRecord | None
+) -> list[TaskState]:
+    """Put the worker's tasks back; those that have begun are to blame for its death. Returns those that have killed too
+    many workers."""
     killed: list[TaskState] = []
-    rerun: list[TaskState] = []
     for ts in tasks:
         requeue(state, ts, free=False)
-        rerun.append(ts)
-        if ts not in blamed:
+        if death is None or ts not in begun:
             continue
         rare = ts.make_rare()
         rare.suspicious += 1
         ts.prefix.suspicious += 1
-        rare.deaths.append(_death(ws, cause, report))
-        note(state, ts.key, "blamed", f"{ws.address}: {cause}")
+        rare.deaths.append(death)
+        note(state, ts.key, "blamed", f"{death.worker}: {death.cause}")
         if rare.suspicious > state.settings.allowed_failures:
             killed.append(ts)
-            rerun.pop()
-    return killed, rerun
+    return killed
 
 
-def _blamed(ws: WorkerState, tasks: list[TaskState], report: WorkerProcessExited | None) -> dict[TaskState, None]:
+def _begun(ws: WorkerState, tasks: list[TaskState], report: WorkerProcessExited | None) -> dict[TaskState, None]:
+    """The tasks that were being executed; when nobody knows, as many as there are threads, and the detached ones."""
     if report is not None and report.executing is not None:
         executing = frozenset(report.executing)
         return {ts: None for ts in tasks if ts.run_id in executing}
@@ -177,9 +178,16 @@ def _blamed(ws: WorkerState, tasks: list[TaskState], report: WorkerProcessExited
 
 def _death(ws: WorkerState, cause: str, report: WorkerProcessExited | None) -> DeathRecord:
     if report is None:
-        return DeathRecord(ws.address, ws.host, cause)
+        return DeathRecord(ws.address, ws.host, cause, ws.pid)
     return DeathRecord(
-        ws.address, ws.host, cause, report.exit_code, report.signal, report.peak_bytes, tuple(report.log_tail)
+        ws.address,
+        ws.host,
+        cause,
+        report.pid,
+        report.exit_code,
+        report.signal,
+        report.peak_bytes,
+        tuple(report.log_tail),
     )
 
 

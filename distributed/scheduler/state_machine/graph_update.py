@@ -170,6 +170,9 @@ def _lost_reason(state: Tables, lost: list[TaskState]) -> str:
     for ts in lost:
         if ts.run_spec is not None:
             names.update({key: None for key in ts.run_spec.dependencies if key not in state.tasks or key == ts.key})
+    for key in names:
+        if key in state.lost_data:
+            return state.lost_data[key]
     listed = ", ".join([repr(key) for key in list(names)[:5]]) + (", ..." if len(names) > 5 else "")
     return f"lost dependencies: {listed}"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from distributed.base.keys import Key
+from distributed.scheduler.state_machine.entities import DeathRecord
 
 
 class Transitioned(NamedTuple):
@@ -21,16 +22,19 @@ class Transitioned(NamedTuple):
 class WorkerRemoved(NamedTuple):
     """The worker is no longer in the tables; its connection, if it still stands, should be closed.
 
-    ``expected``: it closed in order. ``n_rerun`` tasks run again elsewhere, ``n_recomputed`` results are computed
-    again.
+    ``expected``: it closed in order. Of the tasks assigned to it ``n_rerun`` were being executed and run again, and
+    ``n_requeued`` had (as far as is known) not begun; ``n_recomputed`` tasks run again for values that only it held.
+    ``death`` is what else is known of an end that was not expected.
     """
 
     address: str
     name: str
     cause: str
     expected: bool
-    n_rerun: int
-    n_recomputed: int
+    n_rerun: int = 0
+    n_requeued: int = 0
+    n_recomputed: int = 0
+    death: DeathRecord | None = None
 
 
 class WorkerSuspected(NamedTuple):

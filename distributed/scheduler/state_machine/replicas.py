@@ -8,7 +8,7 @@ from distributed.messages.scheduler_to_worker import AcquireReplicas, HoldersCha
 from distributed.messages.worker_to_scheduler import MissingData, ReplicasAdded, ReplicasDropped, WhoHas
 from distributed.scheduler.state_machine.entities import ClientState, Members, TaskState, WorkerState
 from distributed.scheduler.state_machine.events import MoveReplicas
-from distributed.scheduler.state_machine.reports import holder_addresses, report_key
+from distributed.scheduler.state_machine.reports import holder_addresses, names_of, report_key
 from distributed.scheduler.state_machine.tables import Move, Tables, note, set_state
 from distributed.scheduler.state_machine.transitions.cancel import cancel_lost
 from distributed.scheduler.state_machine.transitions.lost import lose_values, remove_replica
@@ -116,12 +116,15 @@ def on_data_scattered(state: Tables, event: DataScattered, source: str) -> None:
             ts = _scattered_task(state, replica.key)
         want(ts, cs)
         ts.type = replica.type_name or ts.type
+        state.lost_data.pop(replica.key, None)
         if not holders and ts.state != "memory":
             lost.append(ts)
             continue
         _into_memory(state, ts, holders, replica.nbytes, cs)
     if lost:
-        cancel_lost(state, lost, "lost: the workers that held scattered data are gone, and it cannot be recomputed")
+        cancel_lost(
+            state, lost, f"lost: {names_of(lost)} was scattered to workers that were gone before they could tell"
+        )
 
 
 def _scattered_task(state: Tables, key: Key) -> TaskState:

@@ -22,6 +22,11 @@ def holder_addresses(ts: TaskState) -> tuple[str, ...]:
     return tuple([ws.address for ws in who_has[:MAX_HOLDERS]])
 
 
+def names_of(tasks: list[TaskState]) -> str:
+    """The keys of the first few, for a text."""
+    return ", ".join([repr(ts.key) for ts in tasks[:5]]) + (", ..." if len(tasks) > 5 else "")
+
+
 def report_key(state: Tables, ts: TaskState, cs: ClientState) -> None:
     """Tell a client how a task that it has begun to want stands, if that is final."""
     if cs.mute:
@@ -49,8 +54,10 @@ def report_to_wanters(state: Tables, ts: TaskState, message: Any) -> None:
             state.out.to_clients[cs.client_key].append(message)
 
 
-def report_cancelled(state: Tables, by_client: dict[ClientState, list[Key]], reason: str, msg: str = "") -> None:
+def report_cancelled(
+    state: Tables, by_client: dict[ClientState, list[Key]], reason: str, msg: str = "", lost: bool = False
+) -> None:
     """One message a client."""
     for cs, keys in by_client.items():
         if not cs.mute and keys:
-            state.out.to_clients[cs.client_key].append(KeysCancelled(keys, reason, msg))
+            state.out.to_clients[cs.client_key].append(KeysCancelled(keys, reason, msg, lost))

@@ -72,7 +72,7 @@ class Tables:
                  "queued", "unrunnable", "ready", "touched", "levels", "running", "idle", "saturated", "epoch",
                  "fleet_changed", "functions", "orphan_functions", "run_counter", "stimulus", "context", "event",
                  "generation", "generation_started", "default_policy", "fire_and_forget", "steals", "next_steal",
-                 "vanished", "retirements", "retire_again", "moves", "log", "record", "tracing",
+                 "vanished", "retirements", "retire_again", "moves", "lost_data", "log", "record", "tracing",
                  "no_workers_since", "next_look", "n_workers_seen", "stolen_count")  # fmt: skip
 
     def __init__(self, settings: SchedulerSettings | None = None, seed: int = 0) -> None:
@@ -123,6 +123,8 @@ class Tables:
         self.retirements: dict[WorkerState, Retirement] = {}
         self.retire_again = False
         self.moves: dict[TaskState, Move] = {}
+        # Why data without a recipe is gone, for those who ask for it later; the last of it only.
+        self.lost_data: dict[Key, str] = {}
 
         # The event in hand: (number, name, time), and itself. story() reads the log.
         self.stimulus = 0

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+from distributed.base.errors import DataLostError, FutureCancelledError
 from distributed.client.future_table import FutureTable, run_ready
+from distributed.client.futures import cancelled_error
+from distributed.client.gathering import Gatherer
 from distributed.messages.payload import ErrorInfo, Payload
 from distributed.messages.scheduler_to_client import (
     ClusterRestarted,
@@ -92,3 +95,25 @@ def test_waiters_that_give_up_leave_nothing():
     table.on_done(state, callback)
     table.forget_callback([state], callback)
     assert not state.callbacks
+
+
+def test_lost_beyond_recomputing():
+    table = FutureTable()
+    state = held(table)
+    run_ready(table.apply([KeysCancelled(["x"], "'y' was held only by tcp://a:1", lost=True)]))
+    error = cancelled_error(state)
+    assert type(error) is DataLostError and error.key == "x" and "tcp://a:1" in str(error)
+    other = held(table)
+    run_ready(table.apply([KeysCancelled(["x"], "by hand")]))
+    assert type(cancelled_error(other)) is FutureCancelledError
+
+
+def test_a_value_at_hand_is_kept_though_it_be_lost():
+    table = FutureTable()
+    near, far, lost = held(table, "near"), held(table, "far"), held(table, "lost")
+    inline = Payload(b"1")
+    table.apply([KeyInMemory("near", inline=inline), KeyInMemory("far", holders=("a",)), KeyInMemory("lost")])
+    table.apply([KeysLost(["lost"])])
+    here, absent = Gatherer.at_hand([near, far, lost])
+    table.apply([KeysLost(["near", "far"])])
+    assert here == {"near": inline} and absent == [far, lost]

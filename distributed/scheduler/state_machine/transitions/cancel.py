@@ -8,6 +8,8 @@ from distributed.scheduler.state_machine.reports import report_cancelled
 from distributed.scheduler.state_machine.tables import Tables, note, set_state
 from distributed.scheduler.state_machine.transitions.release import leave_state, release_unneeded, unwant
 
+MAX_LOST_DATA = 1000
+
 
 def cancel_by_client(
     state: Tables, tasks: list[TaskState], cs: ClientState | None, force: bool, told: dict[ClientState, list[Key]]
@@ -34,7 +36,13 @@ def cancel_by_client(
 
 
 def cancel_lost(state: Tables, tasks: list[TaskState], reason: str) -> None:
-    """The tasks cannot be computed (any more): nor can what needs them. All clients are told."""
+    """The tasks cannot be computed (any more): nor can what needs them. All clients are told, now, and when they submit
+    something that needs them."""
+    for ts in tasks:
+        if ts.run_spec is None:
+            state.lost_data[ts.key] = reason
+    while len(state.lost_data) > MAX_LOST_DATA:
+        del state.lost_data[next(iter(state.lost_data))]
     closure: dict[TaskState, None] = {}
     stack = list(reversed(tasks))
     while stack:
@@ -55,6 +63,6 @@ def cancel_lost(state: Tables, tasks: list[TaskState], reason: str) -> None:
         if ts.state != "released":
             leave_state(state, ts, unneeded)
             set_state(state, ts, "released")
-    report_cancelled(state, told, reason)
+    report_cancelled(state, told, reason, lost=True)
     unneeded.extend(closure)
     release_unneeded(state, unneeded)

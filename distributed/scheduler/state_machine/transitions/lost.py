@@ -6,6 +6,7 @@ from distributed.base.keys import Key
 from distributed.messages.payload import ErrorInfo
 from distributed.messages.scheduler_to_client import KeysLost
 from distributed.scheduler.state_machine.entities import ClientState, Members, TaskState, WorkerState
+from distributed.scheduler.state_machine.reports import names_of
 from distributed.scheduler.state_machine.tables import Tables, set_state
 from distributed.scheduler.state_machine.transitions.assign import back_to_waiting, requeue
 from distributed.scheduler.state_machine.transitions.cancel import cancel_lost
@@ -27,7 +28,7 @@ def remove_replica(ts: TaskState, ws: WorkerState) -> bool:
 
 
 def lose_values(state: Tables, tasks: list[TaskState], holder: str, cause: str) -> int:
-    """The last copies of these are gone: compute again what is needed. Returns how many that are."""
+    """The last copies of these are gone: compute again what is needed. Returns how many tasks run for that."""
     for ts in tasks:
         if ts.policy.actor and _is_lost(ts) and (ts.who_wants or ts.n_waiters):
             text = f"the worker {holder} that held the actor {ts.key!r} was lost: {cause}"
@@ -48,8 +49,8 @@ def lose_values(state: Tables, tasks: list[TaskState], holder: str, cause: str) 
             again.append(ts)
     release_unneeded(state, unneeded)
     if gone:
-        names = ", ".join([repr(ts.key) for ts in gone[:5]]) + (", ..." if len(gone) > 5 else "")
-        cancel_lost(state, gone, f"lost: {names} was held only by {holder} ({cause}) and cannot be recomputed")
+        why = "what was scattered cannot be computed again"
+        cancel_lost(state, gone, f"lost: {names_of(gone)} was held only by worker {holder} ({cause}); {why}")
     # What was needed only by something that is cancelled now is not.
     release_unneeded(state, again[::-1])
     again = [ts for ts in again if ts.state == "released" and (ts.who_wants or ts.n_waiters)]
@@ -60,9 +61,21 @@ def lose_values(state: Tables, tasks: list[TaskState], holder: str, cause: str) 
                 lost_by.setdefault(cs, []).append(ts.key)
     for cs, keys in lost_by.items():
         state.out.to_clients[cs.client_key].append(KeysLost(keys))
-    n = len(again)
+    n = _n_to_run(again)
     start(state, again[::-1])
     return n
+
+
+def _n_to_run(tasks: list[TaskState]) -> int:
+    """How many tasks run when these are computed: they, and those below them whose values are not kept."""
+    found: dict[TaskState, None] = {}
+    stack = list(tasks)
+    while stack:
+        ts = stack.pop()
+        if ts not in found and ts.state == "released":
+            found[ts] = None
+            stack.extend(ts.dependencies)
+    return len(found)
 
 
 def _is_lost(ts: TaskState) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from distributed.scheduler.state_machine.entities import TaskState
+from distributed.scheduler.state_machine.reports import names_of
 from distributed.scheduler.state_machine.tables import Tables, set_state
 from distributed.scheduler.state_machine.transitions.cancel import cancel_lost
 from distributed.scheduler.state_machine.transitions.fail import fail
@@ -42,4 +43,4 @@ def start(state: Tables, tasks: list[TaskState]) -> None:
             fail(state, ts, dep.error, dep.exception_blame)
     if lost:
         lost = [ts for ts in lost if ts.state == "waiting"]
-        cancel_lost(state, lost, f"lost dependencies: {', '.join([repr(ts.key) for ts in lost[:5]])}")
+        cancel_lost(state, lost, f"lost dependencies: {names_of(lost)}")

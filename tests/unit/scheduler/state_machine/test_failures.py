@@ -10,6 +10,7 @@ from distributed.messages.scheduler_to_worker import ComputeTask, FreeKeys, Hold
 from distributed.messages.worker_to_scheduler import MissingData, ReplicasDropped, WhoHas, WorkerClosing
 from distributed.scheduler.state_machine.events import Restart
 from distributed.scheduler.state_machine.instructions import WorkerRemoved
+from distributed.scheduler.state_machine.transitions.cancel import MAX_LOST_DATA
 
 from .environment import BOOM, TestEnv, a_task
 
@@ -247,7 +248,7 @@ def test_lost_results_are_computed_again_with_their_inputs() -> None:
         env.lose("a")
         assert env.told() == [KeysLost(["y"])]
         assert env.computed_keys("b") == ["x"] and env.states()["y"] == "waiting"
-        assert env.instructed()[0].n_recomputed == 1
+        assert env.instructed()[0].n_recomputed == 2
 
 
 def test_replica_saves_a_result() -> None:
@@ -284,8 +285,24 @@ def test_lost_scattered_data_names_key_and_holder() -> None:
         env.ignore_all()
         env.lose("a")
         (cancelled,) = env.told()
-        assert cancelled.keys == ["data", "y"] and "'data'" in cancelled.reason and "tcp://a:1" in cancelled.reason
+        assert cancelled.keys == ["data", "y"] and cancelled.lost
+        assert "'data'" in cancelled.reason and "tcp://a:1" in cancelled.reason
         assert not env.state.tasks
+        # Who asks for it later learns the same.
+        env.submit(a_task("z", "data"))
+        (later,) = env.told()
+        assert (later.keys, later.reason, later.lost) == (["z"], cancelled.reason, True)
+        env.ignore_all()
+
+
+def test_what_is_known_of_lost_data_is_bounded_and_ends_with_its_return() -> None:
+    with TestEnv({"a": 1}) as env:
+        for i in range(MAX_LOST_DATA + 10):
+            env.scatter(f"d{i}", "gone")
+        env.ignore_all()
+        assert list(env.state.lost_data) == [f"d{i}" for i in range(10, MAX_LOST_DATA + 10)]
+        env.scatter("d50", "a")
+        assert "d50" not in env.state.lost_data
         env.ignore_all()
 
 
