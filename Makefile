@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SEEDS ?= 200
 
-.PHONY: demo test check bench sim docs clean
+.PHONY: demo test check bench bench-core sim docs clean
 
 .venv/made: pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -24,6 +24,11 @@ check: .venv/made  ## style, types, layers
 
 bench: .venv/made  ## side by side with the peers, each in a virtual environment of its own
 	$(BIN)/python -m benchmarks
+
+bench-core: .venv/made  ## events a second of the two state machines and of the wire, without a cluster
+	$(BIN)/python -m benchmarks.core_scheduler
+	$(BIN)/python -m benchmarks.core_worker
+	$(BIN)/python -m benchmarks.core_codec
 
 sim: .venv/made  ## deterministic simulation of the two state machines
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS)

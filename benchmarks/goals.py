@@ -1,0 +1,56 @@
+"""What every figure must reach, and what it should: the table of ``make bench``.
+
+A figure is compared with the incumbent's of the same runs (``ratio``: how many times better we are), with an absolute
+bound (``value``), or with another figure of ours (``of``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Goal:
+    """``must`` and ``goal`` for one figure. ``kind``: ``ratio`` or ``value``; ``of`` divides by another figure."""
+
+    figure: str
+    must: float
+    goal: float
+    kind: str = "ratio"
+    of: str = ""
+
+    def met(self, found: float, bound: float) -> bool:
+        """Whether ``found`` is as good as ``bound``: ratios are large, values are small."""
+        return found >= bound if self.kind == "ratio" else found <= bound
+
+
+GOALS = (
+    Goal("map_gather_tasks_per_s", 20, 60),
+    Goal("map_gather_100k_tasks_per_s", 20, 60),
+    Goal("map_gather_client_scheduler_us_per_task", 60, 20, "value"),
+    Goal("map_gather_worker_us_per_task", 40, 10, "value"),
+    Goal("latency_median_us", 500, 120, "value"),
+    Goal("latency_p99_us", 2000, 500, "value"),
+    Goal("latency_inprocess_median_us", 300, 60, "value"),
+    Goal("as_completed_16_tasks_per_s", 15, 40),
+    Goal("tree_tasks_per_s", 6, 15),
+    Goal("shuffle_tasks_per_s", 6, 15),
+    Goal("all_to_all_tasks_per_s", 8, 20),
+    Goal("chain_tasks_per_s", 15, 50),
+    Goal("worker_to_worker_MiB_per_s", 2, 3.5),
+    Goal("scatter_MiB_per_s", 6, 12),
+    Goal("gather_MiB_per_s", 5, 10),
+    Goal("broadcast_2_s", 3, 6),
+    Goal("broadcast_4_s", 3, 6),
+    Goal("broadcast_4_copies", 4.5, 1.5, "value"),
+    Goal("small_arrays_MB_per_s", 4, 10),
+    Goal("scheduler_bytes_per_pending_task", 1500, 700, "value"),
+    Goal("million_s", 600, 60, "value"),
+    Goal("idle_64_cpu_percent", 4, 10),
+    Goal("idle_200_cpu_percent", 4, 10),
+    Goal("inprocess_200_us_per_task", 1.3, 1.1, "value", of="inprocess_2_us_per_task"),
+    Goal("import_s", 2, 3),
+    Goal("import_to_first_result_s", 1.5, 3),
+    Goal("close_s", 1, 3),
+    Goal("worker_pss_MB", 1 / 0.75, 1 / 0.6),
+)
