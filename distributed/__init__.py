@@ -74,6 +74,7 @@ _ROOMS = frozenset(
         "protocol",
         "rpc",
         "scheduler",
+        "shuffle",
         "testing",
         "worker",
     ]

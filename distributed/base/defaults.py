@@ -27,6 +27,10 @@ TABLE = {
     "worker_client": "distributed.client:worker_client",
 }
 
+# What every scheduler and every worker is extended with: name -> what makes it of the server.
+SCHEDULER_EXTENSIONS = {"shuffle": "distributed.shuffle.scheduler_half:ShuffleSchedulerPlugin"}
+WORKER_EXTENSIONS = {"shuffle": "distributed.shuffle.worker_half:ShuffleWorkerPlugin"}
+
 
 def load(name: str) -> Any:
     """The object that :data:`TABLE` gives for ``name``; also takes a ``module:attribute`` or ``module.attribute``

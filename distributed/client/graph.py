@@ -24,6 +24,9 @@ from distributed.messages.payload import FunctionBlob
 from distributed.protocol.serialize import TaskInput, pack_error
 
 PART = 1000
+PARTITION_ARGUMENT = "__partition_argument__"
+"""A function with this attribute takes one partition out of a shuffle: the place of the partition's number among its
+arguments. The scheduler lets such tasks run where their partition lies."""
 
 
 def dask_module(name: str) -> Any:
@@ -183,7 +186,11 @@ class GraphSubmitter:
             if call is not None:
                 args, kwargs, dependencies = call
                 blob = self._blob(node.func, blobs)
-                return TaskSpec(own_key, blob.digest, self._payload((args, kwargs)), dependencies)
+                task = TaskSpec(own_key, blob.digest, self._payload((args, kwargs)), dependencies)
+                place = getattr(node.func, PARTITION_ARGUMENT, None)
+                if type(place) is int:
+                    task.partition = args[place]
+                return task
         return TaskSpec(
             own_key, b"", self._payload(node), tuple([as_key(d) for d in sorted(node.dependencies, key=repr)])
         )

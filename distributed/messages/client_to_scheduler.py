@@ -32,6 +32,7 @@ class TaskSpec(Struct, array_like=True, omit_defaults=True):
     """One task. ``payload`` is the pickle of ``(args, kwargs)`` in which each dependency is ``TaskInput(i)``, ``i``
     its place in ``dependencies``. With ``function`` empty the payload is the pickle of a ``dask`` graph node that is
     called with ``{key: value}`` of its dependencies. With ``alias`` the task's value is that of its only dependency.
+    ``partition`` is the output partition that the task takes out of a shuffle among its dependencies (-1: none).
     """
 
     key: Key
@@ -40,6 +41,7 @@ class TaskSpec(Struct, array_like=True, omit_defaults=True):
     dependencies: tuple[Key, ...] = ()
     options: int = 0
     alias: bool = False
+    partition: int = -1
 
 
 class UpdateGraph(Struct, tag="update-graph", array_like=True, omit_defaults=True):

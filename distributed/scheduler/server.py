@@ -200,8 +200,8 @@ class Scheduler(Server):
         self._file_written = False
         for plugin in plugins:
             self.add_plugin(plugin)
-        for key, extension in (extensions or {}).items():
-            self.extensions[key] = extension(self)
+        for key, extension in {**defaults.SCHEDULER_EXTENSIONS, **(extensions or {})}.items():
+            self.extensions[key] = (defaults.load(extension) if isinstance(extension, str) else extension)(self)
         if preload is None:
             preload = settings.get("distributed.scheduler.preload", []) or []
             preload_argv = preload_argv or settings.get("distributed.scheduler.preload-argv", []) or []

@@ -275,7 +275,10 @@ class Worker(Server):
             name=name,
         )
         self._log_tail = LogTail("distributed.worker")
-        self.extensions = {key: make(self) for key, make in (extensions or {}).items()}
+        self.extensions = {
+            key: (defaults.load(make) if isinstance(make, str) else make)(self)
+            for key, make in {**defaults.WORKER_EXTENSIONS, **(extensions or {})}.items()
+        }
         Worker._instances.add(self)
 
     # -- facts

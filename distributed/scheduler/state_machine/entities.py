@@ -98,7 +98,7 @@ class Policy:
     stays)."""
 
     __slots__ = ("options", "negative_priority", "retries", "workers", "loose", "resources", "actor", "executor",
-                 "annotations", "free", "allowed", "epoch", "cursor")  # fmt: skip
+                 "annotations", "free", "allowed", "epoch", "cursor", "unpinned")  # fmt: skip
 
     def __init__(self, options: TaskOptions) -> None:
         self.options = options
@@ -115,6 +115,8 @@ class Policy:
         self.allowed: dict[WorkerState, None] = {}
         self.epoch = -1
         self.cursor = 0
+        # What the submission said, while a pin (see ``pins.py``) overrides where the tasks run.
+        self.unpinned: Policy | None = None
 
 
 class TaskState:

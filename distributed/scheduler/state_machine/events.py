@@ -77,6 +77,20 @@ class SetResources(Struct):
     resources: dict[str, float]
 
 
+class PinTasks(Struct):
+    """Each task runs on the one worker that is named beside it, where its share of a shuffle lies; None: wherever its
+    submission allows, as before. A task that is assigned already stays where it is."""
+
+    pins: list[tuple[Key, str | None]]
+
+
+class RecomputeTasks(Struct):
+    """What these tasks have computed, or compute now, is of no use any more: they run again if they are needed."""
+
+    keys: list[Key]
+    reason: str = ""
+
+
 SchedulerEvent = (
     ClientToScheduler
     | WorkerToScheduler
@@ -90,4 +104,6 @@ SchedulerEvent = (
     | MoveReplicas
     | SetThreads
     | SetResources
+    | PinTasks
+    | RecomputeTasks
 )

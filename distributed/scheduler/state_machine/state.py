@@ -31,6 +31,7 @@ from distributed.scheduler.state_machine.explain import Explanation, explain
 from distributed.scheduler.state_machine.handlers import from_clients, from_operators, from_workers
 from distributed.scheduler.state_machine.liveness import on_worker_vouched
 from distributed.scheduler.state_machine.outbox import Outbox
+from distributed.scheduler.state_machine.pins import on_pin_tasks, on_recompute_tasks
 from distributed.scheduler.state_machine.placement import place_ready
 from distributed.scheduler.state_machine.replicas import (
     on_data_scattered,
@@ -89,6 +90,8 @@ HANDLERS: dict[type, Handler] = {
     events.MoveReplicas: on_move_replicas,
     events.SetThreads: from_operators.on_set_threads,
     events.SetResources: from_operators.on_set_resources,
+    events.PinTasks: on_pin_tasks,
+    events.RecomputeTasks: on_recompute_tasks,
 }
 
 
