@@ -11,7 +11,7 @@ pending    submitted; nothing known yet
 finished   the value exists; ``inline`` holds it when it is small, else ``holders`` do
 error      the task, or one that it needs, failed; ``error`` says how
 cancelled  it will never have a value; ``reason`` says why
-lost       was finished, is being computed again, because its holders are gone
+lost       was finished, is being computed again, because its holders are gone and its value is not here
 =========  ==========================================================================
 """
 
@@ -168,7 +168,9 @@ class FutureTable:
                 elif type(message) is KeysLost:
                     for key in message.keys:
                         state = states.get(key)
-                        if state is not None and (state.status == "finished" or state.unshippable is not None):
+                        if state is None or state.inline is not None:
+                            continue  # the value is here, whatever becomes of the cluster's copies
+                        if state.status == "finished" or state.unshippable is not None:
                             _reset(state, "lost")
                 elif type(message) is KeysRetried:
                     for key in message.keys:

@@ -8,6 +8,7 @@ twin, else as the address says. A transport is an entry of :data:`transports`; a
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import functools
 import os
@@ -99,6 +100,17 @@ async def _connect_tcp(visit: Visit) -> Comm:
         sock.close()
         raise
     return await _greet(sock, visit, local, peer)
+
+
+def remove_traces(address: str) -> None:
+    """Remove what a listener at ``address`` has left on this machine if its process was killed; harmless otherwise."""
+    scheme, _, location = address.partition("://")
+    if scheme != "tcp" or not unix.supported():
+        return
+    host, port = addressing.parse_host_port(location)
+    with contextlib.suppress(OSError):
+        if addressing.is_own_ip(ip := addressing.ensure_ip(host)):
+            unix.remove_dead_twin(ip, port)
 
 
 def _listen_inproc(address: str, location: str, on_comm: OnComm, role: str, secret: Secret, **options: Any) -> Listener:

@@ -7,6 +7,7 @@ Nobody but this user can enter the runtime directory (mode 0700, owner and kind 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import logging
 import os
@@ -120,6 +121,19 @@ def find_twin(host: str, port: int) -> str | None:
         ):
             return path
     return None
+
+
+def remove_dead_twin(host: str, port: int) -> None:
+    """Remove the twin of the tcp listener at ``host:port`` if nobody listens there: its process was killed."""
+    path = find_twin(host, port)
+    if path is None:
+        return
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            os.unlink(path)
 
 
 def configure(sock: socket.socket) -> None:

@@ -1,7 +1,8 @@
 """Clusters described by a specification: which classes make the scheduler and each worker, with which options.
 
 ``worker_spec`` says what there should be, ``workers`` what there is; ``_correct_state`` closes the difference. Scaling
-only edits the specification. Base of LocalCluster and of other people's cluster classes. Shell.
+only edits the specification. A member that ends by itself with status ``failed`` is replaced. Base of LocalCluster and
+of other people's cluster classes. Shell.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from distributed.base.status import Status
 from distributed.deploy.adaptive import Adaptive
 from distributed.deploy.adaptive_policy import workers_for
 from distributed.deploy.cluster import Cluster, gather_quietly
+from distributed.nanny.restart_policy import RestartPolicy
 from distributed.rpc.pool import rpc
 from distributed.scheduler import Scheduler
 
@@ -39,7 +41,8 @@ class ProcessInterface:
     """What a SpecCluster expects of a scheduler or worker that lives in another process: start, close, finished.
 
     A subclass starts its process in ``start`` and ends it in ``close``, each calling its base; ``address`` says where a
-    scheduler listens, ``external_address`` where clients reach it when that is another place.
+    scheduler listens, ``external_address`` where clients reach it when that is another place. One that notices the end
+    of its process calls ``ended``.
     """
 
     def __init__(self, scheduler: Any = None, name: Any = None) -> None:
@@ -65,6 +68,12 @@ class ProcessInterface:
         """End the process."""
         self.status = Status.closed
         self._event_finished.set()
+
+    def ended(self, failed: bool = False) -> None:
+        """The process has ended by itself; a cluster replaces what has ``failed``."""
+        if self.status not in (Status.closed, Status.failed):
+            self.status = Status.failed if failed else Status.closed
+            self._event_finished.set()
 
     async def finished(self) -> None:
         """Wait until the process has ended."""
@@ -183,6 +192,8 @@ class SpecCluster(Cluster):
         self._last_correction: asyncio.Task[None] | None = None
         self._missing_since: dict[Any, float] = {}
         self._seen: set[Any] = set()
+        self._watchers: set[asyncio.Task[None]] = set()
+        self._policies: dict[Any, RestartPolicy] = {}
         self._unsilence = _silence(silence_logs)
         try:
             super().__init__(
@@ -255,6 +266,7 @@ class SpecCluster(Cluster):
                 waiting.cancel()
                 with contextlib.suppress(asyncio.CancelledError, Exception):
                     await waiting
+            await self._end_watching()
             if self.shutdown_on_close:
                 self.worker_spec.clear()
                 workers = list(self.workers.values())
@@ -332,7 +344,57 @@ class SpecCluster(Cluster):
             for name in failed:
                 self.worker_spec.pop(name, None)
             await gather_quietly([worker.close for worker in broken])
+        for name in names:
+            if name in self.workers:
+                self._watch(name, self.workers[name])
+        if failed:
             raise next(iter(failed.values()))
+
+    # --- members that end by themselves ------------------------------------------------------------------------------
+
+    def _watch(self, name: Any, worker: Any) -> None:
+        if hasattr(worker, "finished"):
+            task = asyncio.ensure_future(self._replace_when_ended(name, worker))
+            self._watchers.add(task)
+            task.add_done_callback(self._watchers.discard)
+
+    async def _end_watching(self) -> None:
+        watchers = list(self._watchers)
+        for task in watchers:
+            task.cancel()
+        await asyncio.gather(*watchers, return_exceptions=True)
+
+    async def _replace_when_ended(self, name: Any, worker: Any) -> None:
+        """A member that has failed is replaced; one that has left in order (it was retired) leaves the specification
+        too."""
+        clock = asyncio.get_running_loop().time
+        begin = clock()
+        await worker.finished()
+        async with self._lock:
+            known = name in self.worker_spec and self.workers.get(name) is worker
+            if not known or self.status != Status.running:
+                return  # it was closed by this cluster
+            del self.workers[name]
+            failed = self._has_failed(worker)
+            if not failed:
+                del self.worker_spec[name]
+        await gather_quietly([worker.close])
+        if failed:
+            decision = self._policies.setdefault(name, RestartPolicy()).on_exit(True, clock() - begin)
+            logger.warning("Worker %s of %s has failed; it is replaced in %.1f s", name, self.name, decision.delay_s)
+            await asyncio.sleep(decision.delay_s)
+            try:
+                await self._correct_state()
+            except Exception as e:
+                logger.error("Worker %s of %s could not be replaced: %s", name, self.name, e)
+
+    def _has_failed(self, worker: Any) -> bool:
+        """Whether a member that has ended should not have. A connection that broke is a failure as long as there is a
+        scheduler."""
+        if worker.status is Status.failed:
+            return True
+        status = getattr(self.scheduler, "status", None)
+        return getattr(worker, "close_reason", "") == "scheduler-connection-lost" and status is Status.running
 
     def _members(self, name: Any, worker: Any = None) -> list[Any]:
         """Names of the workers that the spec ``name`` stands for."""

@@ -16,7 +16,7 @@ from distributed.base import defaults, preloading, settings
 from distributed.base.formatting import parse_timedelta
 from distributed.base.log_tail import LogTail
 from distributed.base.status import Status
-from distributed.comm import secrets
+from distributed.comm import registry, secrets
 from distributed.comm.addressing import get_address_host
 from distributed.comm.secrets import Secret
 from distributed.messages.control import RegisterNanny
@@ -134,6 +134,7 @@ class Nanny(Server):
         self.process: WorkerProcess | None = None
         self.worker_address: str | None = None
         self.worker_dir: str | None = None
+        self._listening_at: str | None = None
         self.plugin_host = PluginHost(self)
         self._listen_options = (host, port, interface, protocol)
         self._contact_address = contact_address
@@ -142,6 +143,7 @@ class Nanny(Server):
         self._policy = RestartPolicy()
         self._started: asyncio.Future[str] | None = None
         self._leaving: dict[str, Any] | None = None
+        self.close_reason = ""
         self._ordered_end = False
         self._change = asyncio.Lock()
         self._preload_given = (
@@ -356,6 +358,8 @@ class Nanny(Server):
             if self.process is not None:
                 self._tell(WorkerProcessStarted(message["address"], self.process.pid))
                 self._watch.start(self.process, message["address"])
+        elif event == "listening":
+            self._listening_at = message["address"]
         elif event == "directory":
             self.worker_dir = message["path"]
         elif event == "failed":
@@ -370,8 +374,12 @@ class Nanny(Server):
             return
         self._watch.stop()
         had_started = self.worker_address is not None
+        # A process that was killed has left these.
         if self.worker_dir is not None:
-            scratch.remove_directory(self.worker_dir)  # a process that was killed has left it
+            scratch.remove_directory(self.worker_dir)
+        if self._listening_at is not None:
+            registry.remove_traces(self._listening_at)
+            self._listening_at = None
         leaving = self._leaving
         expected = self._ordered_end or leaving is not None
         stays = self.status in (Status.starting, Status.running) and self.auto_restart and not self._ordered_end
@@ -426,6 +434,7 @@ class Nanny(Server):
             policy.short_lives = lives
         except Exception as error:
             logger.error("The worker process could not be started again: %s", error)
+            self.status = Status.failed
             self._close_soon("worker-start-failed")
 
     async def kill(self, timeout: float = 2.0, reason: str = "nanny-kill") -> None:
@@ -461,6 +470,7 @@ class Nanny(Server):
         logger.info("The nanny at %r ends when its worker has handed over its data: %s", self.address_safe, reason)
 
     async def on_close(self, timeout: float = 5.0, reason: str = "nanny-close", **ignored: Any) -> None:
+        self.close_reason = reason
         logger.info("The nanny at %r ends: %s", self.address_safe, reason)
         for preload in self._preloads:
             try:

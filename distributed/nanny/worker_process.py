@@ -2,15 +2,16 @@
 
 Its standard input is the private line to the nanny: the first message is the configuration (with the secret, which so
 is neither in ``argv`` nor in the environment), later ones are orders; its end means that the nanny is gone, and the
-worker closes. Signals: the first SIGTERM or SIGINT closes in order, a second one does not wait for tasks, a third ends
-at once; the exit code is 128 plus the signal. No guard in the user's ``__main__`` is needed, because nothing of it is
-imported here.
+worker hands over its data and closes. Signals: the first SIGTERM or SIGINT closes in order, a second one does not wait
+for tasks, a third ends at once; the exit code is 128 plus the signal. No guard in the user's ``__main__`` is needed,
+because nothing of it is imported here.
 """
 
 from __future__ import annotations
 
 import asyncio
 import atexit
+import contextlib
 import faulthandler
 import gc
 import logging
@@ -22,7 +23,8 @@ import threading
 from typing import Any
 
 from distributed.base import defaults, settings
-from distributed.comm import secrets
+from distributed.base.status import Status
+from distributed.comm import registry, secrets
 from distributed.nanny.channel import packed, read_message
 from distributed.protocol import serialize
 from distributed.rpc.loop_runner import new_asyncio_loop
@@ -32,6 +34,7 @@ from distributed.worker.runtime import set_process_worker
 logger = logging.getLogger("distributed.worker")
 
 _HARD_EXIT_S = 3.0
+_DRAIN_S = 20.0
 _SWITCH_INTERVAL_S = 0.001
 
 
@@ -94,6 +97,7 @@ class WorkerProgram:
         worker.secret = worker.secret or secret
         worker._page = ExecutingPage(config["page_fd"])
         worker.on_directory = lambda path: self.tell(event="directory", path=path)
+        worker.on_listening = lambda address: self.tell(event="listening", address=address)
         worker.on_registered = self._on_registered
         worker.on_leaving = self._on_leaving
         set_process_worker(worker)
@@ -128,13 +132,33 @@ class WorkerProgram:
             if message.get("op") == "close":
                 self._told = True
                 _call(loop, self._stop, str(message.get("reason", "nanny-close")), False)
-        _call(loop, self._stop, "nanny-gone", False)
-        threading.Event().wait(_HARD_EXIT_S)
+        if self._told:  # the nanny has ended in order, and so do we
+            limit = _HARD_EXIT_S
+            _call(loop, self._stop, "nanny-gone", False)
+        else:
+            registry.remove_traces(self.config["worker_options"]["nanny"])  # what a nanny that was killed has left
+            limit = _DRAIN_S + _HARD_EXIT_S
+            _call(loop, self._drain)
+        threading.Event().wait(limit)
         os._exit(1)  # the nanny is gone and the loop does not move
 
     def _stop(self, reason: str, restart: bool) -> None:
         if self._stopping is None:
             self._stopping = asyncio.ensure_future(self._close(reason, restart))
+
+    def _drain(self) -> None:
+        """The nanny was killed: nobody would notice if this process hung. Hand over the data while that is possible."""
+        if self._stopping is None:
+            logger.warning("The nanny is gone; the worker hands over its data and ends")
+            self._stopping = asyncio.ensure_future(self._hand_over())
+
+    async def _hand_over(self) -> None:
+        worker = self.worker
+        if worker is not None and worker.status in (Status.running, Status.paused):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_DRAIN_S):
+                    await worker.close_gracefully(restart=False, reason="nanny-gone")
+        await self._close("nanny-gone", False)
 
     async def _close(self, reason: str, restart: bool) -> None:
         worker = self.worker

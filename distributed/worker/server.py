@@ -251,6 +251,8 @@ class Worker(Server):
         self._close_reason = ""
         self.on_directory: Callable[[str], None] | None = None
         """Told the directory as soon as it is made."""
+        self.on_listening: Callable[[str], None] | None = None
+        """Told the address as soon as this worker listens there."""
         self.on_registered: Callable[[], None] | None = None
         """Told that the scheduler knows this worker, before any task can arrive."""
         self.on_leaving: Callable[[str, bool], None] | None = None
@@ -399,6 +401,8 @@ class Worker(Server):
         if self.secret is None:
             self.secret = getattr(self.security, "secret", None) or secrets.lookup(self.scheduler_address)
         await self._listen(address)
+        if self.on_listening is not None:
+            self.on_listening(self.address)
         if self._name is None:
             self._name = self.address
         is_inproc = self.address.startswith("inproc://")

@@ -23,6 +23,10 @@ def join(state: Tables, event: WorkerJoined) -> None:
     """A worker has registered. A taken name is refused; a taken address means that the old worker is dead."""
     info = event.info
     holder = state.aliases.get(info.name)
+    if holder is not None and (vanished := state.vanished.get(state.workers[holder])) is not None:
+        # No report of its end has come, and none is needed any more: its successor is here.
+        remove(state, state.workers[holder], vanished.cause, blame=True)
+        holder = None
     if holder is not None and holder != info.address:
         state.out.instructions.append(WorkerRefused(info.address, f"name taken: a worker named {info.name!r} exists"))
         return

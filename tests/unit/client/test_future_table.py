@@ -46,9 +46,13 @@ def test_life_of_a_value():
     assert state.done and state.inline == Payload(b"1") and seen == ["finished"]
     assert not table.on_done(state, seen.append)
     table.apply([KeysLost(["x"])])
-    assert state.status == "lost" and not state.done and state.inline is None
+    assert state.status == "finished" and state.inline == Payload(b"1")  # what is here cannot be lost there
     table.apply([KeyInMemory("x", holders=("tcp://a",))])
     assert state.status == "finished" and state.holders == ("tcp://a",)
+    table.apply([KeysLost(["x"])])
+    assert state.status == "lost" and not state.done and state.holders == ()
+    table.apply([KeyInMemory("x", holders=("tcp://b",))])
+    assert state.status == "finished" and state.holders == ("tcp://b",)
 
 
 def test_errors_and_retries():

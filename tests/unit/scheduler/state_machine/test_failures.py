@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from distributed.messages.client_to_scheduler import RetryKeys, TaskOptions
+from distributed.messages.control import RegisterWorker
 from distributed.messages.nanny import WorkerProcessExited
 from distributed.messages.payload import ErrorInfo
 from distributed.messages.scheduler_to_client import KeyErred, KeysCancelled, KeysLost, KeysRetried
 from distributed.messages.scheduler_to_worker import ComputeTask, FreeKeys, HoldersChanged
 from distributed.messages.worker_to_scheduler import MissingData, ReplicasDropped, WhoHas, WorkerClosing
-from distributed.scheduler.state_machine.events import Restart
+from distributed.scheduler.state_machine.events import Restart, WorkerJoined
 from distributed.scheduler.state_machine.instructions import WorkerRemoved
 from distributed.scheduler.state_machine.transitions.cancel import MAX_LOST_DATA
 
@@ -193,6 +194,19 @@ def test_exit_report_names_the_guilty_and_the_cause() -> None:
             assert part in erred.error.message
         assert env.states()["x"] == "queued" and env.task("x").suspicious == 0
         env.instructed()
+
+
+def test_a_successor_of_the_same_name_needs_no_report() -> None:
+    with TestEnv({"b": 1}) as env:
+        env.join("a", 1, nanny="tcp://nanny:1")
+        env.submit(a_task("x"), a_task("y"))
+        env.ignore_all()
+        env.lose("a")
+        env.event(WorkerJoined(RegisterWorker("tcp://elsewhere:1", "a", "elsewhere", 1)))
+        assert [type(found) for found in env.instructed()] == [WorkerRemoved]
+        assert sorted(env.state.workers) == ["tcp://b:1", "tcp://elsewhere:1"]
+        assert env.state.aliases["a"] == "tcp://elsewhere:1"
+        env.ignore_all()
 
 
 def test_without_report_the_core_acts_after_half_a_second() -> None:
