@@ -359,13 +359,15 @@ class Session:
 
     async def _reconnect(self) -> None:
         limit = registry.connect_timeout()
-        logger.info("Lost the scheduler at %s; trying to reach it for %g s", self.address, limit)
+        logger.warning("Lost the scheduler at %s; trying to reach it for %g s", self.address, limit)
         try:
             await self._connect(limit, retry_refused_s=limit)
         except (OSError, TimeoutError) as e:
-            logger.info("The scheduler at %s stays away: %s", self.address, e)
+            logger.warning("The scheduler at %s stays away: %s", self.address, e)
             if self.status == "connecting":
                 self._lost()
+        else:
+            logger.warning("Connected again to the scheduler at %s; futures from before are cancelled", self.address)
 
     def _lost(self) -> None:
         self.status = "closing"
