@@ -3,22 +3,22 @@ strangers.
 
 A stranger costs a file descriptor, a few hundred bytes and a timer until it has proved that it knows the secret. At
 most ``MAX_STRANGERS`` are kept a listener; when more come, those that have been silent longest make room, so that an
-authenticated peer gets in past any number of silent connections. When file descriptors run out, accepting pauses and
-tries again.
+authenticated peer gets in past any number of silent connections. The same is done when file descriptors run out.
 """
 
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 import socket
 from collections import OrderedDict
 from collections.abc import Callable
+from typing import Any
 
 from distributed.base import settings
 from distributed.base.errors import CommClosedError, HandshakeRefused
 from distributed.base.log_limit import LogLimit
+from distributed.comm.accept_loop import AcceptLoop
 from distributed.comm.handshake import (
     DEADLINE_S,
     NOTHING,
@@ -36,11 +36,6 @@ logger = logging.getLogger("distributed.comm")
 MAX_STRANGERS = 128
 # A stranger may be shown out for a newcomer only after so much silence.
 _PATIENCE_S = 0.05
-_RETRY_ACCEPT_S = 0.02
-_BACKOFF_S = (0.05, 0.1, 0.2, 0.5, 1.0)
-_ACCEPTS_A_TURN = 64
-_OUT_OF_FDS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-
 AddressOf = Callable[[socket.socket], tuple[str, str]]
 
 
@@ -161,11 +156,10 @@ class Acceptor:
         secret: Secret,
         addresses_of: AddressOf,
         configure: Callable[[socket.socket], None],
+        name: str = "a socket",
         deadline_s: float | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
-        self._sock = sock
-        self._fd = sock.fileno()
         self._on_comm = on_comm
         self._role = role
         self._secret = secret
@@ -174,39 +168,15 @@ class Acceptor:
         self._deadline_s = handshake_deadline() if deadline_s is None else deadline_s
         self._strangers: OrderedDict[HandshakeRun, None] = OrderedDict()
         self._log = LogLimit(logger)
-        self._failures = 0
-        self._resume_timer: asyncio.TimerHandle | None = None
         self._closed = False
-        sock.setblocking(False)
-        self._loop.add_reader(self._fd, self._on_readable)
+        self._accepting = AcceptLoop(sock, self._greet, name, self._has_room, self._make_room)
 
     @property
     def n_strangers(self) -> int:
         return len(self._strangers)
 
-    def _on_readable(self) -> None:
-        for _ in range(_ACCEPTS_A_TURN):
-            if len(self._strangers) >= MAX_STRANGERS and not self._make_room():
-                self._pause(_RETRY_ACCEPT_S)
-                return
-            try:
-                sock, _ = self._sock.accept()
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                return
-            except OSError as e:
-                if self._closed:
-                    return
-                if e.errno in _OUT_OF_FDS:
-                    # The connection stays in the kernel's queue, so this callback would fire again at once.
-                    pause = _BACKOFF_S[min(self._failures, len(_BACKOFF_S) - 1)]
-                    self._failures += 1
-                    self._log.warn("accept", "Cannot accept connections for now: %s (raise 'ulimit -n')", e.strerror)
-                    self._pause(pause)
-                    return
-                self._log.warn("accept", "Cannot accept a connection: %s", e)
-                return
-            self._failures = 0
-            self._greet(sock)
+    def _has_room(self) -> bool:
+        return len(self._strangers) < MAX_STRANGERS or self._make_room()
 
     def _make_room(self) -> bool:
         """Show out the stranger that has been silent longest, if it has been for long enough."""
@@ -220,16 +190,7 @@ class Acceptor:
                 return True
         return False
 
-    def _pause(self, seconds: float) -> None:
-        self._loop.remove_reader(self._fd)
-        self._resume_timer = self._loop.call_later(seconds, self._resume)
-
-    def _resume(self) -> None:
-        self._resume_timer = None
-        if not self._closed:
-            self._loop.add_reader(self._fd, self._on_readable)
-
-    def _greet(self, sock: socket.socket) -> None:
+    def _greet(self, sock: socket.socket, address: Any) -> None:
         try:
             sock.setblocking(False)
             self._configure(sock)
@@ -275,10 +236,7 @@ class Acceptor:
         if self._closed:
             return
         self._closed = True
-        if self._resume_timer is not None:
-            self._resume_timer.cancel()
-        self._loop.remove_reader(self._fd)
-        self._sock.close()
+        self._accepting.close()
         for run in list(self._strangers):
             run.end(EOFError("the listener closes"))
 

@@ -137,11 +137,13 @@ class TCPListener(Listener):
         if self._acceptors:
             return
         socks = await self._bind()
-        self._acceptors = [Acceptor(s, self._on_comm, self._role, self._secret, addresses_of, configure) for s in socks]
         port = int(socks[0].getsockname()[1])
         self._port = port
         host = self._host
-        self.listen_address = f"tcp://{addressing.unparse_host_port(host or '0.0.0.0', port)}"
+        self.listen_address = name = f"tcp://{addressing.unparse_host_port(host or '0.0.0.0', port)}"
+        self._acceptors = [
+            Acceptor(s, self._on_comm, self._role, self._secret, addresses_of, configure, name) for s in socks
+        ]
         contact_port = port
         if self._contact_host:
             contact, contact_port = addressing.parse_host_port(self._contact_host, port)

@@ -206,7 +206,7 @@ class UnixListener(Listener):
         except OSError as e:
             sock.close()
             raise OSError(e.errno, f"cannot listen at {self.listen_address}: {e.strerror or e}") from e
-        self._acceptor = Acceptor(sock, self._on_comm, self._role, self._secret, addresses_of, configure)
+        self._acceptor = Acceptor(sock, self._on_comm, self._role, self._secret, addresses_of, configure, path)
         self._door = Door(self.contact_address, self._on_comm, self._role, asyncio.get_running_loop())
         doors.add(self.contact_address, self._door)
 

@@ -6,17 +6,23 @@ tornado's web framework costs as much to import as the rest of the program; most
 from __future__ import annotations
 
 import asyncio
+import importlib
 import logging
+import os
 import socket
 from typing import Any
 
 from distributed.base import defaults
+from distributed.comm.accept_loop import AcceptLoop
 from distributed.http.addressing import allowed_hosts, bind, parse_dashboard_address
 
 logger = logging.getLogger("distributed.http")
 
 _BUILD = "distributed.http.application:build"
 STOP_S = 1.0
+_RETRY_S = 1.0
+_FDS_TO_BUILD = 8
+"""Importing opens files, some inside of others."""
 
 
 class WebServer:
@@ -42,7 +48,8 @@ class WebServer:
         self._server: Any = None
         # Users and extensions may add their own (path, handler, options) before the first request.
         self.extra_routes: list[tuple[Any, ...]] = []
-        self._loop.add_reader(self._socket.fileno(), self._on_first_visitor)
+        self._accepting: AcceptLoop | None = None
+        self._wait_for_visitor()
 
     @property
     def allowed_hosts(self) -> frozenset[str] | None:
@@ -60,18 +67,27 @@ class WebServer:
         """Host and port."""
         return self.host, self.port
 
+    def _wait_for_visitor(self) -> None:
+        if self._socket is not None:
+            self._loop.add_reader(self._socket.fileno(), self._on_first_visitor)
+
     def _on_first_visitor(self) -> None:
         sock, self._socket = self._socket, None
         if sock is None:
             return
         self._loop.remove_reader(sock.fileno())
+        if not _fds_left(_FDS_TO_BUILD):
+            self._socket = sock
+            self._loop.call_later(_RETRY_S, self._wait_for_visitor)
+            return
         try:
-            self._server = defaults.load(_BUILD)(self)
-            # The visitor is still in the queue of the socket: the server finds it there.
-            self._server.add_socket(sock)
+            server = self._server = defaults.load(_BUILD)(self)
         except Exception:
             logger.exception("The web pages of %r cannot be served", self.owner)
             sock.close()
+            return
+        # The visitor is still in the queue of the socket: the loop finds it there.
+        self._accepting = AcceptLoop(sock, lambda s, address: serve(server, s, address), self.link)
 
     async def stop(self) -> None:
         """Close the socket and all connections. Idempotent."""
@@ -79,6 +95,8 @@ class WebServer:
         if sock is not None:
             self._loop.remove_reader(sock.fileno())
             sock.close()
+        if self._accepting is not None:
+            self._accepting.close()
         server, self._server = self._server, None
         if server is not None:
             server.stop()
@@ -90,6 +108,29 @@ class WebServer:
 
     def __repr__(self) -> str:
         return f"<WebServer {self.link}>"
+
+
+def serve(server: Any, sock: socket.socket, address: Any) -> None:
+    """Hand an accepted connection to tornado's server."""
+    iostream = importlib.import_module("tornado.iostream")
+    try:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        server.handle_stream(iostream.IOStream(sock), address)
+    except OSError:  # gone already
+        sock.close()
+
+
+def _fds_left(n: int) -> bool:
+    """Whether this process may open so many more files now."""
+    opened: list[int] = []
+    try:
+        opened.extend(os.open(os.devnull, os.O_RDONLY) for _ in range(n))
+    except OSError:
+        return False
+    finally:
+        for fd in opened:
+            os.close(fd)
+    return True
 
 
 def start_http_server(
