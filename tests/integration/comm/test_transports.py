@@ -406,7 +406,7 @@ async def test_the_unix_twin(monkeypatch):
     os.chmod(directory, 0o700)
     # One left behind by a killed listener neither.
     listener._twin._acceptor._accepting._sock.close()
-    listener._twin._acceptor._loop.remove_reader(listener._twin._acceptor._fd)
+    listener._twin._acceptor._loop.remove_reader(listener._twin._acceptor._accepting._fd)
     comm = await connect(listener.contact_address, 5, secret=SECRET)
     assert comm.local_address.startswith("tcp:")
     await comm.close()
