@@ -25,7 +25,7 @@ from msgspec import Struct
 
 from distributed.base import settings
 from distributed.base.errors import CommClosedError
-from distributed.base.keys import Key
+from distributed.base.keys import Key, user_key
 from distributed.client.future_table import FutureState, FutureTable, Ready, run_ready
 from distributed.comm import registry
 from distributed.messages.client_to_scheduler import (
@@ -42,7 +42,7 @@ from distributed.messages.client_to_scheduler import (
 )
 from distributed.messages.control import Refused, RegisterClient, Registered
 from distributed.messages.payload import FunctionBlob
-from distributed.messages.scheduler_to_client import EventLogged, SchedulerClosing
+from distributed.messages.scheduler_to_client import EventLogged, NoWorkerForTasks, SchedulerClosing
 from distributed.messages.scheduler_to_worker import PeerLost
 from distributed.rpc.connection import Connection
 from distributed.rpc.loop_runner import sync
@@ -524,6 +524,13 @@ class Session:
                     self.on_event(message)
             elif type(message) is PeerLost:
                 self.pool.remove(message.worker)  # who waits for an answer of it would wait for ever
+            elif type(message) is NoWorkerForTasks:
+                logger.warning(
+                    "No worker can take %d task(s), %r among them: %s. They wait for one that can.",
+                    message.n_tasks,
+                    user_key(message.keys[0]),
+                    message.reason,
+                )
             elif type(message) is SchedulerClosing:
                 self._ending = message
 

@@ -55,6 +55,15 @@ class KeysRetried(Struct, tag="keys-retried", array_like=True):
     keys: list[Key]
 
 
+class NoWorkerForTasks(Struct, tag="no-worker-for-tasks", array_like=True):
+    """``n_tasks`` cannot run on any worker that is there, for ``reason``, and wait for one that can; this client waits
+    for some of them (``keys`` are a few). Comes once for each reason."""
+
+    keys: list[Key]
+    n_tasks: int
+    reason: str
+
+
 class ClusterRestarted(Struct, tag="cluster-restarted", array_like=True):
     """All workers were restarted: every future of before is cancelled."""
 
@@ -78,6 +87,7 @@ SchedulerToClient = (
     | KeysCancelled
     | KeysLost
     | KeysRetried
+    | NoWorkerForTasks
     | ClusterRestarted
     | EventLogged
     | PeerLost

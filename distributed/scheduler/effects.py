@@ -18,6 +18,7 @@ from distributed.scheduler.state_machine.instructions import (
     Instruction,
     LogWarning,
     RetirementEnded,
+    TasksUnrunnable,
     WorkerAnswered,
     WorkerRefused,
     WorkerRemoved,
@@ -30,6 +31,9 @@ logger = logging.getLogger("distributed.scheduler")
 
 WORKER_LOST = "worker-lost"
 """The topic of workers that ended without being told to."""
+
+NO_WORKER = "no-worker"
+"""The topic of tasks that no worker can take."""
 
 
 class Effects:
@@ -83,6 +87,8 @@ class Effects:
                 self.refusals[instruction.address] = instruction.reason
             case RetirementEnded():
                 self._end_retirement(instruction)
+            case TasksUnrunnable():
+                self._tell_unrunnable(instruction)
             case LogWarning():
                 logger.warning("%s", instruction.message)
                 self._events.log("warn", {"message": instruction.message})
@@ -144,6 +150,18 @@ class Effects:
         self._events.log([ALL, back.address], {"action": "worker-answers", **event})
         if back.busy:
             self._events.log("gil-held", {"action": "gil-held", **event})
+
+    def _tell_unrunnable(self, told: TasksUnrunnable) -> None:
+        keys = [user_key(key) for key in told.keys]
+        logger.warning("No worker can take %d task(s), %r among them: %s", told.n_tasks, keys[0], told.reason)
+        event = {
+            "action": NO_WORKER,
+            "reason": told.reason,
+            "n-tasks": told.n_tasks,
+            "keys": keys,
+            "since-s": told.since_s,
+        }
+        self._events.log([ALL, NO_WORKER], event)
 
     def _end_retirement(self, ended: RetirementEnded) -> None:
         if ended.retired:

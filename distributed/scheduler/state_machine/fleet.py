@@ -40,6 +40,9 @@ def join(state: Tables, event: WorkerJoined) -> None:
     state.aliases[info.name] = info.address
     state.hosts.setdefault(info.host, {})[ws] = None
     set_status(state, ws, "running")
+    if len(state.workers) == 1:
+        # Others may follow at once.
+        state.unrunnable.postpone(state.now + settings.tell_no_worker_s)
 
 
 def set_status(state: Tables, ws: WorkerState, status: str) -> None:

@@ -73,10 +73,22 @@ class RetirementEnded(NamedTuple):
     n_left: int
 
 
+class TasksUnrunnable(NamedTuple):
+    """``n_tasks`` (``keys`` are a few) have had no worker for up to ``since_s``, all for one ``reason``. Clients that
+    wait for them are told by a message."""
+
+    reason: str
+    keys: tuple[Key, ...]
+    n_tasks: int
+    since_s: float
+
+
 class LogWarning(NamedTuple):
     """For the log and the ``warn`` topic."""
 
     message: str
 
 
-Instruction = WorkerRemoved | WorkerSuspected | WorkerAnswered | WorkerRefused | RetirementEnded | LogWarning
+Instruction = (
+    WorkerRemoved | WorkerSuspected | WorkerAnswered | WorkerRefused | RetirementEnded | TasksUnrunnable | LogWarning
+)

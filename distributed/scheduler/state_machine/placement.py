@@ -61,12 +61,13 @@ def _place(state: Tables, ready: list[TaskState]) -> None:
                 continue
         ws = choose_worker(state, ts)
         if ws is not None:
-            state.unrunnable.pop(ts, None)
+            if found == "no-worker":
+                state.unrunnable.drop(ts)
             assign(state, ts, ws, stimulus_id)
             refresh_worker(state, ws)
         elif found != "no-worker":
             set_state(state, ts, "no-worker")
-            state.unrunnable[ts] = state.now
+            state.unrunnable.add(ts, state.now, state.now + state.settings.tell_no_worker_s)
     if roots:
         if not queue.n:
             # Nobody is before them: what there is room for need not go through the queue.
@@ -77,7 +78,7 @@ def _place(state: Tables, ready: list[TaskState]) -> None:
             if ts.state == "queued":
                 continue
             if ts.state == "no-worker":
-                del state.unrunnable[ts]
+                state.unrunnable.drop(ts)
             set_state(state, ts, "queued")
             queue.push(ts)
 
@@ -118,7 +119,7 @@ def _deal(state: Tables, source: TaskQueue | list[TaskState]) -> None:
                 # It became ready twice in this beat.
                 continue
             if unrunnable:
-                unrunnable.pop(ts, None)
+                unrunnable.drop(ts)
             assign(state, ts, ws, stimulus_id)
             n -= 1
         refresh_worker(state, ws)

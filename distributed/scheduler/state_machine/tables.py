@@ -15,6 +15,7 @@ from distributed.scheduler.state_machine.instructions import Transitioned
 from distributed.scheduler.state_machine.outbox import Outbox
 from distributed.scheduler.state_machine.queuing import TaskQueue
 from distributed.scheduler.state_machine.settings import SchedulerSettings
+from distributed.scheduler.state_machine.unrunnable import Unrunnable
 
 FIRE_AND_FORGET = "fire-and-forget"
 N_LEVELS = 40
@@ -92,7 +93,7 @@ class Tables:
         # Tasks that wait for the placing beat; for a worker with room; for a worker that qualifies (since when).
         self.ready: list[TaskState] = []
         self.queued = TaskQueue()
-        self.unrunnable: dict[TaskState, float] = {}
+        self.unrunnable = Unrunnable()
 
         # Workers by level of load (see occupancy.py), and those whose level is to be looked at again.
         self.levels: list[dict[WorkerState, None]] = [{} for _ in range(N_LEVELS)]

@@ -148,6 +148,9 @@ def _validate_tables(state: Tables) -> None:
     require(set(listed) == set(queued), "the queue holds the queued tasks")
     priorities = [ts.priority for ts in listed]
     require(priorities == sorted(priorities), "the queue is in order")
+    by_cause = {ts for cause in state.unrunnable.causes.values() for ts in cause.tasks}
+    require(by_cause == state.unrunnable.keys(), "each task without worker has a cause")
+    require(state.unrunnable.pending.keys() <= state.unrunnable.causes.keys(), "causes to look at are known")
     for ts in state.unrunnable:
         require(ts.state == "no-worker" and state.tasks.get(ts.key) is ts, "unrunnable tasks are known", ts)
     for ts, steal in state.steals.items():

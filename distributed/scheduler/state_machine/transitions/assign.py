@@ -108,7 +108,7 @@ def back_to_waiting(state: Tables, ts: TaskState) -> None:
     if ts.state == "queued":
         state.queued.remove(ts)
     elif ts.state == "no-worker":
-        state.unrunnable.pop(ts, None)
+        state.unrunnable.drop(ts)
     set_state(state, ts, "released")
     ts.n_waiting = sum([dep.state != "memory" for dep in ts.dependencies])
     set_state(state, ts, "waiting")

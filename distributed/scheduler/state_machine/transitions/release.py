@@ -46,7 +46,7 @@ def leave_state(state: Tables, ts: TaskState, unneeded: list[TaskState], free: b
         elif start == "queued":
             state.queued.remove(ts)
         elif start == "no-worker":
-            state.unrunnable.pop(ts, None)
+            state.unrunnable.drop(ts)
         ts.n_waiting = 0
         stop_needing(ts, unneeded)
     elif start == "memory":

@@ -6,6 +6,7 @@ import pytest
 
 from distributed.messages.client_to_scheduler import TaskOptions
 from distributed.messages.control import RegisterWorker
+from distributed.messages.scheduler_to_client import NoWorkerForTasks
 from distributed.messages.scheduler_to_worker import (
     AcquireReplicas,
     CloseWorkerOrder,
@@ -17,7 +18,7 @@ from distributed.messages.worker_to_scheduler import Heartbeat, StealResponse, W
 from distributed.scheduler.state_machine import InvalidState
 from distributed.scheduler.state_machine.data_plans import plan_rebalance, plan_replicate
 from distributed.scheduler.state_machine.events import RetireWorkers, SetResources, SetThreads, WorkerJoined
-from distributed.scheduler.state_machine.instructions import RetirementEnded, WorkerRefused
+from distributed.scheduler.state_machine.instructions import RetirementEnded, TasksUnrunnable, WorkerRefused
 
 from .environment import TestEnv, a_task
 
@@ -109,6 +110,8 @@ def test_no_workers_timeout() -> None:
         env.submit(a_task("x"), options=[TaskOptions(resources={"GPU": 1})])
         env.wait(4)
         assert env.states() == {"x": "no-worker"}
+        assert [type(m) for m in env.told()] == [NoWorkerForTasks]
+        assert [type(i) for i in env.instructed()] == [TasksUnrunnable]
         env.wait(2)
         (erred,) = env.told()
         assert erred.error.type_name == "NoValidWorkerError" and "GPU" in erred.error.message

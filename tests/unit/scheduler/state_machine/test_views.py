@@ -94,13 +94,13 @@ class TestWorker:
         assert env.join("7", name_is_int=True).name == 7
 
     def test_death_record(self):
-        death = DeathRecord("tcp://a:1", "", "killed by signal 9", None, 9, 2**21, ("last words",))
+        death = DeathRecord("tcp://a:1", "", "killed by signal 9", signal=9, peak_bytes=2**21, log_tail=("last words",))
         text = death.describe()
         assert text.split("\n") == [
             "worker tcp://a:1 on unknown host: killed by signal 9, signal 9, peak memory 2 MiB",
             "    last words",
         ]
-        assert "exit code 3" in DeathRecord("tcp://a:1", "h", "gone", 3).describe()
+        assert "exit code 3" in DeathRecord("tcp://a:1", "h", "gone", exit_code=3).describe()
 
     @pytest.mark.parametrize(
         ("report", "cause"),
