@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 import struct
@@ -12,6 +13,10 @@ from typing import Any
 
 REQUIRED = ("dask", "distributed", "msgspec", "cloudpickle", "tornado")
 OPTIONAL = ("numpy", "pandas", "lz4", "pyarrow")
+
+
+class VersionMismatchWarning(Warning):
+    """Packages that must agree across a cluster do not."""
 
 
 def package_version(name: str) -> str | None:
@@ -38,6 +43,12 @@ def get_versions(packages: Iterable[str] | None = None) -> dict[str, dict[str, A
     }
     names = [*REQUIRED, *OPTIONAL, *(packages or ())]
     return {"host": host, "packages": {"python": host["python"]} | {n: package_version(n) for n in names}}
+
+
+@functools.cache
+def own_versions() -> dict[str, dict[str, Any]]:
+    """``get_versions()`` of this process, looked up once (reading the metadata of packages takes milliseconds)."""
+    return get_versions()
 
 
 def differences(views: Mapping[str, Mapping[str, Any]], packages: Iterable[str] = ()) -> dict[str, dict[str, Any]]:

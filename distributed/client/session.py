@@ -17,13 +17,14 @@ import logging
 import os
 import threading
 import time
+import warnings
 from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 from msgspec import Struct
 
-from distributed.base import settings
+from distributed.base import defaults, settings
 from distributed.base.errors import CommClosedError
 from distributed.base.keys import Key, user_key
 from distributed.client.future_table import FutureState, FutureTable, Ready, run_ready
@@ -58,6 +59,8 @@ TASKS_A_TURN = 2_000
 """Tasks sent per turn of the loop, so that answers are taken in meanwhile."""
 
 RUNNING = "running"
+_VERSIONS = "distributed.base.versions:own_versions"
+_MISMATCH = "distributed.base.versions:VersionMismatchWarning"
 
 
 class ClosedClientError(RuntimeError):
@@ -312,10 +315,12 @@ class Session:
 
         connection.on_messages = on_first
         connection.add_on_closed(on_closed)
-        connection.send(RegisterClient(self.id, name=self.name))
+        connection.send(RegisterClient(self.id, _versions_for(connection), self.name))
         try:
             async with asyncio.timeout_at(deadline):
                 registered = await welcome
+            if registered.warning:
+                warnings.warn(registered.warning, defaults.load(_MISMATCH), stacklevel=2)
         except TimeoutError:
             connection.abort()
             raise TimeoutError(f"the scheduler at {self.address} has not answered within {timeout:g} s") from None
@@ -330,8 +335,6 @@ class Session:
         self._functions.clear()
         self.status = RUNNING
         connection.add_on_closed(self._on_closed)
-        if registered.warning:
-            logger.warning("%s", registered.warning)
         self._flush()
 
     def _beat(self) -> None:
@@ -570,6 +573,14 @@ def _place(options: list[TaskOptions], wanted: TaskOptions) -> int:
         return len(options) - 1
     options.append(wanted)
     return len(options) - 1
+
+
+def _versions_for(connection: Connection) -> dict[str, Any]:
+    """What runs here, for a scheduler that may have something else."""
+    if connection.same_process:
+        return {}
+    found: dict[str, Any] = defaults.load(_VERSIONS)()  # reads package metadata: not for everyone
+    return found
 
 
 def _call_back(fn: Callable[[Any], Any], future: Any) -> None:

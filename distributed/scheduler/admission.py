@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 from distributed.base import versions
@@ -20,12 +20,6 @@ from distributed.scheduler.shell import Shell
 from distributed.scheduler.state_machine.events import ClientJoined, ClientLeft, WorkerJoined, WorkerLost
 
 logger = logging.getLogger("distributed.scheduler")
-
-
-@cache
-def own_versions() -> dict[str, dict[str, Any]]:
-    """What runs here; looked up once."""
-    return versions.get_versions()
 
 
 class Admission:
@@ -163,7 +157,7 @@ def _must_be(connection: Connection, role: str) -> None:
 def _mismatch(kind: str, who: str, theirs: Mapping[str, Any]) -> str:
     if not theirs:
         return ""
-    text = versions.mismatch_text(versions.differences({"scheduler": own_versions(), f"{kind} {who}": theirs}))
+    text = versions.mismatch_text(versions.differences({"scheduler": versions.own_versions(), f"{kind} {who}": theirs}))
     if text:
         logger.warning("%s", text)
     return text

@@ -1,5 +1,5 @@
 """``distributed.versions``: what runs here."""
 
-from distributed.base.versions import get_versions
+from distributed.base.versions import VersionMismatchWarning, get_versions
 
-__all__ = ["get_versions"]
+__all__ = ["VersionMismatchWarning", "get_versions"]

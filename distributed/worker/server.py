@@ -473,7 +473,7 @@ class Worker(Server):
             pid=os.getpid(),
             local_directory=self.local_directory,
             services=self.services,
-            versions=versions.get_versions(),
+            versions=versions.own_versions(),
             extra=extra,
             name_is_int=isinstance(self.name, int),
         )

@@ -54,6 +54,11 @@ class Program:
                 return found.group(1) if found.groups() else found.group()
         raise AssertionError(f"{pattern!r} not found in:\n{''.join(self.lines)}")
 
+    def end_by_itself(self, timeout: float = 20) -> tuple[int, str]:
+        """Exit code, and everything on stderr, of a program that ends without being told."""
+        out, err = self.process.communicate(timeout=timeout)
+        return self.process.returncode, "".join(self.lines) + err + out
+
     def end(self, number: int = signal.SIGTERM, timeout: float = 15) -> tuple[int, str]:
         """Exit code, and everything on stderr."""
         if self.process.poll() is None:
