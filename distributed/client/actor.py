@@ -11,7 +11,7 @@ from typing import Any
 from distributed.client import current
 from distributed.client.futures import Future
 from distributed.client.parking import leave_slot
-from distributed.client.session import seconds, timeout_text
+from distributed.client.timeouts import seconds, timeout_text
 from distributed.messages.payload import Payload
 from distributed.protocol.serialize import dumps, live, loads
 

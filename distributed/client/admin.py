@@ -28,6 +28,8 @@ logger = logging.getLogger("distributed.client")
 POLL_S = 0.01
 SHUTDOWN_S = 5.0
 """How long ``shutdown`` waits for the scheduler to hang up."""
+ANSWER_S = 10.0
+"""How long ``why`` waits for the scheduler before it says so."""
 ON_ERROR = ("raise", "return", "ignore")
 
 
@@ -73,7 +75,12 @@ class Admin:
 
     async def why(self, future: Any) -> Any:
         key = future.key if isinstance(future, Future) else future
-        return await self.session.call("explain", key=as_key(key))
+        link = self.session.link
+        if not link.down_text():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(ANSWER_S):
+                    return await self.session.call("explain", key=as_key(key))
+        return {"key": key, "state": "unknown", "text": link.why_silent()}
 
     async def call_stack(self, keys: list[Key] | None) -> Any:
         return await self.session.call("call_stack", keys=keys)

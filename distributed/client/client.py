@@ -32,8 +32,10 @@ from distributed.client.futures import Future, adopt_task_ref, futures_of
 from distributed.client.gathering import Gatherer
 from distributed.client.graph import GraphSubmitter, flatten, nested
 from distributed.client.scatter import Scatterer
-from distributed.client.session import RUNNING, ClosedClientError, Session, seconds
+from distributed.client.scheduler_link import ClosedClientError
+from distributed.client.session import RUNNING, Session
 from distributed.client.submission import Submitter, fifo_seconds, make_options, worker_names
+from distributed.client.timeouts import seconds
 from distributed.comm.registry import connect_timeout
 from distributed.comm.secrets import read_scheduler_file
 from distributed.messages.client_to_scheduler import ClientLogEvent
@@ -181,6 +183,7 @@ class Client(SyncMethodMixin):
             self.publisher = Publisher(self, self.session)
             self.scheduler = SchedulerProxy(self.session)
             self.session.on_lost = self._on_lost
+            self.session.on_new_session = self._subscribe_again
             self.session.on_event = self._on_event
             self._loop_runner.start()
             self.start()
@@ -545,6 +548,9 @@ class Client(SyncMethodMixin):
         name = type(self).__name__
         if self.status not in (RUNNING, "connecting") or not hasattr(self, "admin"):
             return f"<{name}: No scheduler connected>"
+        down = self.session.link.down_text()
+        if down:
+            return f"<{name}: {self.session.address!r} {down}>"
         info = self._fresh_identity()
         workers = list((info.get("workers") or {}).values())
         address = self.session.address
@@ -1214,6 +1220,12 @@ class Client(SyncMethodMixin):
             except Exception:
                 logger.exception("Error in the handler of topic %r", message.topic)
 
+    def _subscribe_again(self) -> None:
+        """A new session knows nothing of what the one before subscribed to."""
+        for topic in self._event_handlers:
+            task = asyncio.ensure_future(self.admin.subscribe(topic))
+            task.add_done_callback(_seen)
+
     def write_scheduler_file(self, scheduler_file: str) -> None:
         """Write the scheduler's identity as JSON, for ``Client(scheduler_file=...)``."""
         if self.scheduler_file and os.fspath(self.scheduler_file) == os.fspath(scheduler_file):
@@ -1279,8 +1291,8 @@ def close_open_clients() -> None:
             continue
         with contextlib.suppress(Exception):
             if client._asynchronous and not as_asyncio_loop(client.loop).is_running():
-                client.session.status = "closed"
                 client._resign_as_default()
+                client.session.say_goodbye()
             else:
                 client.close(timeout=2)
 

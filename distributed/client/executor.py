@@ -11,7 +11,7 @@ from typing import Any
 
 from distributed.base.errors import CancelledError
 from distributed.client.futures import Future
-from distributed.client.session import ClosedClientError
+from distributed.client.scheduler_link import ClosedClientError
 
 _ALLOWED = frozenset(
     {"pure", "workers", "resources", "allow_other_workers", "retries", "priority", "fifo_timeout", "actor"}

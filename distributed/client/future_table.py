@@ -201,10 +201,9 @@ class FutureTable:
         return ready
 
     def cancel_all(self, reason: str, msg: str = "") -> Ready:
-        """Nothing here will ever get a value."""
+        """Nothing here will ever get a value. Call with the lock held."""
         ready: Ready = []
-        with self.lock:
-            self._cancel(list(self.states), reason, msg, ready)
+        self._cancel(list(self.states), reason, msg, ready)
         return ready
 
     def retry(self, keys: Iterable[Key]) -> list[Key]:

@@ -248,7 +248,10 @@ class Future(_TaskRefLayout):
         state = self._state
         status = None if state is None else state.status
         kind = f" type: {_short_type(state.type_name)}," if state is not None and state.type_name else ""
-        return f"<Future: {status},{kind} key: {self.key}>"
+        down = ""
+        if state is not None and not state.done:
+            down = self._client.session.link.down_text()
+        return f"<Future: {status},{kind} key: {self.key}{down and ', ' + down}>"
 
     def __str__(self) -> str:
         return repr(self)

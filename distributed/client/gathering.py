@@ -19,7 +19,8 @@ from distributed.base.keys import Key, as_key, user_key
 from distributed.client.future_table import FutureState
 from distributed.client.futures import Future, cancelled_error, raise_again
 from distributed.client.parking import wait_async, wait_here
-from distributed.client.session import Session, deadline_of, remaining, seconds, timeout_text
+from distributed.client.session import Session
+from distributed.client.timeouts import deadline_of, remaining, seconds, timeout_text
 from distributed.messages.payload import ErrorInfo, Payload
 from distributed.protocol.serialize import loads, unpack_error
 

@@ -17,7 +17,8 @@ from distributed.base.keys import Key, as_key
 from distributed.client import current
 from distributed.client.future_table import FutureState, run_ready
 from distributed.client.futures import Future
-from distributed.client.session import Part, Session, Submission
+from distributed.client.outgoing import Part, Submission
+from distributed.client.session import Session
 from distributed.client.submission import Submitter, make_options, take_first
 from distributed.messages.client_to_scheduler import TaskOptions, TaskSpec
 from distributed.messages.payload import FunctionBlob

@@ -17,8 +17,9 @@ from distributed.base.errors import CommClosedError
 from distributed.base.keys import Key, as_key, user_key
 from distributed.client.future_table import run_ready
 from distributed.client.futures import Future
-from distributed.client.session import Session, seconds
+from distributed.client.session import Session
 from distributed.client.submission import worker_names
+from distributed.client.timeouts import seconds
 from distributed.client.tokens import SCALARS, general_token, simple_token, unique_token
 from distributed.comm.registry import connect_timeout
 from distributed.messages.client_to_scheduler import DataScattered, ReplicaOnWorkers
@@ -129,7 +130,7 @@ class Scatterer:
                     state, _ = table.hold(item.key)
                     made[item.key] = Future(user_key(item.key), self.client, state)
                     replicas.append(ReplicaOnWorkers(item.key, tuple(plan[item.key]), item.nbytes, item.type_name))
-                self.session._outgoing.append(DataScattered(replicas))
+                self.session.outgoing.add(DataScattered(replicas))
             for item in items:
                 state = table.states[item.key]
                 if state.status != "finished":

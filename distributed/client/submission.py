@@ -23,7 +23,8 @@ from distributed.client import current
 from distributed.client.functions import FunctionBook
 from distributed.client.future_table import FutureState, run_ready
 from distributed.client.futures import Future
-from distributed.client.session import RUNNING, Part, Session, Submission
+from distributed.client.outgoing import Part, Submission
+from distributed.client.session import RUNNING, Session
 from distributed.client.tokens import SCALARS, CallTokens, function_name, general_token, unique_token
 from distributed.messages.client_to_scheduler import TaskOptions, TaskSpec
 from distributed.messages.payload import Attached, ErrorInfo, FunctionBlob, Payload

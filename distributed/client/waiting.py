@@ -17,7 +17,7 @@ from distributed.client.future_table import FutureState
 from distributed.client.futures import Future, cancelled_error, futures_of, one_client, raise_again
 from distributed.client.gathering import Gatherer
 from distributed.client.parking import wait_async, wait_here, wait_patiently
-from distributed.client.session import deadline_of, remaining, seconds, timeout_text
+from distributed.client.timeouts import deadline_of, remaining, seconds, timeout_text
 
 
 class DoneAndNotDoneFutures(NamedTuple):

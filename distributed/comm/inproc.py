@@ -87,6 +87,7 @@ class InprocComm(Comm):
             raise CommClosedError(f"{self!r} is closed")
         peer._inbox.append(batch)
         peer._inbox_count += len(batch)
+        self.sent_bytes += len(batch) * _BYTES_A_MESSAGE
         # The order "append, then look at the flag" here and "clear the flag, then pop" in _deliver leaves no gap.
         if not peer._woken:
             try:

@@ -182,6 +182,7 @@ class SocketComm(Comm):
             raise ValueError(f"messages of {len(segments[0])} bytes are too large to send at once")
         buffers, nbytes = frame_buffers(segments, self._sent, 0, self.compression, self.checked, self._max_frame_bytes)
         self._sent += len(batch)
+        self.sent_bytes += nbytes
         if self._writing:
             self._out.extend(buffers)
             self._out_bytes += nbytes

@@ -34,6 +34,7 @@ class Comm(ABC):
     local_address, peer_address: addresses of the two ends (of the peer's end of this link, not of its listener)
     role, peer_role: what the two ends said they are: client, worker, nanny or scheduler
     same_process: messages are handed over as the objects they are; nothing is serialised
+    sent_bytes: bytes that ``send`` has accepted so far (an estimate where nothing is serialised)
     """
 
     local_address: str = ""
@@ -41,6 +42,7 @@ class Comm(ABC):
     role: str = ""
     peer_role: str = ""
     same_process: ClassVar[bool] = False
+    sent_bytes: int = 0
 
     @abstractmethod
     def start(self, on_batch: OnBatch, on_close: OnClose, codec: WireCodec) -> None:

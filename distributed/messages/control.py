@@ -10,11 +10,13 @@ from distributed.messages.payload import ErrorInfo, Payload
 
 
 class RegisterClient(Struct, tag="register-client", array_like=True, omit_defaults=True):
-    """First message of a client."""
+    """First message of a client. ``applied``: it goes on with the session that it had, and has taken in the
+    scheduler's messages up to this number; -1: a new session."""
 
     client: str
     versions: dict[str, Any] = {}
     name: str = ""
+    applied: int = -1
 
 
 class RegisterWorker(Struct, tag="register-worker", array_like=True, omit_defaults=True):
@@ -43,13 +45,20 @@ class RegisterNanny(Struct, tag="register-nanny", array_like=True):
 
 
 class Registered(Struct, tag="registered", array_like=True, omit_defaults=True):
-    """The peer is in. ``plugins`` are pickles for workers and nannies, opened there."""
+    """The peer is in. ``plugins`` are pickles for workers and nannies, opened there.
+
+    ``applied``: the session goes on, and the peer's messages up to this number have been taken in; -1: a new session.
+    ``ended`` says why the earlier one is over. ``grace_s``: how long a session outlives its connection.
+    """
 
     scheduler: str
     scheduler_id: str
     heartbeat_interval_s: float = 1.0
     plugins: list[tuple[str, Payload]] = []
     warning: str = ""
+    applied: int = -1
+    ended: str = ""
+    grace_s: float = 0.0
 
 
 class Refused(Struct, tag="refused", array_like=True):
@@ -74,4 +83,22 @@ class Reply(Struct, tag="reply", array_like=True, omit_defaults=True):
     error: ErrorInfo | None = None
 
 
-Control = RegisterClient | RegisterWorker | RegisterNanny | Registered | Refused | Request | Reply
+class BatchHeader(Struct, tag="batch", array_like=True, omit_defaults=True):
+    """Leads a batch of a session: the numbers of the ``count`` messages that follow begin with ``first``.
+
+    ``applied``: the sender has taken in the peer's messages up to this number. ``ask``: say at once how far you are.
+    """
+
+    first: int
+    count: int = 0
+    applied: int = 0
+    ask: bool = False
+
+
+class Unsendable(Struct, tag="unsendable", array_like=True):
+    """In the place of a numbered message that could not be encoded."""
+
+
+Control = (
+    RegisterClient | RegisterWorker | RegisterNanny | Registered | Refused | Request | Reply | BatchHeader | Unsendable
+)

@@ -18,7 +18,7 @@ from typing import Any
 
 from distributed.base.errors import CommClosedError, RemoteError
 from distributed.comm.transport import Comm
-from distributed.messages.control import Reply, Request
+from distributed.messages.control import Reply, Request, Unsendable
 from distributed.messages.payload import ErrorInfo, Payload
 from distributed.protocol.plain import dumps_plain, loads_plain
 from distributed.protocol.serialize import live, pack_error, unpack_error
@@ -71,6 +71,8 @@ class Connection:
         self.name = ""
         self.on_unsendable: Callable[[Any, Exception], None] | None = None
         """Called with a stream message that could not be encoded (too large, a type with no place in it), and why."""
+        self.numbered = False
+        """Stream messages have numbers (``rpc.session``): one that cannot be encoded leaves a substitute."""
         self._loop = asyncio.get_running_loop()
         self._out: list[Any] = []
         self._flush_scheduled = False
@@ -132,8 +134,7 @@ class Connection:
             raise self._closed_error()
         self._out.append(message)
         if not self._flush_scheduled:
-            self._flush_scheduled = True
-            self._loop.call_soon(self._flush)
+            self._schedule_flush()
 
     def send_many(self, messages: Iterable[Any]) -> None:
         """Queue several, in order."""
@@ -141,8 +142,14 @@ class Connection:
             raise self._closed_error()
         self._out.extend(messages)
         if self._out and not self._flush_scheduled:
-            self._flush_scheduled = True
+            self._schedule_flush()
+
+    def _schedule_flush(self) -> None:
+        self._flush_scheduled = True
+        try:
             self._loop.call_soon(self._flush)
+        except RuntimeError:  # the loop is closed: what leaves now leaves by flush()
+            self._flush_scheduled = False
 
     def flush(self) -> None:
         """Hand to the transport now what waits for the end of this turn of the loop."""
@@ -187,8 +194,11 @@ class Connection:
         elif type(message) is Reply and message.error is None:
             text = f"the answer cannot be sent: {type(error).__name__}: {error}"
             self._send_batch(comm, [Reply(message.id, None, ErrorInfo("TypeError", text))])
-        elif self.on_unsendable is not None:
-            self.on_unsendable(message, error)
+        else:
+            if self.numbered:
+                self._send_batch(comm, [Unsendable()])
+            if self.on_unsendable is not None:
+                self.on_unsendable(message, error)
 
     async def drain(self) -> None:
         """Wait until the peer has taken most of what was sent. Raises CommClosedError when the connection closes."""
@@ -357,8 +367,7 @@ class Connection:
         if not self._closed and not self.comm.closed:
             self._out.append(reply)
             if not self._flush_scheduled:
-                self._flush_scheduled = True
-                self._loop.call_soon(self._flush)
+                self._schedule_flush()
 
     # --- ending
 

@@ -14,10 +14,11 @@ from distributed.base import versions
 from distributed.messages.control import RegisterClient, Registered, RegisterNanny, RegisterWorker
 from distributed.messages.worker_to_scheduler import WorkerClosing
 from distributed.rpc.connection import Connection
+from distributed.rpc.session import SessionLink
 from distributed.scheduler.event_log import ALL
 from distributed.scheduler.fleet_admin import FleetAdmin
 from distributed.scheduler.shell import Shell
-from distributed.scheduler.state_machine.events import ClientJoined, ClientLeft, WorkerJoined, WorkerLost
+from distributed.scheduler.state_machine.events import ClientJoined, ClientLeft, ClientLost, WorkerJoined, WorkerLost
 
 logger = logging.getLogger("distributed.scheduler")
 
@@ -47,35 +48,62 @@ class Admission:
         client = first.client
         if not client:
             raise ValueError("a client needs an id")
-        old = shell.streams.clients.get(client)
-        if old is not None:
-            # It has come back before its lost connection was noticed.
-            self._client_gone(client, old)
-            old.abort()
+        shell.beat()  # what is decided already may end the session of this id
+        links = shell.streams.clients
+        link = links.get(client)
+        back = link is not None and first.applied >= 0 and link.end.can_resume(first.applied)
+        ended = "" if back or first.applied < 0 else shell.streams.farewell(client)
+        if link is None or not back:
+            if link is not None:
+                shell.apply_now(ClientLeft(client, "a new session has begun under its id"))
+            link = links[client] = SessionLink(shell.streams.limit_bytes)
         connection.name = client
-        shell.streams.clients[client] = connection
-        warning = _mismatch("client", client, first.versions)
-        connection.send(Registered(self._scheduler.address, self._scheduler.id, 5.0, [], warning))
+        connection.send(
+            Registered(
+                self._scheduler.address,
+                self._scheduler.id,
+                5.0,
+                [],
+                _mismatch("client", client, first.versions),
+                link.end.applied if back else -1,
+                ended,
+                shell.state.settings.client_grace_s or 0.0,
+            )
+        )
+        # One that is back may have come before its lost connection was noticed.
+        old = link.attach(connection, first.applied if back else 0)
+        if old is not None:
+            old.abort()
         shell.apply(ClientJoined(client))
-        logger.info("Receive client connection: %s", client)
-        shell.events.log([ALL, client], {"action": "add-client", "client": client})
-        shell.plugins.call("add_client", scheduler=self._scheduler, client=client)
-        connection.on_messages = partial(shell.receive_from_client, client)
-        connection.add_on_closed(lambda error: self._client_gone(client, connection))
+        self._welcome(client, back, link.end.n_resent)
+        connection.on_messages = partial(self._from_client, client, link, connection)
+        connection.add_on_closed(lambda error: self._client_gone(client, link, connection, error))
 
-    def _client_gone(self, client: str, connection: Connection) -> None:
+    def _welcome(self, client: str, back: bool, n_resent: int) -> None:
         shell = self._shell
-        if shell.streams.clients.get(client) is not connection:
+        if back:
+            logger.info("Client %s is back (%d messages sent again so far)", client, n_resent)
+            shell.events.log([ALL, client], {"action": "client-back", "client": client})
+        else:
+            logger.info("Receive client connection: %s", client)
+            shell.events.log([ALL, client], {"action": "add-client", "client": client})
+            shell.plugins.call("add_client", scheduler=self._scheduler, client=client)
+
+    def _from_client(self, client: str, link: SessionLink, connection: Connection, messages: list[Any]) -> None:
+        fresh = link.receive(connection, messages)
+        if fresh:
+            self._shell.receive_from_client(client, fresh)
+
+    def _client_gone(self, client: str, link: SessionLink, connection: Connection, error: BaseException | None) -> None:
+        shell = self._shell
+        if link.connection is not connection:
             return
-        del shell.streams.clients[client]
-        shell.events.unsubscribe(client)
-        if shell.closed:
+        link.detach()
+        if shell.closed or shell.streams.clients.get(client) is not link:
             return
-        shell.apply(ClientLeft(client))
-        logger.info("Remove client %s", client)
-        shell.events.log([ALL, client], {"action": "remove-client", "client": client})
-        shell.events.left(client)
-        shell.plugins.call("remove_client", scheduler=self._scheduler, client=client)
+        cause = "the connection was closed" if error is None else f"connection lost: {error}"
+        shell.apply(ClientLost(client, cause))
+        shell.events.log([ALL, client], {"action": "client-lost", "client": client, "cause": cause})
 
     # ---------------------------------------------------------------- workers
 

@@ -15,6 +15,7 @@ from distributed.base.keys import user_key
 from distributed.scheduler.event_log import ALL, EventLog
 from distributed.scheduler.plugin_host import PluginHost
 from distributed.scheduler.state_machine.instructions import (
+    ClientRemoved,
     Instruction,
     LogWarning,
     RetirementEnded,
@@ -89,6 +90,8 @@ class Effects:
                 self._end_retirement(instruction)
             case TasksUnrunnable():
                 self._tell_unrunnable(instruction)
+            case ClientRemoved():
+                self._remove_client(instruction)
             case LogWarning():
                 logger.warning("%s", instruction.message)
                 self._events.log("warn", {"message": instruction.message})
@@ -162,6 +165,16 @@ class Effects:
             "since-s": told.since_s,
         }
         self._events.log([ALL, NO_WORKER], event)
+
+    def _remove_client(self, removed: ClientRemoved) -> None:
+        client = removed.client
+        self._streams.drop_client(client, removed.cause, abort=not removed.expected)
+        self._events.unsubscribe(client)
+        log = logger.info if removed.expected else logger.warning
+        log("Remove client %s: %s", client, removed.cause)
+        self._events.log([ALL, client], {"action": "remove-client", "client": client, "cause": removed.cause})
+        self._events.left(client)
+        self._plugins.call("remove_client", scheduler=self._plugins.scheduler, client=client)
 
     def _end_retirement(self, ended: RetirementEnded) -> None:
         if ended.retired:

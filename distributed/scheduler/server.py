@@ -30,6 +30,7 @@ from distributed.messages.scheduler_to_worker import CloseWorkerOrder
 from distributed.messages.worker_to_scheduler import WorkerClosing
 from distributed.rpc.connection import Connection
 from distributed.rpc.server import Server
+from distributed.rpc.session import session_buffer
 from distributed.scheduler import lifecycle, queries
 from distributed.scheduler.admission import Admission
 from distributed.scheduler.data_movement import DataMovement
@@ -185,6 +186,7 @@ class Scheduler(Server):
             float(parse_timedelta(settings.get("distributed.scheduler.events-cleanup-delay", "1h"))),
             self.add_task,
             self.rpc.remove,
+            session_buffer=session_buffer(),
         )
         self.state: SchedulerState = self.shell.state
         self._services = lifecycle.Services()

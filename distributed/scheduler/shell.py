@@ -16,12 +16,16 @@ from distributed.base.keys import user_key
 from distributed.messages.client_to_scheduler import ClientLogEvent, TaskOptions, UpdateGraph
 from distributed.messages.scheduler_to_client import EventLogged
 from distributed.messages.worker_to_scheduler import WorkerLogEvent
+from distributed.rpc.session import LIMIT_BYTES
 from distributed.scheduler.conditions import Conditions
 from distributed.scheduler.effects import Effects
 from distributed.scheduler.event_log import EventLog
 from distributed.scheduler.plugin_host import PluginHost
 from distributed.scheduler.state_machine import SchedulerSettings, SchedulerState
+from distributed.scheduler.state_machine.events import ClientLeft
 from distributed.scheduler.streams import Streams
+
+TOO_FAR_BEHIND = "client too far behind: it has not taken in what was sent to it (distributed.comm.session-buffer)"
 
 logger = logging.getLogger("distributed.scheduler")
 
@@ -43,6 +47,8 @@ class Shell:
         Runs a coroutine in the background.
     forget
         Called with the address of a worker that left.
+    session_buffer
+        Bytes that may be on their way to one client.
     """
 
     def __init__(
@@ -54,12 +60,13 @@ class Shell:
         keep_events_s: float,
         spawn: Callable[[Any], Any],
         forget: Callable[[str], None],
+        session_buffer: int = LIMIT_BYTES,
     ) -> None:
         self.state = SchedulerState(settings)
         self.validate = validate
         self.violations: list[str] = []
         self.spawn = spawn
-        self.streams = Streams(spawn)
+        self.streams = Streams(spawn, session_buffer)
         self.plugins = PluginHost(scheduler, spawn, self._plugins_changed)
         self.events = EventLog(log_length, keep_events_s, self._send_event, self._tell_event)
         self.effects = Effects(self.streams, self.plugins, self.events, forget)
@@ -170,6 +177,9 @@ class Shell:
         state = self.state
         if state.out:
             self.effects.perform(state.out.take())
+        for client in self.streams.too_far_behind:
+            self.apply(ClientLeft(client, TOO_FAR_BEHIND))
+        self.streams.too_far_behind.clear()
         self.n_beats += 1
         self._arm()
         if self.validate:

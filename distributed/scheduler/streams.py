@@ -1,6 +1,7 @@
 """The links to clients, workers and nannies, by id and address; the only place that sends to them. Shell.
 
-A message to a peer that is gone is dropped: its connection's end is an event of its own, and comes (or came) by itself.
+A client has a session, which keeps what is sent to it while its connection is broken. A message to another peer that is
+gone is dropped: its connection's end is an event of its own, and comes (or came) by itself.
 """
 
 from __future__ import annotations
@@ -10,9 +11,12 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from distributed.base.errors import CommClosedError
+from distributed.messages.scheduler_to_client import KeyInMemory
 from distributed.rpc.connection import Connection
+from distributed.rpc.session import LIMIT_BYTES, SessionLink
 
 CLOSE_S = 2.0
+MAX_FAREWELLS = 1000
 
 
 class Streams:
@@ -22,10 +26,20 @@ class Streams:
     ----------
     spawn
         Runs a coroutine in the background.
+    limit_bytes
+        How much may be on its way to one client.
+
+    Attributes
+    ----------
+    too_far_behind
+        Clients that have not taken in what was sent to them for so long that the limit is passed.
     """
 
-    def __init__(self, spawn: Callable[[Any], Any]) -> None:
-        self.clients: dict[str, Connection] = {}
+    def __init__(self, spawn: Callable[[Any], Any], limit_bytes: int = LIMIT_BYTES) -> None:
+        self.limit_bytes = limit_bytes
+        self.clients: dict[str, SessionLink] = {}
+        self.too_far_behind: dict[str, None] = {}
+        self._farewells: dict[str, str] = {}
         self.workers: dict[str, Connection] = {}
         self.nannies: dict[str, Connection] = {}
         self._spawn = spawn
@@ -34,9 +48,34 @@ class Streams:
         """Send now, as one batch."""
         _send(self.workers.get(address), messages)
 
-    def to_client(self, client: str, messages: Iterable[Any]) -> None:
-        """Send now, as one batch."""
-        _send(self.clients.get(client), messages)
+    def to_client(self, client: str, messages: list[Any]) -> None:
+        """Send now, as one batch; or keep it until the client is back. One that is behind gets no values with it."""
+        link = self.clients.get(client)
+        if link is None:
+            return
+        if link.connection is None or link.end.unacknowledged_bytes > self.limit_bytes // 4:
+            messages = [_without_value(message) for message in messages]
+        link.send(messages)
+        if link.end.full:
+            self.too_far_behind[client] = None
+
+    def drop_client(self, client: str, cause: str, abort: bool) -> None:
+        """The client's session is over; should it come back, it will be told ``cause``."""
+        self.too_far_behind.pop(client, None)
+        link = self.clients.pop(client, None)
+        if link is None or not abort:
+            return
+        while len(self._farewells) >= MAX_FAREWELLS:
+            del self._farewells[next(iter(self._farewells))]
+        self._farewells[client] = cause
+        connection = link.connection
+        link.detach()
+        if connection is not None:
+            connection.abort()
+
+    def farewell(self, client: str) -> str:
+        """Why the last session of this client has ended, in words."""
+        return self._farewells.pop(client, "") or "this scheduler does not know it: it is another one, or was restarted"
 
     def drop_worker(self, address: str, messages: Iterable[Any] = ()) -> None:
         """The worker is out: send it these last messages and close."""
@@ -47,16 +86,17 @@ class Streams:
 
     def client_of(self, connection: Connection | None) -> str | None:
         """Id of the client at the other end."""
-        for client, known in self.clients.items():
-            if known is connection:
+        for client, link in self.clients.items():
+            if link.connection is connection:
                 return client
         return None
 
     async def last_words(self, to_clients: list[Any], to_workers: list[Any], timeout: float = CLOSE_S) -> None:
         """Send these to everybody, and wait until they are on their way."""
-        links = [*self.clients.values(), *self.workers.values()]
-        for connection in self.clients.values():
-            _send(connection, to_clients)
+        links = [link.connection for link in self.clients.values() if link.connection is not None]
+        links.extend(self.workers.values())
+        for link in self.clients.values():
+            link.send(list(to_clients))
         for connection in self.workers.values():
             _send(connection, to_workers)
         drains = [asyncio.ensure_future(_drained(link)) for link in links if not link.closed]
@@ -64,6 +104,13 @@ class Streams:
             _, late = await asyncio.wait(drains, timeout=timeout)
             for task in late:
                 task.cancel()
+
+
+def _without_value(message: Any) -> Any:
+    """The client fetches the value from its holder, once it is there again."""
+    if type(message) is not KeyInMemory or message.inline is None or not message.holders:
+        return message
+    return KeyInMemory(message.key, message.type_name, None, message.holders, message.nbytes, message.unshippable)
 
 
 def _send(connection: Connection | None, messages: Iterable[Any]) -> None:

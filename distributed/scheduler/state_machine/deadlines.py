@@ -1,8 +1,10 @@
-"""What happens because time passes: exit reports, silent workers, tasks without worker, retirements, stealing. Pure."""
+"""What happens because time passes: exit reports, absent clients, silent workers, tasks without worker, retirements,
+stealing. Pure."""
 
 from __future__ import annotations
 
 from distributed.scheduler.state_machine.fleet import remove
+from distributed.scheduler.state_machine.handlers.from_clients import remove_client
 from distributed.scheduler.state_machine.liveness import liveness_deadline, look
 from distributed.scheduler.state_machine.no_worker import look_at_unrunnable, no_worker_deadline
 from distributed.scheduler.state_machine.retirement import retirement_deadline
@@ -12,9 +14,11 @@ from distributed.scheduler.state_machine.tables import Tables
 
 def next_deadline(state: Tables) -> float | None:
     """The earliest of all."""
-    candidates = [steal_deadline(state), no_worker_deadline(state), liveness_deadline(state)]
+    candidates: list[float | None] = [steal_deadline(state), no_worker_deadline(state), liveness_deadline(state)]
     if state.vanished:
         candidates.extend([vanished.deadline for vanished in state.vanished.values()])
+    if state.absent:
+        candidates.extend([absence.deadline for absence in state.absent.values()])
     if state.retirements:
         candidates.append(retirement_deadline(state))
     return min([deadline for deadline in candidates if deadline is not None], default=None)
@@ -26,6 +30,10 @@ def handle_deadlines(state: Tables) -> None:
     for ws, vanished in list(state.vanished.items()):
         if vanished.deadline <= now:
             remove(state, ws, vanished.cause, blame=True)
+    for cs, absence in list(state.absent.items()):
+        if absence.deadline is not None and absence.deadline <= now:
+            cause = f"{absence.cause}; it has not come back within {now - absence.since:.3g} s"
+            remove_client(state, cs, cause, expected=False)
     look_at_unrunnable(state)
     look(state)
     if state.retirements:

@@ -15,16 +15,25 @@ from distributed.messages.worker_to_scheduler import WorkerToScheduler
 
 
 class ClientJoined(Struct):
-    """A client has registered. ``mute``: it only stands for something that wants tasks (published data)."""
+    """A client has registered, or is back within its grace. ``mute``: it only stands for something that wants tasks
+    (published data)."""
 
     client: str
     mute: bool = False
+
+
+class ClientLost(Struct):
+    """The connection to a client broke without ``ClientClosing``; what it wants stays for a grace."""
+
+    client: str
+    cause: str = "connection lost"
 
 
 class ClientLeft(Struct):
     """The client is gone for good; what only it wants is released."""
 
     client: str
+    cause: str = "closed"
 
 
 class WorkerJoined(Struct):
@@ -96,6 +105,7 @@ SchedulerEvent = (
     | WorkerToScheduler
     | NannyToScheduler
     | ClientJoined
+    | ClientLost
     | ClientLeft
     | WorkerJoined
     | WorkerLost

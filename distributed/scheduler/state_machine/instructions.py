@@ -83,6 +83,14 @@ class TasksUnrunnable(NamedTuple):
     since_s: float
 
 
+class ClientRemoved(NamedTuple):
+    """The client is no longer in the tables, nor is what only it wanted. ``expected``: it closed in order."""
+
+    client: str
+    cause: str
+    expected: bool
+
+
 class LogWarning(NamedTuple):
     """For the log and the ``warn`` topic."""
 
@@ -90,5 +98,12 @@ class LogWarning(NamedTuple):
 
 
 Instruction = (
-    WorkerRemoved | WorkerSuspected | WorkerAnswered | WorkerRefused | RetirementEnded | TasksUnrunnable | LogWarning
+    WorkerRemoved
+    | WorkerSuspected
+    | WorkerAnswered
+    | WorkerRefused
+    | RetirementEnded
+    | TasksUnrunnable
+    | ClientRemoved
+    | LogWarning
 )

@@ -23,6 +23,7 @@ from typing import Any
 
 from distributed.base.keys import Key
 from distributed.messages import client_to_scheduler as from_client
+from distributed.messages import control
 from distributed.messages import nanny as from_nanny
 from distributed.messages import worker_to_scheduler as from_worker
 from distributed.scheduler.state_machine import deadlines, events
@@ -51,7 +52,7 @@ Handler = Callable[[Tables, Any, str], None]
 
 
 def _ignore(state: Tables, event: Any, source: str) -> None:
-    """The shell's business (log events)."""
+    """The shell's business (log events), or nobody's (what the peer could not encode)."""
 
 
 HANDLERS: dict[type, Handler] = {
@@ -65,6 +66,7 @@ HANDLERS: dict[type, Handler] = {
     from_client.ClientHeartbeat: from_clients.on_client_heartbeat,
     from_client.ClientClosing: from_clients.on_client_closing,
     from_client.ClientLogEvent: _ignore,
+    control.Unsendable: _ignore,
     from_worker.TaskFinished: from_workers.on_task_finished,
     from_worker.TaskErred: from_workers.on_task_erred,
     from_worker.TaskRescheduled: from_workers.on_task_rescheduled,
@@ -82,6 +84,7 @@ HANDLERS: dict[type, Handler] = {
     from_nanny.WorkerProcessExited: from_operators.on_worker_process_exited,
     from_nanny.WorkerVouched: on_worker_vouched,
     events.ClientJoined: from_clients.on_client_joined,
+    events.ClientLost: from_clients.on_client_lost,
     events.ClientLeft: from_clients.on_client_left,
     events.WorkerJoined: from_operators.on_worker_joined,
     events.WorkerLost: from_operators.on_worker_lost,

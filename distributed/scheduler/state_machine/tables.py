@@ -43,6 +43,17 @@ class Vanished:
         self.deadline = deadline
 
 
+class Absence:
+    """A client whose connection broke, and which has not come back yet."""
+
+    __slots__ = ("cause", "since", "deadline")
+
+    def __init__(self, cause: str, since: float, deadline: float | None) -> None:
+        self.cause = cause
+        self.since = since
+        self.deadline = deadline
+
+
 class Retirement:
     """A worker that is being emptied. ``sent``: who was asked to fetch each key. ``failed``: how often that failed."""
 
@@ -73,7 +84,7 @@ class Tables:
                  "queued", "unrunnable", "ready", "touched", "levels", "running", "idle", "saturated", "epoch",
                  "fleet_changed", "functions", "orphan_functions", "run_counter", "stimulus", "context", "event",
                  "generation", "generation_started", "default_policy", "fire_and_forget", "steals", "next_steal",
-                 "vanished", "retirements", "retire_again", "moves", "lost_data", "log", "record", "tracing",
+                 "vanished", "absent", "retirements", "retire_again", "moves", "lost_data", "log", "record", "tracing",
                  "no_workers_since", "next_look", "n_workers_seen", "stolen_count")  # fmt: skip
 
     def __init__(self, settings: SchedulerSettings | None = None, seed: int = 0) -> None:
@@ -121,6 +132,7 @@ class Tables:
         self.next_steal: float | None = None
         self.stolen_count = 0
         self.vanished: dict[WorkerState, Vanished] = {}
+        self.absent: dict[ClientState, Absence] = {}
         self.retirements: dict[WorkerState, Retirement] = {}
         self.retire_again = False
         self.moves: dict[TaskState, Move] = {}

@@ -160,5 +160,7 @@ def _validate_tables(state: Tables) -> None:
             require(ws.level == level and state.workers.get(ws.address) is ws, "levels hold known workers", ws)
     for ws in (*state.running, *state.saturated, *state.idle.values(), *state.retirements, *state.vanished):
         require(state.workers.get(ws.address) is ws, "lists of workers hold known ones", ws)
+    for cs in state.absent:
+        require(state.clients.get(cs.client_key) is cs and not cs.mute, "absent clients are known", cs)
     for ts in state.moves:
         require(ts.state == "memory", "only what is in memory is moved", ts)

@@ -37,6 +37,7 @@ from distributed.messages.scheduler_to_client import (
 from distributed.protocol.serialize import TaskInput, dumps, live, loads, pack_error
 from distributed.rpc.loop_runner import LoopRunner
 from distributed.rpc.server import Server
+from distributed.rpc.session import SessionLink
 
 
 def fill(obj: Any, values: list[Any]) -> Any:
@@ -92,7 +93,8 @@ class FakeScheduler(Server):
         self.wanted: dict[Key, set[str]] = {}
         self.messages: list[Any] = []
         self.released: list[Key] = []
-        self.clients: dict[str, Any] = {}
+        self.clients: dict[str, SessionLink] = {}
+        self.forgetful = False
         self.pool = ThreadPoolExecutor(8)
         self.hold = threading.Event()
         self.hold.set()
@@ -132,18 +134,22 @@ class FakeScheduler(Server):
 
     async def on_register(self, connection: Any, first_message: Any) -> None:
         assert isinstance(first_message, RegisterClient)
-        self.clients[first_message.client] = connection
-        connection.send(Registered(self.address, self.id))
-        connection.on_messages = lambda messages: self.on_messages(first_message.client, messages)
+        client = first_message.client
+        link = self.clients.get(client)
+        back = link is not None and first_message.applied >= 0 and not self.forgetful
+        if not back:
+            link = self.clients[client] = SessionLink()
+        connection.send(Registered(self.address, self.id, applied=link.end.applied if back else -1))
+        link.attach(connection, first_message.applied if back else 0)
+        connection.on_messages = lambda messages: self.on_messages(client, link.receive(connection, messages))
 
     def want(self, client: str, keys: list[Key]) -> None:
         for key in keys:
             self.wanted.setdefault(key, set()).add(client)
 
     def tell(self, message: Any) -> None:
-        for connection in self.clients.values():
-            if not connection.closed:
-                connection.send(message)
+        for link in self.clients.values():
+            link.send([message])
 
     def on_messages(self, client: str, messages: list[Any]) -> None:
         for message in messages:

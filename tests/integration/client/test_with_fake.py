@@ -685,12 +685,34 @@ def test_executor(client):
         client.get_executor(foo=1)
 
 
-def test_a_broken_connection_cancels_and_is_made_again(fake, client):
-    future = client.submit(inc, 1)
-    future.result()
+def break_connections(fake):
     for connection in list(fake.connections):
         fake.asyncio_loop.call_soon_threadsafe(connection.abort)
+
+
+def test_a_broken_connection_is_made_again(fake, client):
+    done = client.submit(inc, 1)
+    done.result()
+    fake.hold.clear()
+    pending = client.submit(inc, 2)
+    client.run_on_scheduler  # what was submitted leaves before the break or after it
+    break_connections(fake)
+    until(lambda: client.session.link.counts["resumed"] == 1)
+    until(lambda: client.status == "running")
+    fake.hold.set()
+    assert pending.result(timeout=5) == 3
+    assert done.status == "finished"
+    assert client.submit(inc, 4).result(timeout=5) == 5
+
+
+def test_a_scheduler_that_forgot_us_cancels_and_goes_on(fake, client):
+    future = client.submit(inc, 1)
+    future.result()
+    fake.forgetful = True
+    break_connections(fake)
     until(lambda: future.status == "cancelled")
+    with pytest.raises(CancelledError, match="session with the scheduler is over"):
+        future.result()
     until(lambda: client.status == "running")
     assert client.submit(inc, 1).result(timeout=5) == 2
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from distributed.messages.client_to_scheduler import TaskSpec, UpdateGraph
-from distributed.messages.control import RegisterClient, RegisterNanny, RegisterWorker
+from distributed.messages.client_to_scheduler import ClientClosing, TaskSpec, UpdateGraph
+from distributed.messages.control import RegisterClient, Registered, RegisterNanny, RegisterWorker
 from distributed.messages.payload import FunctionBlob, Payload
 from distributed.messages.scheduler_to_worker import CloseWorkerOrder, ComputeTask, DefineFunction, FreeKeys
 from distributed.messages.worker_to_scheduler import TaskFinished, WorkerClosing
 from distributed.rpc.pool import connect
+from distributed.rpc.session import SessionLink
 from tests.integration.comm.loops import until
 
 INC = FunctionBlob(b"digest-of-inc", Payload(b"pickle of inc, never opened"), "inc")
@@ -135,9 +136,37 @@ class FakeClient(Peer):
         self.name = name
         self.kwargs = kwargs
         self.number = 0
+        self.link = SessionLink()
 
     def first_message(self):
         return RegisterClient(self.name, **self.kwargs)
+
+    async def __aenter__(self):
+        await super().__aenter__()
+        self.begin()
+        return self
+
+    async def __aexit__(self, *exc):
+        if not self.connection.closed:
+            self.send(ClientClosing())
+        await super().__aexit__(*exc)
+
+    def begin(self):
+        """Registered: from now on messages have numbers."""
+        rest, self.got = self.got[1:], self.got[:1]
+        if type(self.got[0]) is not Registered:
+            return
+        self.link.attach(self.connection, max(0, self.got[0].applied))
+        if rest:
+            super()._on_messages(self.link.receive(self.connection, rest))
+
+    def _on_messages(self, messages):
+        if self.link.connection is not None:
+            messages = self.link.receive(self.connection, messages)
+        super()._on_messages(messages)
+
+    def send(self, *messages: Any) -> None:
+        self.link.send(list(messages))
 
     def submit(self, *keys: Any, **kwargs: Any) -> None:
         self.number += 1

@@ -95,6 +95,7 @@ async def test_hooks():
             s.log_event("mine", 1)
             assert s.workers_to_close(n=1) == []
             await s.restart(timeout=1)
+        await until(lambda: ("remove_client", "client-1") in plugin.calls)
     assert plugin.calls[0] == "start"
     assert plugin.calls[-2:] == ["before_close", "close"]
     for call in (

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 
+import dask
 import pytest
 
 from distributed.messages.client_to_scheduler import ClientClosing, ReleaseKeys, UpdateGraph
@@ -108,7 +110,7 @@ async def test_late_answer_of_an_older_run_changes_nothing():
 
 
 @on_uvloop
-async def test_lost_client_releases_its_keys():
+async def test_a_client_that_is_gone_releases_its_keys():
     async with scheduler() as s, FakeWorker(s):
         async with FakeClient(s) as c:
             c.submit("x-1")
@@ -120,6 +122,39 @@ async def test_lost_client_releases_its_keys():
             c.send(ClientClosing())
             await until(lambda: "client-1" not in s.clients)
         assert not s.tasks
+
+
+@on_uvloop
+async def test_a_lost_client_releases_its_keys_after_the_grace():
+    with dask.config.set({"distributed.scheduler.client-grace": "200ms"}):
+        async with scheduler() as s, FakeWorker(s), FakeClient(s) as c:
+            c.submit("x-1")
+            await until(lambda: c.of(KeyInMemory))
+            begin = asyncio.get_running_loop().time()
+            c.connection.abort()
+            await until(lambda: not s.tasks)
+            assert asyncio.get_running_loop().time() - begin > 0.2
+            assert "client-1" not in s.clients
+            assert [e["action"] for _, e in s.get_events("client-1")] == ["add-client", "client-lost", "remove-client"]
+
+
+@on_uvloop
+async def test_a_client_that_is_back_gets_what_it_missed():
+    async with scheduler() as s, FakeWorker(s, lazy=True) as w, FakeClient(s) as c:
+        c.submit("x-1", "x-2")
+        await until(lambda: w.of(ComputeTask))
+        c.connection.abort()
+        c.link.detach()
+        await until(lambda: s.shell.streams.clients["client-1"].connection is None)
+        for task in w.of(ComputeTask):
+            w.finish(task)
+        await until(lambda: s.tasks["x-1"].state == "memory")
+        again = FakeClient(s, applied=c.link.end.applied)
+        again.link = c.link
+        async with again:
+            await until(lambda: again.of(KeyInMemory))
+            (registered,) = again.of(Registered)
+            assert registered.applied == c.link.end.sent == 1
 
 
 @on_uvloop

@@ -15,10 +15,11 @@ from distributed.messages.client_to_scheduler import (
 )
 from distributed.messages.scheduler_to_client import KeysCancelled
 from distributed.scheduler.state_machine.entities import NOBODY, ClientState, Members, TaskState
-from distributed.scheduler.state_machine.events import ClientJoined, ClientLeft
+from distributed.scheduler.state_machine.events import ClientJoined, ClientLeft, ClientLost
 from distributed.scheduler.state_machine.graph_update import release_pin, update_graph
+from distributed.scheduler.state_machine.instructions import ClientRemoved
 from distributed.scheduler.state_machine.reports import report_cancelled, report_key
-from distributed.scheduler.state_machine.tables import FIRE_AND_FORGET, Tables
+from distributed.scheduler.state_machine.tables import Absence, Tables
 from distributed.scheduler.state_machine.transitions.cancel import cancel_by_client
 from distributed.scheduler.state_machine.transitions.fail import revive
 from distributed.scheduler.state_machine.transitions.release import release_unneeded, unwant, want
@@ -29,22 +30,43 @@ MAX_ORPHANS = 1000
 
 
 def on_client_joined(state: Tables, event: ClientJoined, source: str) -> None:
-    if event.client not in state.clients:
+    cs = state.clients.get(event.client)
+    if cs is None:
         state.clients[event.client] = ClientState(event.client, state.now, event.mute)
+    else:
+        state.absent.pop(cs, None)
+
+
+def on_client_lost(state: Tables, event: ClientLost, source: str) -> None:
+    """What it wants stays, until it is back or the grace is over."""
+    cs = state.clients.get(event.client)
+    if cs is None or cs.mute or cs in state.absent:
+        return
+    grace = state.settings.client_grace_s
+    if grace is not None and grace <= 0:
+        remove_client(state, cs, event.cause, expected=False)
+    else:
+        state.absent[cs] = Absence(event.cause, state.now, None if grace is None else state.now + grace)
 
 
 def on_client_left(state: Tables, event: ClientLeft, source: str) -> None:
-    _remove_client(state, event.client)
+    cs = state.clients.get(event.client)
+    if cs is not None:
+        remove_client(state, cs, event.cause, expected=False)
 
 
 def on_client_closing(state: Tables, event: ClientClosing, source: str) -> None:
-    _remove_client(state, source)
+    cs = state.clients.get(source)
+    if cs is not None:
+        remove_client(state, cs, "it has closed", expected=True)
 
 
-def _remove_client(state: Tables, name: str) -> None:
-    cs = state.clients.get(name)
-    if cs is None or name == FIRE_AND_FORGET:
+def remove_client(state: Tables, cs: ClientState, cause: str, expected: bool) -> None:
+    """Gone for good: release what only it wants."""
+    if cs is state.fire_and_forget:
         return
+    state.absent.pop(cs, None)
+    name = cs.client_key
     for submission in list(cs.pins):
         release_pin(state, cs, submission)
     tasks = list(cs.wants_what)
@@ -54,6 +76,8 @@ def _remove_client(state: Tables, name: str) -> None:
     release_unneeded(state, tasks)
     del state.clients[name]
     state.out.to_clients.pop(name, None)
+    if not cs.mute:
+        state.out.instructions.append(ClientRemoved(name, cause, expected))
     state.orphan_functions.update(dict.fromkeys(sorted(cs.functions)))
     if len(state.orphan_functions) > MAX_ORPHANS or not state.tasks:
         _drop_orphan_functions(state)

@@ -18,7 +18,7 @@ from distributed.messages.scheduler_to_worker import ComputeTask, DefineFunction
 from distributed.messages.worker_to_scheduler import Heartbeat, TaskFinished, TaskLongRunning, TaskRescheduled
 from distributed.scheduler.state_machine import SchedulerSettings, SchedulerState
 from distributed.scheduler.state_machine.events import ClientJoined, ClientLeft, WorkerJoined
-from distributed.scheduler.state_machine.instructions import LogWarning
+from distributed.scheduler.state_machine.instructions import ClientRemoved, LogWarning
 
 from .environment import FUNCTION, TestEnv, a_task, a_worker
 
@@ -191,6 +191,7 @@ def test_known_key_again_gives_its_result() -> None:
         assert env.states() == {"x": "memory"}
         env.event(ClientLeft("d"))
         assert env.freed("a") == ["x"]
+        assert env.instructed() == [ClientRemoved("d", "closed", False)]
 
 
 def test_known_key_with_other_dependencies_warns_and_keeps_the_old() -> None:

@@ -19,7 +19,7 @@ from distributed.messages.worker_to_scheduler import Heartbeat, WorkerClosing, W
 from distributed.scheduler.state_machine import SchedulerSettings, SchedulerState
 from distributed.scheduler.state_machine import events as ev
 from distributed.scheduler.state_machine.data_plans import plan_rebalance, plan_replicate
-from distributed.scheduler.state_machine.instructions import WorkerRemoved
+from distributed.scheduler.state_machine.instructions import ClientRemoved, WorkerRemoved
 
 from .environment import FUNCTION, a_task
 from .fakes import FakeClient, FakeWorker
@@ -80,10 +80,19 @@ class World:
         for instruction in batch.instructions:
             if type(instruction) is WorkerRemoved:
                 self.workers.pop(instruction.address, None)
+            elif type(instruction) is ClientRemoved:
+                self.begin_anew(instruction.client)
         if self.faults:
             for key, ts in list(self.state.tasks.items())[:20]:
                 why = self.state.explain(key)
                 assert why.text and why.state == ts.state
+
+    def begin_anew(self, name: str) -> None:
+        """The client's session is over, and it begins another one."""
+        for client in self.clients:
+            if client.name == name:
+                client.futures.clear()
+        self.handle(ev.ClientJoined(name), "")
 
     def join(self, name: str = "") -> None:
         self.n_workers += 1
@@ -184,7 +193,7 @@ class World:
 
     def operator_step(self) -> None:
         addresses = list(self.workers)
-        dice = self.rng.randrange(9)
+        dice = self.rng.randrange(10)
         if not addresses or dice == 0:
             self.join()
             return
@@ -214,10 +223,11 @@ class World:
             case 7 if self.rng.random() < 0.1:
                 self.handle(ev.Restart(), "")
             case 8 if self.rng.random() < 0.3:
-                name = self.clients[0].name
-                self.handle(ev.ClientLeft(name), name)
-                self.clients[0].futures.clear()
-                self.handle(ev.ClientJoined(name), name)
+                self.handle(ev.ClientLeft(self.clients[0].name), "")
+            case 9:
+                name = self.rng.choice(self.clients).name
+                back = self.state.clients.get(name) in self.state.absent
+                self.handle(ev.ClientJoined(name) if back else ev.ClientLost(name), "")
 
     # The end
 

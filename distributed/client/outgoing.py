@@ -1,0 +1,173 @@
+"""What a client has still to send, in order: filled by any thread, made into batches of messages on the loop.
+
+Single submissions that follow each other become one message, functions go once a session, and submitting threads wait
+while too much is queued. Knows no connection.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from msgspec import Struct
+
+from distributed.base.keys import Key
+from distributed.messages.client_to_scheduler import TaskOptions, TaskSpec, UpdateGraph
+from distributed.messages.payload import FunctionBlob
+
+MAX_QUEUED_TASKS = 20_000
+"""Submitting threads wait while more tasks than this have not left the client."""
+
+
+class Submission:
+    """What the parts of one large submission share."""
+
+    __slots__ = ("fifo_timeout_s", "number", "options", "parent", "rank")
+
+    def __init__(self, options: list[TaskOptions], fifo_timeout_s: float, parent: Key | None) -> None:
+        self.options = options
+        self.fifo_timeout_s = fifo_timeout_s
+        self.parent = parent
+        self.number = -1
+        self.rank = 0
+
+
+class Part:
+    """Some tasks of a :class:`Submission`."""
+
+    __slots__ = ("blobs", "last", "submission", "tasks", "wanted")
+
+    def __init__(
+        self,
+        submission: Submission,
+        tasks: list[TaskSpec],
+        blobs: tuple[FunctionBlob, ...],
+        last: bool,
+        wanted: list[Key] | None = None,
+    ) -> None:
+        self.submission = submission
+        self.tasks = tasks
+        self.blobs = blobs
+        self.last = last
+        self.wanted = wanted
+
+
+class Outgoing:
+    """The queue of one client. ``add``, ``submit`` and ``submit_part`` are for any thread, ``take`` for the loop's."""
+
+    def __init__(self) -> None:
+        self._items: deque[Any] = deque()
+        self._enqueued = 0  # written with the table's lock held
+        self._sent = 0  # written on the loop
+        self._room = threading.Condition()
+        self._crowd = 0
+        self._functions: set[bytes] = set()
+        self._numbers = itertools.count()
+
+    def __bool__(self) -> bool:
+        return bool(self._items)
+
+    def add(self, message: Struct) -> None:
+        """Queue a message."""
+        self._items.append(message)
+
+    def submit(self, spec: TaskSpec, options: TaskOptions | None, blob: FunctionBlob, fifo: float, parent: Any) -> None:
+        """Queue one task. Call with the table's lock held."""
+        self._items.append((spec, options, blob, fifo, parent))
+        self._enqueued += 1
+
+    def submit_part(self, part: Part) -> None:
+        """Queue many tasks. Call with the table's lock held."""
+        self._items.append(part)
+        self._enqueued += len(part.tasks)
+
+    def make_room(self, is_open: Callable[[], bool]) -> None:
+        """Wait while too many tasks are queued and the client is open."""
+        if self._enqueued - self._sent < MAX_QUEUED_TASKS:
+            return
+        with self._room:
+            self._crowd += 1
+            try:
+                while self._enqueued - self._sent > MAX_QUEUED_TASKS // 2 and is_open():
+                    self._room.wait(1.0)
+            finally:
+                self._crowd -= 1
+
+    def forget(self) -> None:
+        """Nothing of this will be sent, and the next scheduler knows none of our functions. Call with the table's lock
+        held, then ``call_crowd``."""
+        self._items.clear()
+        self._functions.clear()
+        self._sent = self._enqueued
+
+    def call_crowd(self) -> None:
+        """Have the threads that wait for room look again."""
+        if self._crowd:
+            with self._room:
+                self._room.notify_all()
+
+    def take(self, n_tasks: int) -> list[Struct]:
+        """The messages of the next ``n_tasks`` tasks or a few more, and of what is queued between them."""
+        items = self._items
+        batch: list[Struct] = []
+        single: UpdateGraph | None = None
+        while items and n_tasks > 0:
+            item = items.popleft()
+            kind = type(item)
+            if kind is tuple:
+                spec, options, blob, fifo, parent = item
+                if single is None or single.fifo_timeout_s != fifo or single.submitting_task != parent:
+                    single = UpdateGraph(
+                        next(self._numbers), [], [], [], None, 0, fifo_timeout_s=fifo, submitting_task=parent
+                    )
+                    batch.append(single)
+                if options is not None:
+                    spec.options = _place(single.options, options)
+                if blob.digest not in self._functions:
+                    self._functions.add(blob.digest)
+                    single.functions.append(blob)
+                single.tasks.append(spec)
+                n_tasks -= 1
+                self._sent += 1
+                continue
+            single = None
+            if kind is Part:
+                batch.append(self._update_graph(item))
+                n_tasks -= len(item.tasks)
+                self._sent += len(item.tasks)
+            else:
+                batch.append(item)
+        self.call_crowd()
+        return batch
+
+    def _update_graph(self, part: Part) -> UpdateGraph:
+        submission = part.submission
+        if submission.number < 0:
+            submission.number = next(self._numbers)
+        new = [blob for blob in part.blobs if blob.digest not in self._functions]
+        self._functions.update([blob.digest for blob in new])
+        message = UpdateGraph(
+            submission.number,
+            part.tasks,
+            new,
+            submission.options,
+            part.wanted,
+            submission.rank,
+            fifo_timeout_s=submission.fifo_timeout_s,
+            submitting_task=submission.parent,
+            last=part.last,
+        )
+        submission.rank += len(part.tasks)
+        return message
+
+
+def _place(options: list[TaskOptions], wanted: TaskOptions) -> int:
+    if not options:
+        options.append(TaskOptions())
+    if options[-1] is wanted:
+        return len(options) - 1
+    options.append(wanted)
+    return len(options) - 1
