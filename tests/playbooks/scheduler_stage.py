@@ -1,7 +1,7 @@
 """The stage of the scheduler core: lines become events, what comes out becomes text.
 
 =================================================================== =================================================
-c joins | leaves | closes                                           a client
+c joins | leaves | closes | vanishes                                a client
 c submits x y(x) z(x,y) retries=1 resources=GPU:1 workers=a,b       ``+loose`` ``+actor`` ``priority=1`` ``wanted=z``
                                                                     ``submission=5`` ``+more``: not its last part
 c wants | releases | cancels | retries | fires x y                  cancels: ``+force``
@@ -172,6 +172,8 @@ class SchedulerStage:
                 return ev.ClientJoined(line.who)
             case "leaves":
                 return ev.ClientLeft(line.who)
+            case "vanishes":
+                return ev.ClientLost(line.who)
             case "closes":
                 return ClientClosing()
         raise BadPlaybook(f"{line.text!r}: a client does no such thing")
