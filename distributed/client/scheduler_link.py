@@ -236,7 +236,9 @@ class SchedulerLink:
                 left = since + limit - loop.time()
                 try:
                     await self._connect(left, retry_refused_s=left)
-                    logger.info("Connected to the scheduler at %s again, %s", self.address, self.counts)
+                    away = loop.time() - since
+                    log = logger.warning if away > PATIENCE_S else logger.info
+                    log("Connected again to the scheduler at %s after %.1f s", self.address, away)
                     return
                 except FatalCommClosedError as e:
                     self.problem = str(e)
