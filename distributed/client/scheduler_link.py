@@ -183,7 +183,7 @@ class SchedulerLink:
         try:
             async with asyncio.timeout_at(deadline):
                 await welcome
-            if self.registered is not None and self.registered.warning:
+            if applied < 0 and self.registered is not None and self.registered.warning:
                 warnings.warn(self.registered.warning, defaults.load(_MISMATCH), stacklevel=2)
         except TimeoutError:
             connection.abort()
