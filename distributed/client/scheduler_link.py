@@ -236,9 +236,9 @@ class SchedulerLink:
                 left = since + limit - loop.time()
                 try:
                     await self._connect(left, retry_refused_s=left)
-                    away = loop.time() - since
-                    log = logger.warning if away > PATIENCE_S else logger.info
-                    log("Connected again to the scheduler at %s after %.1f s", self.address, away)
+                    away_s = loop.time() - since
+                    log = logger.warning if away_s > PATIENCE_S else logger.info
+                    log("Connected again to the scheduler at %s after %.1f s", self.address, away_s)
                     return
                 except FatalCommClosedError as e:
                     self.problem = str(e)
