@@ -29,6 +29,9 @@ from distributed.protocol.sizeof import sizeof
 
 logger = logging.getLogger("distributed.client")
 
+_PAUSE_S = 0.1
+"""Until the scheduler is asked again for workers, after one has failed: it may not have noticed yet."""
+
 
 class _Item:
     __slots__ = ("key", "nbytes", "payload", "type_name")
@@ -115,26 +118,20 @@ class Scatterer:
         table = self.session.table
         made: dict[Key, Future] = {}
         if items:
-            nthreads = await self._find_workers(workers, limit)
-            plan = self._plan(items, nthreads, broadcast)
-            by_worker: dict[str, dict[Key, Payload]] = {}
-            for item in items:
-                for worker in plan[item.key]:
-                    by_worker.setdefault(worker, {})[item.key] = item.payload
             if direct is None:
                 direct = self.client.direct_to_workers
-            await asyncio.gather(*[self._send(worker, data, direct) for worker, data in by_worker.items()])
+            holders = await self._place(items, workers, broadcast, direct, limit)
             replicas = []
             with table.lock:
                 for item in items:
                     state, _ = table.hold(item.key)
                     made[item.key] = Future(user_key(item.key), self.client, state)
-                    replicas.append(ReplicaOnWorkers(item.key, tuple(plan[item.key]), item.nbytes, item.type_name))
+                    replicas.append(ReplicaOnWorkers(item.key, holders[item.key], item.nbytes, item.type_name))
                 self.session.outgoing.add(DataScattered(replicas))
             for item in items:
                 state = table.states[item.key]
                 if state.status != "finished":
-                    run_ready(table.arrived(state, item.type_name, tuple(plan[item.key]), item.nbytes))
+                    run_ready(table.arrived(state, item.type_name, holders[item.key], item.nbytes))
             await self.session.call(
                 "who_has", keys=[]
             )  # sends what is queued; the scheduler knows of it all after this
@@ -144,6 +141,43 @@ class Scatterer:
             return {user_key(item.key): made[item.key] for item in items}
         kind, keys = shape
         return kind([made[key] for key in keys])
+
+    async def _place(
+        self,
+        items: list[_Item],
+        workers: tuple[str, ...] | None,
+        broadcast: Any,
+        direct: bool | None,
+        limit: float,
+    ) -> dict[Key, tuple[str, ...]]:
+        """Send every item to the workers it is planned for; returns who has taken it.
+
+        A worker that ends meanwhile is replaced by another one. One that fails twice and is still there fails the call.
+        """
+        holders: dict[Key, tuple[str, ...]] = {}
+        failed: set[str] = set()
+        while True:
+            nthreads = await self._find_workers(workers, limit)
+            plan = self._plan(items, nthreads, broadcast)
+            by_worker: dict[str, dict[Key, Payload]] = {}
+            for item in items:
+                for worker in plan[item.key]:
+                    by_worker.setdefault(worker, {})[item.key] = item.payload
+            outcomes = await asyncio.gather(
+                *[self._send(worker, data, direct) for worker, data in by_worker.items()], return_exceptions=True
+            )
+            errors = {w: e for w, e in zip(by_worker, outcomes, strict=True) if isinstance(e, BaseException)}
+            for item in items:
+                holders[item.key] = tuple([worker for worker in plan[item.key] if worker not in errors])
+            items = [item for item in items if not holders[item.key]]
+            if not items:
+                return holders
+            for worker, error in errors.items():
+                if worker in failed or not isinstance(error, Exception):
+                    raise error
+                logger.info("%s has not taken its data, and is asked again if it is still there: %s", worker, error)
+            failed.update(errors)
+            await asyncio.sleep(_PAUSE_S)
 
     async def _find_workers(self, wanted: Sequence[str] | None, limit: float) -> dict[str, int]:
         """Address -> threads of the workers to use; waits for the first one."""

@@ -383,10 +383,7 @@ class SpecCluster(Cluster):
             decision = self._policies.setdefault(name, RestartPolicy()).on_exit(True, clock() - begin)
             logger.warning("Worker %s of %s has failed; it is replaced in %.1f s", name, self.name, decision.delay_s)
             await asyncio.sleep(decision.delay_s)
-            try:
-                await self._correct_state()
-            except Exception as e:
-                logger.error("Worker %s of %s could not be replaced: %s", name, self.name, e)
+            await self._correct_state_or_log()
 
     def _has_failed(self, worker: Any) -> bool:
         """Whether a member that has ended should not have. A connection that broke is a failure as long as there is a
@@ -496,8 +493,15 @@ class SpecCluster(Cluster):
             if self.status == Status.created:
                 return NoOpAwaitable()
             return self._correct_state()
-        self.loop.add_callback(self._correct_state)
+        self.loop.add_callback(self._correct_state_or_log)
         return None
+
+    async def _correct_state_or_log(self) -> None:
+        """For corrections that nobody awaits."""
+        try:
+            await self._correct_state()
+        except Exception as e:
+            logger.error("The cluster %s could not be brought to its size: %s", self.name, e)
 
     def scale_up(self, n: int = 0, memory: str | int | None = None, cores: int | None = None) -> Any:
         """The same as ``scale``."""

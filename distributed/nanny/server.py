@@ -35,6 +35,7 @@ from distributed.worker.plugin_host import PluginHost
 logger = logging.getLogger("distributed.nanny")
 
 _START_LIMIT_S = 60.0
+_NOT_CLOSING = (Status.starting, Status.running, Status.closing_gracefully)
 _closing_tasks: set[asyncio.Task[Any]] = set()
 
 
@@ -304,6 +305,8 @@ class Nanny(Server):
                     return Status.running.name
                 except _DiedAtStart as death:
                     decision = self._policy.on_exit(False, death.end.lived_s)
+                    if self.status is Status.closing:
+                        raise RuntimeError("the nanny ends") from None
                     if not decision.restart:
                         raise RuntimeError(f"{decision.reason}; {_told(death.end)}") from None
                     await asyncio.sleep(decision.delay_s)
@@ -330,11 +333,16 @@ class Nanny(Server):
         self.process = process
         process.ended.add_done_callback(lambda future: self._on_process_end(process, future.result()))
         limit = _START_LIMIT_S if self.death_timeout is None else self.death_timeout + 5.0
-        done, _ = await asyncio.wait(
-            [started, process.ended],
-            timeout=None if self.death_timeout is None else limit,
-            return_when=asyncio.FIRST_COMPLETED,
-        )
+        try:
+            done, _ = await asyncio.wait(
+                [started, process.ended],
+                timeout=None if self.death_timeout is None else limit,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+        except asyncio.CancelledError:
+            self._ordered_end = True
+            await process.kill()
+            raise
         if started in done:
             try:
                 started.result()
@@ -380,6 +388,8 @@ class Nanny(Server):
         if self._listening_at is not None:
             registry.remove_traces(self._listening_at)
             self._listening_at = None
+        if self._started is not None and not self._started.done():
+            self._started.set_exception(_DiedAtStart(end))  # whoever waits for it learns
         leaving = self._leaving
         expected = self._ordered_end or leaving is not None
         stays = self.status in (Status.starting, Status.running) and self.auto_restart and not self._ordered_end
@@ -407,7 +417,7 @@ class Nanny(Server):
             logger.warning("Worker process %d ended: %s%s", end.pid, end, "; restarting" if will_restart else "")
         if will_restart:
             self.add_task(self._restart_after(0.0 if decision is None else decision.delay_s))
-        elif had_started and not self._ordered_end and self.status in (Status.starting, Status.running):
+        elif had_started and not self._ordered_end and self.status in _NOT_CLOSING:
             reason = leaving["reason"] if leaving is not None else "worker-process-ended"
             self._close_soon(f"worker left: {reason}")
 
@@ -446,16 +456,27 @@ class Nanny(Server):
             self._started = None
 
     async def restart(self, timeout: float = 30.0, reason: str = "nanny-restart", **ignored: Any) -> str:
-        """End the worker process and start a new one; ``"OK"``, or ``"timed out"`` when there is none in time."""
-        self._restarting = True
+        """End the worker process and start a new one; ``"OK"``, or ``"timed out"`` when there is none in time.
+
+        Raises RuntimeError when none can be started; the nanny ends then.
+        """
+        # Whoever asked may lose patience; the restart goes on all the same, to its end.
+        restarting = self.add_task(self._restart(reason))
         try:
             async with asyncio.timeout(timeout):
-                await self.kill(2.0, reason)
-                await self.instantiate()
-            return "OK"
+                await asyncio.shield(restarting)
         except TimeoutError:
-            logger.error("Restart timed out")
+            logger.warning("The restart of a worker process takes longer than %.1f s", timeout)
             return "timed out"
+        if not self.is_alive():
+            raise RuntimeError("the worker process could not be started again; the log of its nanny says why")
+        return "OK"
+
+    async def _restart(self, reason: str) -> None:
+        self._restarting = True
+        try:
+            await self.kill(2.0, reason)
+            await self._restart_after(0.0)
         finally:
             self._restarting = False
 
@@ -497,7 +518,7 @@ class Nanny(Server):
         task.add_done_callback(_closing_tasks.discard)
 
     def _on_scheduler_lost(self, error: BaseException | None) -> None:
-        if self.status in (Status.starting, Status.running, Status.closing_gracefully):
+        if self.status in _NOT_CLOSING:
             logger.info("Connection to scheduler broken. Closing. (%s)", error or "it was closed")
             self._close_soon("scheduler-connection-lost")
 

@@ -30,6 +30,9 @@ def stacks(*names: str) -> str:
 def diagnose(cluster: ChaosCluster) -> str:
     """Unfinished tasks with ``why`` and story, and what each worker says of itself."""
     parts = [f"cluster: {cluster!r}, plan {sorted(map(str, cluster.plan))}"]
+    for name, member in list(cluster.workers.items()):
+        pid = getattr(member, "pid", None)
+        parts.append(f"member {name!r}: {member!r}, status {member.status}, pid {pid}")
     try:
         parts.append(_of_scheduler(cluster))
     except Exception as e:

@@ -17,7 +17,7 @@ from typing import Any
 
 import dask
 
-from distributed.base.errors import KilledWorker
+from distributed.base.errors import DataLostError, KilledWorker
 from distributed.client import Client, as_completed, wait
 from distributed.testing.chaos import tasks
 from distributed.testing.chaos.tally import Tally
@@ -78,7 +78,7 @@ def run_job(run: JobRun) -> None:
         _judge_given_up(error)
         run.tally.add("excused: given up after too many deaths")
     except CancelledError as error:
-        if not (job.may_lose and "lost" in str(error)):
+        if not (job.may_lose and isinstance(error, DataLostError)):
             raise
         run.tally.add("excused: scattered data lost")
     run.tally.add("jobs")

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -102,6 +103,40 @@ async def test_restart(c: Client, s: Any, n: Nanny) -> None:
     assert await n.restart() == "OK"
     assert n.pid != pid
     assert await c.submit(os.getpid) == n.pid
+
+
+@one_nanny()
+async def test_restart_goes_on_when_nobody_waits_for_it(c: Client, s: Any, n: Nanny) -> None:
+    pid = n.pid
+    assert await n.restart(timeout=0.001) == "timed out"
+    assert await worker_of(n, pid) == n.pid
+    assert await c.submit(os.getpid) == n.pid
+
+
+@gen_cluster(nthreads=[])
+async def test_a_nanny_that_cannot_restart_its_worker_fails(s: Any, tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    async with Nanny(s.address, nthreads=1, preload=f"import os; os.path.exists({str(broken)!r}) and os._exit(7)") as n:
+        broken.touch()
+        with pytest.raises(RuntimeError, match="could not be started again"):
+            await n.restart()
+        await n.finished()
+        assert n.status is Status.failed and not n.is_alive()
+
+
+@gen_cluster(nthreads=[])
+async def test_a_nanny_that_ends_while_its_worker_dies_at_start(s: Any) -> None:
+    n = Nanny(s.address, nthreads=1, preload="import time; time.sleep(60)")
+    starting = asyncio.ensure_future(n.start())
+    async with asyncio.timeout(20):
+        while n.pid is None:
+            await asyncio.sleep(0.01)
+    pid = n.pid
+    await n.close(timeout=0.1)
+    await gone(pid)
+    with pytest.raises(RuntimeError):
+        await starting
+    assert n.process is None or not n.process.is_alive()
 
 
 @one_nanny()
