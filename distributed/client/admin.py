@@ -80,7 +80,7 @@ class Admin:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(ANSWER_S):
                     return await self.session.call("explain", key=as_key(key))
-        return {"key": key, "state": "unknown", "text": link.why_silent()}
+        return {"key": user_key(as_key(key)), "state": "unknown", "text": link.why_silent(), "there": None}
 
     async def call_stack(self, keys: list[Key] | None) -> Any:
         return await self.session.call("call_stack", keys=keys)

@@ -1061,6 +1061,17 @@ class Client(SyncMethodMixin):
     def why(self, future: Any) -> Any:
         """Why a task has not ended: what it waits for, how many are queued before it, what no worker offers.
 
+        Parameters
+        ----------
+        future : Future or key
+
+        Returns
+        -------
+        dict
+            ``text`` says it in words; ``state`` is the scheduler's. ``waiting_on``, ``queued_behind``, ``unsatisfied``,
+            ``worker``, ``executing_s`` (seconds, -1 when not known) and ``fetching`` are the same for programs;
+            ``there`` is what the worker says that has the task, None when it has none or does not answer.
+
         Examples
         --------
         >>> client.why(client.submit(abs, 1, resources={"GPU": 1}))["text"]  # doctest: +SKIP

@@ -5,11 +5,13 @@ Questions about the state go to ``queries.py``, orders to the fleet to ``fleet_a
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from distributed.base import versions
+from distributed.base.keys import as_key
 from distributed.base.settings import parse_timedelta
 from distributed.plugins.names import plugin_name
 from distributed.protocol.plain import Pickled
@@ -23,6 +25,8 @@ from distributed.scheduler.shell import Shell
 
 Handler = Callable[..., Any]
 NO_DEFAULT: Any = object()
+EXPLAIN_S = 2.0
+"""How long a worker may take to say what it does with a task."""
 CLIENTS = frozenset(["client", "scheduler"])
 RETIRERS = frozenset(["client", "scheduler", "worker", "nanny"])
 
@@ -117,8 +121,22 @@ class Routes:
     def story(self, keys: list[Any] | None = None, keys_or_stimuli: list[Any] | None = None) -> list[tuple[Any, ...]]:
         return queries.story(self._shell.state, keys if keys is not None else keys_or_stimuli or ())
 
-    def explain(self, key: Any) -> dict[str, Any]:
-        return queries.explain(self._shell.state, key)
+    async def explain(self, key: Any) -> dict[str, Any]:
+        """The core's explanation; ``there`` is that of the worker, for a task that is on one that answers."""
+        found = queries.explain(self._shell.state, key)
+        ts = self._shell.state.tasks.get(as_key(key))
+        ws = ts.processing_on if ts is not None else None
+        found["there"] = None
+        if ws is not None and ws.alive and ws.suspect_since is None:
+            try:
+                async with asyncio.timeout(EXPLAIN_S):
+                    found["there"] = await self._fleet.ask_worker(ws.address, "explain", {"key": as_key(key)})
+                found["text"] += f"; there: {found['there']['text']}"
+            except TimeoutError:
+                found["text"] += f"; the worker has not answered within {EXPLAIN_S:g} s"
+            except Exception as error:
+                found["text"] += f"; the worker could not be asked: {error}"
+        return found
 
     def versions(self, packages: list[str] | None = None) -> dict[str, Any]:
         return versions.get_versions(packages)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -24,6 +25,7 @@ def worker_routes(worker: Any) -> dict[str, Callable[..., Any]]:
         "actor_attribute": routes.actor_attribute,
         "actor_execute": routes.actor_execute,
         "call_stack": routes.call_stack,
+        "explain": routes.explain,
         "get_data": routes.get_data,
         "get_logs": routes.get_logs,
         "get_story": routes.story,
@@ -85,6 +87,15 @@ class _Routes:
     def call_stack(self, keys: Iterable[Key] | None = None, **ignored: Any) -> dict[Key, list[str]]:
         stacks: dict[Key, list[str]] = self.worker.call_stacks(keys)
         return stacks
+
+    def explain(self, key: Key, **ignored: Any) -> dict[str, Any]:
+        """Why the key is where it is on this worker, as plain data."""
+        found = self.worker.state.explain(key, time.monotonic())
+        if found.state == "executing":
+            begun = key in self.worker.executor.executing_keys().values()
+            how = "executing since" if begun else "with the executor, not begun, since"
+            found.text = f"{how} {found.since_s:.3g} s"
+        return {name: getattr(found, name) for name in found.__struct_fields__}
 
     def versions(self, packages: Iterable[str] | None = None, **ignored: Any) -> dict[str, Any]:
         return versions.get_versions(packages)

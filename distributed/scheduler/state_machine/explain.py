@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from distributed.base.keys import Key
-from distributed.scheduler.state_machine.entities import TaskState
+from distributed.scheduler.state_machine.entities import NEEDING, Rare, TaskState
 from distributed.scheduler.state_machine.liveness import silence_text
 from distributed.scheduler.state_machine.placement import no_worker_reason
 from distributed.scheduler.state_machine.tables import Tables
@@ -37,7 +37,21 @@ def explain(state: Tables, key: Key) -> Explanation:
         return Explanation(key, "forgotten", f"{key!r} is not known: never submitted, released, or cancelled")
     explanation = _EXPLAINERS[ts.state](state, ts)
     explanation.since = _since(state, key)
+    if ts.state in NEEDING and ts.rare is not None:
+        explanation.text += _past(state, ts, ts.rare)
     return explanation
+
+
+def _past(state: Tables, ts: TaskState, rare: Rare) -> str:
+    """What has gone wrong with the task before."""
+    text = ""
+    if rare.retries_used:
+        text += f"; retried: it has raised {rare.retries_used} time(s), and may raise {ts.retries} more"
+    if rare.suspicious:
+        last = rare.deaths[-1]
+        text += f"; {rare.suspicious} worker(s) died running it (allowed-failures: {state.settings.allowed_failures})"
+        text += f", the last one {last.worker}: {last.cause}"
+    return text
 
 
 def _since(state: Tables, key: Key) -> float:
@@ -60,8 +74,9 @@ def _waiting(state: Tables, ts: TaskState) -> Explanation:
 def _queued(state: Tables, ts: TaskState) -> Explanation:
     ahead = state.queued.position(ts)
     if not state.running:
-        reasons = no_worker_reason(state, ts) or ["there are no workers"]
-        return Explanation(ts.key, ts.state, "; ".join(reasons), queued_behind=ahead, unsatisfied=reasons)
+        reasons = no_worker_reason(state, ts)
+        text = f"{'; '.join(reasons)}; queued behind {ahead} task(s)"
+        return Explanation(ts.key, ts.state, text, queued_behind=ahead, unsatisfied=reasons)
     text = f"queued behind {ahead} task(s): all {len(state.running)} running worker(s) have enough to do"
     return Explanation(ts.key, ts.state, text, queued_behind=ahead)
 
@@ -88,12 +103,16 @@ def _processing(state: Tables, ts: TaskState) -> Explanation:
     elif ts in ws.long_running:
         text = f"runs on {ws.address}, detached from its threads (seceded)"
     elif executing_s >= 0:
+        executing_s += max(0.0, state.now - ws.last_seen)
         text = f"runs on {ws.address} since {executing_s:.1f} s"
+    elif ws.status_name != "running" or not ws.nthreads:
+        how = ws.status_name if ws.nthreads else "without threads"
+        text = f"assigned to {ws.address}, which is {how} and starts no task now"
     else:
         before = sum([other.priority < ts.priority for other in ws.processing])
-        text = f"assigned to {ws.address} ({ws.status_name}), which has {before} task(s) of higher priority"
+        text = f"assigned to {ws.address}, which has {before} task(s) of higher priority"
         if fetching:
-            text += f"; {len(fetching)} input(s) to fetch, first {fetching[0][0]!r} from {fetching[0][1]}"
+            text += f"; {len(fetching)} input(s) to fetch, first {fetching[0][0]!r} from {', '.join(fetching[0][1])}"
     return Explanation(ts.key, ts.state, text, worker=ws.address, executing_s=executing_s, fetching=fetching)
 
 

@@ -36,31 +36,28 @@ class Explanation(Struct, omit_defaults=True):
     run_id: int = -1
 
 
-def explain(t: Tables, key: Key) -> Explanation:
-    """What ``key`` waits for; never an empty text."""
+def explain(t: Tables, key: Key, now: float) -> Explanation:
+    """What ``key`` waits for; never an empty text. ``now`` may be later than the last event."""
     ts = t.tasks.get(key)
     if ts is None:
         return Explanation(FORGOTTEN, "this worker knows nothing of it")
-    explanation = _explain(t, ts)
+    explanation = _explain(t, ts, now)
     explanation.run_id = ts.run_id
     if ts.stale_runs and ts.state != CANCELLED:
         explanation.text += f"; {ts.stale_runs} older run(s) of it have not ended"
     return explanation
 
 
-def _explain(t: Tables, ts: TaskState) -> Explanation:
+def _explain(t: Tables, ts: TaskState, now: float) -> Explanation:
     state = ts.state
     if state == WAITING:
-        waiting_on = {dep.key: dep.state for dep in ts.dependencies if dep.state != MEMORY}
-        first, first_state = next(iter(waiting_on.items()), ("nothing", ""))
-        more = f" and {len(waiting_on) - 1} more" if len(waiting_on) > 1 else ""
-        return Explanation(state, f"waits for its input {first!r} ({first_state}){more}", waiting_on=waiting_on)
+        return _waiting(t, ts, now)
     if state == READY:
         return _queued(t, ts, t.ready.position(ts), {})
     if state == CONSTRAINED:
         return _queued(t, ts, t.resources.position(ts), t.resources.unsatisfied(ts))
     if state in HANDED_OVER:
-        since_s = t.now - ts.since
+        since_s = now - ts.since
         how = " without a slot" if state == LONG_RUNNING else ""
         return Explanation(state, f"with the executor{how} for {since_s:.3g} s", since_s=since_s)
     if state == MEMORY:
@@ -68,8 +65,22 @@ def _explain(t: Tables, ts: TaskState) -> Explanation:
     if state == CANCELLED:
         return Explanation(state, "nobody wants it; the end of its execution or fetch is awaited")
     if ts.fetch is not None:
-        return _fetched(t, ts, state)
+        return _fetched(t, ts, state, now)
     return Explanation(state, "known here, nothing is going on")
+
+
+def _waiting(t: Tables, ts: TaskState, now: float) -> Explanation:
+    missing = [dep for dep in ts.dependencies if dep.state != MEMORY]
+    more = f", and for {len(missing) - 1} more" if len(missing) > 1 else ""
+    # An input may itself be a task that waits here: one level tells enough.
+    first = missing[0]
+    why = first.state if first.state == WAITING else _explain(t, first, now).text
+    return Explanation(
+        WAITING,
+        f"waits for its input {first.key!r} ({why}){more}",
+        waiting_on={dep.key: dep.state for dep in missing},
+        fetching_from=first.fetch.peer if first.fetch is not None else None,
+    )
 
 
 def _queued(t: Tables, ts: TaskState, ahead: int, unsatisfied: dict[str, str]) -> Explanation:
@@ -83,29 +94,27 @@ def _queued(t: Tables, ts: TaskState, ahead: int, unsatisfied: dict[str, str]) -
     return Explanation(ts.state, text, queued_behind=ahead, unsatisfied=unsatisfied)
 
 
-def _fetched(t: Tables, ts: TaskState, state: str) -> Explanation:
+def _fetched(t: Tables, ts: TaskState, state: str, now: float) -> Explanation:
     fetch = ts.fetch
     assert fetch is not None
     if state in IN_FLIGHT:
-        since_s = t.now - fetch.since
+        since_s = now - fetch.since
         return Explanation(
             state, f"asked from {fetch.peer} {since_s:.3g} s ago", fetching_from=fetch.peer, since_s=since_s
         )
     if state == FETCH:
-        reasons = [_why_not_yet(t, holder) for holder in fetch.holders]
+        reasons = [_why_not_yet(t, holder, now) for holder in fetch.holders]
         return Explanation(state, "to be fetched; " + ", ".join(reasons))
     if state == MISSING:
-        wait_s = fetch.retry_at - t.now
-        return Explanation(
-            state, f"no holder is known; asked the scheduler {fetch.attempts} time(s), next in {wait_s:.3g} s"
-        )
+        wait_s = max(0.0, fetch.retry_at - now)
+        return Explanation(state, f"no holder is known; the scheduler is asked (again) in {wait_s:.3g} s")
     return Explanation(state, "known here, nothing is going on")
 
 
-def _why_not_yet(t: Tables, holder: str) -> str:
+def _why_not_yet(t: Tables, holder: str, now: float) -> str:
     suspect = t.fetches.suspicion(holder)
     if suspect is not None:
-        return f"{holder} could not be reached ({suspect.reason}), tried again in {suspect.until - t.now:.3g} s"
+        return f"{holder} could not be reached ({suspect.reason}), tried again in {max(0.0, suspect.until - now):.3g} s"
     if holder in t.fetches.flights:
         return f"{holder} is busy answering for {len(t.fetches.flights[holder].keys)} other key(s)"
     return f"{holder} is next, {len(t.fetches.flights)} fetch(es) under way"

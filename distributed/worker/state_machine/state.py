@@ -87,9 +87,9 @@ class WorkerState(Tables):
         """Raise ``InvalidState`` that names the key and the rule, if any table contradicts another."""
         validate(self)
 
-    def explain(self, key: Key) -> Explanation:
-        """Why a key is where it is, and what it waits for."""
-        return explain(self, key)
+    def explain(self, key: Key, now: float | None = None) -> Explanation:
+        """Why a key is where it is, and what it waits for; ``now`` is that of the last event unless given."""
+        return explain(self, key, self.now if now is None else now)
 
     def story(self, *keys: Key) -> list[Step]:
         """What became of these keys, oldest first, as far as it is remembered: (when, key, from, to, run id)."""

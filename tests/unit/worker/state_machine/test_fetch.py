@@ -129,7 +129,7 @@ def test_failover_to_the_other_holder(env):
     assert [(r.key, r.holder) for r in reports] == [("x", second), ("x", first)]
     assert "refused" in reports[1].reason
     assert env.claim(WhoHas).keys == ["x"]
-    assert "asked the scheduler" in env.state.explain("x").text
+    assert "the scheduler is asked" in env.state.explain("x").text
 
 
 def test_missing_is_asked_again_until_answered(env):

@@ -102,7 +102,7 @@ def test_explanations_of_each_state():
     assert why("queued").text == "ready behind 0 task(s); 1 run(s) with the executor on 1 slot(s)"
     assert why("gpu").text == "waits for resources (GPU: needs 3, this worker has 1 in all)"
     assert why("gpu").unsatisfied == {"GPU": "needs 3, this worker has 1 in all"}
-    assert why("needy").text == "waits for its input 'in' (flight) and 3 more"
+    assert why("needy").text == f"waits for its input 'in' (asked from {A} 2 s ago), and for 3 more"
     assert list(why("needy").waiting_on) == ["in", "later", "other", "gone"]
     assert why("in").text == f"asked from {A} 2 s ago"
     assert why("in").fetching_from == A
