@@ -202,6 +202,6 @@ async def test_without_a_connection(c, s, a):
     await until_text(c, x, "there: executing since")
     s.stop()  # nobody is let in again
     c.session.connection.abort()
-    why = await until_text(c, x, "this client is connecting", "what becomes of the task is not known here")
+    why = await until_text(c, x, "disconnected since", "cannot be reached")
     assert (why["key"], why["there"]) == ("x", None)
     GATE.set()
