@@ -92,9 +92,10 @@ def _processing(state: Tables, ts: TaskState) -> Explanation:
     fetching = [
         (dep.key, [holder.address for holder in dep.who_has][:MAX_LISTED])
         for dep in ts.dependencies
-        if ws not in dep.who_has
+        if ws not in dep.who_has and dep.who_has
     ]
     executing_s = ws.executing.get(ts, -1.0)
+    missing = [dep for dep in ts.dependencies if dep.state != "memory"]
     silence = silence_text(state, ws)
     if silence:
         text = f"its worker {ws.address} is suspect: {silence}"
@@ -102,6 +103,8 @@ def _processing(state: Tables, ts: TaskState) -> Explanation:
         text = f"its worker {ws.address} has vanished; the report of its nanny is awaited"
     elif ts in ws.long_running:
         text = f"runs on {ws.address}, detached from its threads (seceded)"
+    elif missing:
+        text = f"sent ahead to {ws.address}, which computes its input(s) first: {missing[0].key!r}"
     elif executing_s >= 0:
         executing_s += max(0.0, state.now - ws.last_seen)
         text = f"runs on {ws.address} since {executing_s:.1f} s"

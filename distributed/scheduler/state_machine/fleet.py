@@ -130,7 +130,7 @@ def remove(
         move.to.pop(ws, None)
     state.moves = {ts: move for ts, move in state.moves.items() if move.to}
 
-    tasks = list(ws.processing)
+    tasks = [ts for ts in ws.processing if not ts.n_waiting]  # what was sent ahead comes back with these
     sort_by_priority(tasks)
     begun = _begun(ws, tasks, report)
     death = _death(ws, cause, report) if blame else None

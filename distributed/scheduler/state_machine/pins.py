@@ -42,9 +42,11 @@ def _set_policy(state: Tables, ts: TaskState, policy: Policy) -> None:
     if ts.policy is policy:
         return
     ts.policy = policy
+    # What was looked at with the old policy is looked at again.
     if ts.state in ("queued", "no-worker"):
-        # It was looked at with the old policy.
         back_to_waiting(state, ts)
+    elif ts.state == "processing" and ts.n_waiting:
+        requeue(state, ts, free=True)
 
 
 def on_recompute_tasks(state: Tables, event: RecomputeTasks, source: str) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from itertools import islice
 
+from distributed.scheduler.state_machine.ahead import send_ahead
 from distributed.scheduler.state_machine.entities import Policy, TaskState, WorkerState
 from distributed.scheduler.state_machine.occupancy import (
     count_open,
@@ -64,6 +65,8 @@ def _place(state: Tables, ready: list[TaskState]) -> None:
             if found == "no-worker":
                 state.unrunnable.drop(ts)
             assign(state, ts, ws, stimulus_id)
+            if ts.dependents:
+                send_ahead(state, ts, ws, stimulus_id)
             refresh_worker(state, ws)
         elif found != "no-worker":
             set_state(state, ts, "no-worker")
@@ -121,6 +124,8 @@ def _deal(state: Tables, source: TaskQueue | list[TaskState]) -> None:
             if unrunnable:
                 unrunnable.drop(ts)
             assign(state, ts, ws, stimulus_id)
+            if ts.dependents:
+                send_ahead(state, ts, ws, stimulus_id)
             n -= 1
         refresh_worker(state, ws)
 

@@ -156,6 +156,8 @@ def _into_memory(state: Tables, ts: TaskState, holders: list[WorkerState], nbyte
                 dependent.n_waiting -= 1
                 if not dependent.n_waiting:
                     state.ready.append(dependent)
+            elif dependent.n_waiting:
+                dependent.n_waiting -= 1  # it was sent ahead; its worker will ask for the value
         for client in ts.who_wants:
             report_key(state, ts, client)
     else:

@@ -15,8 +15,7 @@ from distributed.messages.worker_to_scheduler import StealResponse
 from distributed.scheduler.state_machine.entities import TaskState, WorkerState
 from distributed.scheduler.state_machine.restrictions import allowed_workers
 from distributed.scheduler.state_machine.tables import Steal, Tables, note
-from distributed.scheduler.state_machine.transitions.assign import assign, back_to_waiting
-from distributed.scheduler.state_machine.transitions.release import unassign
+from distributed.scheduler.state_machine.transitions.assign import assign, requeue
 
 MAX_THIEVES = 20
 MAX_SCANNED = 200
@@ -84,7 +83,7 @@ def _rob(
 
 def may_move(state: Tables, ts: TaskState, victim: WorkerState) -> bool:
     """Whether the task may be taken away from where it is assigned."""
-    if ts in state.steals or ts in victim.executing or ts in victim.long_running or ts.policy.actor:
+    if ts.n_waiting or ts in state.steals or ts in victim.executing or ts in victim.long_running or ts.policy.actor:
         return False
     return not any(dep.rare is not None and dep.rare.unshippable is not None for dep in ts.dependencies)
 
@@ -126,8 +125,7 @@ def on_steal_response(state: Tables, event: StealResponse, source: str) -> None:
     if not event.given:
         return
     state.stolen_count += 1
-    unassign(state, ts, False)
-    back_to_waiting(state, ts)
+    requeue(state, ts, free=False)
     if steal is None or ts.n_waiting:
         return
     thief = steal.thief

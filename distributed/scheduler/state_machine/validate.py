@@ -71,8 +71,11 @@ def _validate_task(state: Tables, ts: TaskState) -> None:
             require(dep.state in NEEDING or dep.state == "memory", "a dependency waited for is on its way", ts, dep)
     if name in ("queued", "no-worker", "processing"):
         require(ts.run_spec is not None, "what runs has a recipe", ts)
-        for dep in ts.dependencies:
-            require(dep.state == "memory", "every dependency of a ready task has a holder", ts, dep)
+        awaited = [dep for dep in ts.dependencies if dep.state != "memory"]
+        require(ts.n_waiting == len(awaited), "n_waiting counts the missing dependencies", ts, ts.n_waiting)
+        require(not awaited or name == "processing", "every dependency of a ready task has a holder", ts, awaited)
+        for dep in awaited:
+            require(dep.processing_on is ts.processing_on, "what was sent ahead follows its inputs", ts, dep)
     for ws in ts.who_has:
         require(ts in ws.has_what, "who_has matches has_what", ts, ws)
         require(state.workers.get(ws.address) is ws, "holders are known", ts, ws)

@@ -11,7 +11,10 @@ from distributed.scheduler.state_machine.transitions.release import unassign
 
 
 def assign(state: Tables, ts: TaskState, ws: WorkerState, stimulus_id: str) -> None:
-    """Send a ready task to a worker. The caller has taken it out of the queue or of ``unrunnable``."""
+    """Send a task to a worker: one that is ready, or that can follow its inputs there (see ``ahead.py``).
+
+    The caller has taken it out of the queue or of ``unrunnable``.
+    """
     group = ts.group
     prefix = group.prefix
     expected = prefix.expected_s
@@ -101,6 +104,19 @@ def requeue(state: Tables, ts: TaskState, free: bool) -> None:
     """processing -> released -> waiting: it has to run again, here or elsewhere."""
     unassign(state, ts, free)
     back_to_waiting(state, ts)
+    recall(state, ts)
+
+
+def recall(state: Tables, ts: TaskState) -> None:
+    """The task is not computed where tasks that need it were sent ahead: these come back, and what was to follow
+    them."""
+    stack = [ts]
+    while stack:
+        for dependent in stack.pop().dependents:
+            if dependent.n_waiting and dependent.state == "processing":
+                unassign(state, dependent, True)
+                back_to_waiting(state, dependent)
+                stack.append(dependent)
 
 
 def back_to_waiting(state: Tables, ts: TaskState) -> None:

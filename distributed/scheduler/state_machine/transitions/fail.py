@@ -22,7 +22,7 @@ def fail(state: Tables, ts: TaskState, error: ErrorInfo, blame: TaskState | None
         task = stack.pop()
         if task.state not in NEEDING and task is not ts:
             continue
-        on = task.processing_on
+        on = None if task.n_waiting else task.processing_on
         leave_state(state, task, unneeded, free or task is not ts)
         rare = task.make_rare()
         rare.error = error

@@ -73,6 +73,8 @@ def finish(state: Tables, ts: TaskState, ws: WorkerState, event: TaskFinished) -
             dependent.n_waiting = n
             if not n:
                 state.ready.append(dependent)
+        elif dependent.n_waiting:
+            dependent.n_waiting -= 1  # it was sent ahead
 
     if ts.who_wants:
         message = KeyInMemory(ts.key, ts.type, event.inline, ws.addresses, nbytes, event.unshippable)

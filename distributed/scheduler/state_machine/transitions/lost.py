@@ -86,11 +86,15 @@ def _back_to_released(state: Tables, ts: TaskState) -> None:
     """memory -> released; what was ready because of it waits again."""
     leave_state(state, ts, [])
     set_state(state, ts, "released")
+    recalled: list[TaskState] = []
     for dependent in ts.dependents:
         found = dependent.state
         if found == "waiting":
             dependent.n_waiting += 1
         elif found == "processing":
-            requeue(state, dependent, free=True)
+            recalled.append(dependent)
         elif found in ("queued", "no-worker"):
             back_to_waiting(state, dependent)
+    for dependent in recalled:
+        if dependent.state == "processing":  # one may have followed another
+            requeue(state, dependent, free=True)
