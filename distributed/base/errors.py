@@ -335,4 +335,25 @@ class SerializationError(TypeError):
 
 
 class DeserializeError(RuntimeError):
-    """A pickle cannot be opened here, often because a package or module that it names is not installed on this side."""
+    """A pickle cannot be opened here, often because a package or module that it names is not installed on this side.
+
+    Parameters
+    ----------
+    message
+        What could not be opened, where, and why.
+    key
+        Of the task whose value it is; of the task itself when its arguments or its function are at fault.
+    producer
+        Addresses of workers that have it, or had made it; empty when it came from a client.
+    """
+
+    key: Any
+    producer: str
+
+    def __init__(self, message: str, key: Any = None, producer: str = "") -> None:
+        self.key = key
+        self.producer = producer
+        super().__init__(message, key, producer)
+
+    def __str__(self) -> str:
+        return str(self.args[0])

@@ -15,6 +15,7 @@ import random
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from distributed.base.errors import DeserializeError, SerializationError
 from distributed.base.keys import Key, as_key, user_key
 from distributed.client.future_table import FutureState
 from distributed.client.futures import Future, cancelled_error, raise_again
@@ -138,7 +139,7 @@ class Gatherer:
         if found is None and state.status == "finished":
             found = state.inline
         if type(found) is Payload:
-            return loads(found)
+            return _opened(state, found)
         if type(found) is ErrorInfo:
             return raise_again(*unpack_error(found))
         if state.status == "error" and state.error is not None:
@@ -301,6 +302,22 @@ class Gatherer:
     async def _ask_scheduler(self, keys: list[Key]) -> dict[Key, Payload | ErrorInfo]:
         answer = await self.session.call("gather", keys=keys)
         return _payloads(answer)
+
+
+def _opened(state: FutureState, payload: Payload) -> Any:
+    """The value. Opening it runs code that came with it, which may raise anything."""
+    try:
+        return loads(payload)
+    except SerializationError:
+        raise  # it could not even be pickled
+    except (Exception, SystemExit, GeneratorExit) as error:
+        producer = ", ".join(state.holders)
+        raise DeserializeError(
+            f"the value of {user_key(state.key)!r}, held by {producer or 'a worker'}, could not be unpickled here: "
+            f"{type(error).__name__}: {error}",
+            user_key(state.key),
+            producer,
+        ) from error
 
 
 def _payloads(answer: Any) -> dict[Key, Payload | ErrorInfo]:

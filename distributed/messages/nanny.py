@@ -15,7 +15,8 @@ class WorkerProcessStarted(Struct, tag="worker-process-started", array_like=True
 class WorkerProcessExited(Struct, tag="worker-process-exited", array_like=True, omit_defaults=True):
     """The process of ``worker`` is gone. Exactly one of ``exit_code`` and ``signal`` tells how.
 
-    ``executing`` holds the run ids that were being executed at that moment (they take the blame; None: not known).
+    ``executing`` holds the run ids that were being executed at that moment (None: not known); of these ``culprits``
+    take the blame (None: all). ``cause`` is what the nanny knows of it beyond the exit code or signal.
     ``peak_bytes`` is the most memory it held. ``log_tail`` are its last lines of stderr.
     """
 
@@ -28,6 +29,8 @@ class WorkerProcessExited(Struct, tag="worker-process-exited", array_like=True, 
     log_tail: tuple[str, ...] = ()
     expected: bool = False
     will_restart: bool = True
+    culprits: tuple[int, ...] | None = None
+    cause: str = ""
 
 
 class WorkerVouched(Struct, tag="worker-vouched", array_like=True):

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -28,20 +29,30 @@ from distributed.worker.executing_page import ExecutingPage
 logger = logging.getLogger("distributed.nanny")
 
 TAIL_LINES = 50
+FATAL_LINES = 30
+_FATAL = b"Fatal Python error"
+_CRASHED = re.compile(r"Current thread 0x([0-9a-f]+)")
+_CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL)
 _MODULE = "distributed.nanny.worker_process"
 
 
 @dataclass(frozen=True)
 class ProcessEnd:
-    """How a process ended: exactly one of ``exit_code`` and ``signal``, unless somebody else has collected it."""
+    """How a process ended: exactly one of ``exit_code`` and ``signal``, unless somebody else has collected it.
+
+    ``culprits``: those of the ``executing`` runs that ended it, when one thread is known to have done so. ``cause``:
+    what was told to :meth:`WorkerProcess.kill`.
+    """
 
     pid: int
     exit_code: int | None
     signal: int | None
     executing: tuple[int, ...]
+    culprits: tuple[int, ...] | None
     peak_bytes: int
     log_tail: tuple[str, ...]
     lived_s: float
+    cause: str = ""
 
     def __str__(self) -> str:
         if self.signal is not None:
@@ -76,7 +87,11 @@ class WorkerProcess:
         self._on_message = on_message
         self._reader = MessageReader()
         self._tail: deque[str] = deque(maxlen=TAIL_LINES)
+        # Of what faulthandler prints at a crash: the first line, and the stack of the thread at fault.
+        self._fatal: list[str] = []
+        self._in_stack = False
         self._partial = b""
+        self._cause = ""
         self._stderr_fd = -1
         self._pidfd = -1
         self._outgoing = bytearray()
@@ -169,8 +184,36 @@ class WorkerProcess:
             os.write(2, data)
         *lines, self._partial = (self._partial + data).split(b"\n")
         self._partial = self._partial[-4096:]
-        self._tail.extend(line[-2000:].decode("utf-8", "replace") for line in lines)
+        for line in lines:
+            self._keep_line(line)
         return True
+
+    def _keep_line(self, line: bytes) -> None:
+        text = line[-2000:].decode("utf-8", "replace")
+        self._tail.append(text)
+        if line.startswith(_FATAL):
+            self._fatal = [text]
+        elif self._fatal and _CRASHED.match(text):
+            self._in_stack = True
+        elif not line:
+            self._in_stack = False
+        if self._in_stack and len(self._fatal) < FATAL_LINES:
+            self._fatal.append(text)
+
+    def _last_lines(self) -> tuple[str, ...]:
+        """The last of what the process has written; the stacks of many threads do not push out the one that crashed."""
+        lines = list(self._tail)
+        if self._fatal and not set(self._fatal).issubset(lines):
+            lines = [*self._fatal, "...", *lines[FATAL_LINES + 1 - TAIL_LINES :]]
+        return tuple(lines)
+
+    def _culprits(self, crashed: bool) -> tuple[int, ...] | None:
+        """The runs of the thread that ended the process; None when no thread of a slot is known to have done so."""
+        ident = self.page.exiting
+        if crashed and not ident:
+            found = next(filter(None, map(_CRASHED.match, self._fatal)), None)
+            ident = int(found[1], 16) if found else 0
+        return self.page.runs_of(ident) or None
 
     # -- ending
 
@@ -183,9 +226,10 @@ class WorkerProcess:
                 logger.warning("Worker process %d still alive after %.1f s, killing", self.pid, timeout)
         return await self.kill()
 
-    async def kill(self) -> ProcessEnd:
+    async def kill(self, cause: str = "") -> ProcessEnd:
         """End the process at once, and wait until it is collected."""
         if self.is_alive():
+            self._cause = self._cause or cause
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)
         return await asyncio.shield(self.ended)
@@ -238,12 +282,21 @@ class WorkerProcess:
         while self._read_stderr():
             pass
         if self._partial:
-            self._tail.append(self._partial.decode("utf-8", "replace"))
+            self._keep_line(self._partial)
+        culprits = self._culprits(number in _CRASHES)
         self._read_line_rest()
         self._let_go()
         self.ended.set_result(
             ProcessEnd(
-                self.pid, exit_code, number, executing, peak, tuple(self._tail), time.monotonic() - self.started_at
+                self.pid,
+                exit_code,
+                number,
+                executing,
+                culprits,
+                peak,
+                self._last_lines(),
+                time.monotonic() - self.started_at,
+                self._cause,
             )
         )
 

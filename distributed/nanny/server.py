@@ -410,6 +410,8 @@ class Nanny(Server):
                     end.log_tail,
                     expected,
                     will_restart or self._restarting,
+                    end.culprits,
+                    end.cause,
                 )
             )
         self.worker_address = None

@@ -26,6 +26,7 @@ from distributed.base import defaults, settings
 from distributed.base.status import Status
 from distributed.comm import registry, secrets
 from distributed.nanny.channel import packed, read_message
+from distributed.nanny.exit_note import exit_now, note_exits
 from distributed.protocol import serialize
 from distributed.rpc.loop_runner import new_asyncio_loop
 from distributed.worker.executing_page import ExecutingPage
@@ -96,6 +97,7 @@ class WorkerProgram:
         self.worker = worker = worker_class(config["scheduler_address"], **config["worker_options"])
         worker.secret = worker.secret or secret
         worker._page = ExecutingPage(config["page_fd"])
+        note_exits(worker._page)
         worker.on_directory = lambda path: self.tell(event="directory", path=path)
         worker.on_listening = lambda address: self.tell(event="listening", address=address)
         worker.on_registered = self._on_registered
@@ -119,9 +121,9 @@ class WorkerProgram:
         self._signals += 1
         self.exit_code = 128 + number
         if self._signals >= 3:
-            os._exit(self.exit_code)
+            exit_now(self.exit_code)
         if self._signals == 2:
-            asyncio.get_running_loop().call_later(0.5, os._exit, self.exit_code)
+            asyncio.get_running_loop().call_later(0.5, exit_now, self.exit_code)
             return
         logger.info("Received signal %s (%d); closing the worker", number.name, number)
         self._stop(f"signal-{number.name}", restart=True)
@@ -140,7 +142,7 @@ class WorkerProgram:
             limit = _DRAIN_S + _HARD_EXIT_S
             _call(loop, self._drain)
         threading.Event().wait(limit)
-        os._exit(1)  # the nanny is gone and the loop does not move
+        exit_now(1)  # the nanny is gone and the loop does not move
 
     def _stop(self, reason: str, restart: bool) -> None:
         if self._stopping is None:
@@ -213,7 +215,7 @@ def prepare(config: dict[str, Any]) -> None:
 
 def leave(code: int) -> None:
     """End the process: the user's exit handlers run, the interpreter is not taken apart piece by piece."""
-    timer = threading.Timer(_HARD_EXIT_S, os._exit, (code,))
+    timer = threading.Timer(_HARD_EXIT_S, exit_now, (code,))
     timer.daemon = True
     timer.start()
     atexit._run_exitfuncs()
@@ -222,7 +224,7 @@ def leave(code: int) -> None:
             stream.flush()
         except (OSError, ValueError):
             pass
-    os._exit(code)
+    exit_now(code)
 
 
 def main() -> None:
@@ -236,7 +238,7 @@ def main() -> None:
         line.sendall(packed({"event": "failed", "error": serialize.pack_error(error)}))
         leave(1)
     if config is None:
-        os._exit(1)
+        exit_now(1)
     program = WorkerProgram(line, config)
     try:
         prepare(config)

@@ -13,10 +13,18 @@ import weakref
 from collections.abc import Iterator
 from typing import Any
 
-from distributed.base.errors import KilledWorker, NoValidWorkerError, NoWorkerError, RemoteError, WorkerDeath
+from distributed.base.errors import (
+    KilledWorker,
+    NoValidWorkerError,
+    NoWorkerError,
+    RemoteError,
+    SerializationError,
+    WorkerDeath,
+)
 from distributed.base.keys import user_key
 from distributed.messages.payload import ErrorInfo, Payload
 from distributed.protocol.payloads import dumps, loads
+from distributed.protocol.unpicklable import describe_unpicklable
 
 MAX_FRAMES = 120
 MAX_CHAIN = 8
@@ -69,8 +77,10 @@ def unpack_error(info: ErrorInfo) -> tuple[BaseException, types.TracebackType | 
                 error = opened
             else:
                 error, chain, suppress = opened
+                if type(error) is RemoteError and not error.traceback_text:
+                    error = RemoteError(error.type_name, error.message, info.traceback_text)
                 _link(error, chain, suppress)
-        except Exception as failure:
+        except (Exception, SystemExit, GeneratorExit) as failure:  # opening runs code of the exception's own
             error = None
             reason = f"the original could not be opened here: {type(failure).__name__}: {_cut(_text(failure), 500)}"
     if error is None and info.details is not None:
@@ -153,7 +163,10 @@ def _travelling(error: BaseException, message: str, max_len: int) -> tuple[BaseE
             return error, ""
         reason = "its pickle opens as something else"
     except Exception as failure:
-        reason = f"{type(failure).__name__}: {_cut(_text(failure), 500)}"
+        text = _text(failure)
+        if isinstance(failure, SerializationError):
+            text, _ = describe_unpicklable(error, "exception", failure.__cause__ or failure)
+        reason = f"{type(failure).__name__}: {_cut(text, 500)}"
         if isinstance(failure, TypeError) and type(error) not in _in_parts and _survives_in_parts(error):
             return error, ""
     note = f"the exception itself could not be pickled: {reason}"

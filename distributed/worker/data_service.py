@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from distributed.base.errors import SerializationError
 from distributed.base.keys import Key, user_key
 from distributed.comm.sockets import max_frame_bytes
 from distributed.messages.payload import ErrorInfo, Payload
@@ -63,13 +64,12 @@ class DataService:
             elif type(value) is Sealed:
                 answer[key] = value.payload
             elif 0 <= self._nbytes_of(key) < OFFLOAD_BYTES:
-                answer[key] = packed(value)
+                answer[key] = packed(key, value)
             else:
                 large.append((key, value))
         if large:
             loop = asyncio.get_running_loop()
-            values = [value for _, value in large]
-            payloads = await loop.run_in_executor(self.offload, lambda: [packed(value) for value in values])
+            payloads = await loop.run_in_executor(self.offload, lambda: [packed(*pair) for pair in large])
             answer.update(zip((key for key, _ in large), payloads, strict=True))
         if not is_live:
             refuse_too_large(answer, max_frame_bytes())
@@ -95,10 +95,13 @@ class DataService:
             self._offload.shutdown(wait=False, cancel_futures=True)
 
 
-def packed(value: Any) -> Payload | ErrorInfo:
-    """The value as bytes, or why that cannot be."""
+def packed(key: Key, value: Any) -> Payload | ErrorInfo:
+    """The value of ``key`` as bytes, or why that cannot be."""
     try:
-        return serialize.dumps(value)
+        return serialize.dumps(value, "result")
+    except SerializationError as error:
+        text = f"the value of {user_key(key)!r} cannot be sent: {error}"
+        return serialize.pack_error(SerializationError(text, error.path))
     except BaseException as error:
         return serialize.pack_error(error)
 

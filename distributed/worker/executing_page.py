@@ -1,8 +1,9 @@
 """A page of memory shared by a worker process and its nanny: which runs are being executed right now.
 
 The worker writes, the nanny reads after the worker's death, whatever killed it. One 8-byte cell per executing thread
-holds ``run_id + 1``, or 0; the last cell counts the beats of the worker's event loop. No locks: a cell has one writer,
-and a reader of a living worker takes what it finds for a hint. Shell.
+holds ``run_id + 1``, or 0, another one the ident of the thread; then come the ident of the thread that called
+``os._exit``, and the number of beats of the worker's event loop. No locks: a cell has one writer, and a reader of a
+living worker takes what it finds for a hint. Shell.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ import os
 import tempfile
 
 PAGE_BYTES = 4096
-CELLS = PAGE_BYTES // 8 - 1
-_BEATS = CELLS
+CELLS = PAGE_BYTES // 16 - 1
+_THREADS = CELLS
+_EXITING = 2 * CELLS
+_BEATS = _EXITING + 1
 
 
 class ExecutingPage:
@@ -38,6 +41,28 @@ class ExecutingPage:
     def run_ids(self) -> tuple[int, ...]:
         """What is noted now."""
         return tuple(cell - 1 for cell in self.cells[:CELLS].tolist() if cell)
+
+    def note_thread(self, cell: int, ident: int) -> None:
+        """The runs in ``cell`` are executed by this thread."""
+        self.cells[_THREADS + cell] = ident
+
+    def runs_of(self, ident: int) -> tuple[int, ...]:
+        """What this thread executes; nothing when it is no thread of a slot."""
+        threads = self.cells[_THREADS : _THREADS + CELLS].tolist()
+        return tuple(
+            run - 1
+            for run, thread in zip(self.cells[:CELLS].tolist(), threads, strict=True)
+            if run and ident and thread == ident
+        )
+
+    def note_exit(self, ident: int) -> None:
+        """This thread ends the process."""
+        self.cells[_EXITING] = ident
+
+    @property
+    def exiting(self) -> int:
+        """The thread that has ended the process by itself; 0 when none has."""
+        return self.cells[_EXITING]
 
     def beat(self) -> None:
         """The worker's event loop moves."""

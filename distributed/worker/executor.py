@@ -62,7 +62,9 @@ class _Unopened(Exception):
 class _Job:
     """One ``Execute`` with the values it needs in hand."""
 
-    __slots__ = ("execute", "inputs", "future")
+    __slots__ = ("execute", "inputs", "future", "task")
+
+    task: RunningTask
 
     def __init__(self, execute: Execute, inputs: list[Any]) -> None:
         self.execute = execute
@@ -182,6 +184,10 @@ class TaskExecutor:
         """Key by ident of the thread that runs it."""
         return {ident: task.key for ident, task in self.running.copy().items()}
 
+    def opening(self, key: Key) -> str:
+        """What the running task ``key`` has unpickled for it right now; empty when nothing, or it does not run."""
+        return next((task.opening for task in self.running.copy().values() if task.key == key), "")
+
     async def close(self, timeout: float | None = None) -> None:
         """End the slots; a task that still runs after ``timeout`` seconds is left behind in its (daemon) thread."""
         if self._closed:
@@ -251,6 +257,8 @@ class TaskExecutor:
         """What a slot thread does all its life. No exception ends it."""
         current_worker.set(self.worker)
         cell = self._free_cells.popleft() if self._free_cells else -1
+        if self.page is not None and cell >= 0:
+            self.page.note_thread(cell, threading.get_ident())
         try:
             while True:
                 try:
@@ -284,6 +292,7 @@ class TaskExecutor:
         task = RunningTask(execute.key, execute.run_id, time.monotonic(), self.worker, self, execute.actor)
         task.in_slot = True
         task.thread = ident
+        job.task = task
         cells = None if self.page is None or cell < 0 else self.page.cells
         if cells is not None:
             cells[cell] = execute.run_id + 1
@@ -347,15 +356,19 @@ class TaskExecutor:
             return self._call_graph_node(job, task)
         loaded = self._loaded.get(execute.function)
         if loaded is None:
+            task.opening = "its function"
             loaded = self._load_function(execute)
+            task.opening = ""
         function, is_coroutine_function = loaded
         args: Any = ()
         kwargs: dict[str, Any] = {}
         if execute.payload is not None:
+            task.opening = "its arguments"
             try:
                 args, kwargs = serialize.loads(execute.payload)
             except BaseException as error:
                 raise _Unopened(self._deserialize_error(execute.key, "the arguments", error)) from None
+            task.opening = ""
         if job.inputs:
             args, kwargs = fill_arguments(args, kwargs, functools.partial(self._input, job))
         mirror_to_dask(task)
@@ -368,10 +381,12 @@ class TaskExecutor:
     def _call_graph_node(self, job: _Job, task: RunningTask) -> Any:
         execute = job.execute
         assert execute.payload is not None
+        task.opening = "its arguments"
         try:
             node = serialize.loads(execute.payload)
         except BaseException as error:
             raise _Unopened(self._deserialize_error(execute.key, "the task", error)) from None
+        task.opening = ""
         values = {user_key(key): self._input(job, i) for i, key in enumerate(execute.dependencies)}
         mirror_to_dask(task)
         if not callable(node):
@@ -445,20 +460,27 @@ class TaskExecutor:
         value = job.inputs[index]
         if type(value) is not Sealed:
             return value
+        key = job.execute.dependencies[index]
+        text = f"its input {user_key(key)!r}, received from {value.producer},"
+        job.task.opening = text
         try:
             value = job.inputs[index] = self.store.opened(value)
         except BaseException as error:
-            key = job.execute.dependencies[index]
-            text = f"its input {user_key(key)!r}, received from {value.producer},"
-            raise _Unopened(self._deserialize_error(job.execute.key, text, error)) from None
+            unopened = self._deserialize_error(job.execute.key, text, error, user_key(key), value.producer)
+            raise _Unopened(unopened) from None
+        job.task.opening = ""
         return value
 
     # -- ends
 
-    def _deserialize_error(self, key: Key, what: str, cause: BaseException) -> DeserializeError:
+    def _deserialize_error(
+        self, key: Key, what: str, cause: BaseException, culprit: Any = None, producer: str = ""
+    ) -> DeserializeError:
         error = DeserializeError(
             f"task {user_key(key)!r} could not run: {what} could not be unpickled on worker "
-            f"{getattr(self.worker, 'address', None)}: {type(cause).__name__}: {cause}"
+            f"{getattr(self.worker, 'address', None)}: {_described(cause)}",
+            user_key(key) if culprit is None else culprit,
+            producer,
         )
         error.__cause__ = cause
         error.__traceback__ = cause.__traceback__
@@ -469,8 +491,9 @@ class TaskExecutor:
     ) -> ExecuteFailure:
         if isinstance(error, SystemExit):
             error = _exited(error, f"the task called sys.exit({error.code!r})", error.code)
-        elif isinstance(error, (KeyboardInterrupt, GeneratorExit)):
-            error = _exited(error, f"the task raised {type(error).__name__}", None)
+        elif not isinstance(error, Exception):
+            # KeyboardInterrupt, GeneratorExit, CancelledError... would do to the client what they are not meant for.
+            error = _exited(error, f"the task raised {_described(error)}", None)
         error.__traceback__ = _without_own_frames(error.__traceback__)
         return ExecuteFailure(
             execute.key,
@@ -542,6 +565,14 @@ def is_coroutine_function(function: Any) -> bool:
         return True
     call = None if inspect.isroutine(function) or isinstance(function, type) else vars(type(function)).get("__call__")
     return call is not None and inspect.iscoroutinefunction(call)
+
+
+def _described(error: BaseException) -> str:
+    try:
+        text = str(error)
+    except Exception:
+        text = ""
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def _exited(error: BaseException, text: str, code: object) -> TaskExited:

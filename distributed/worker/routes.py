@@ -95,6 +95,9 @@ class _Routes:
             begun = key in self.worker.executor.executing_keys().values()
             how = "executing since" if begun else "with the executor, not begun, since"
             found.text = f"{how} {found.since_s:.3g} s"
+        opening = self.worker.executor.opening(key)
+        if opening:
+            found.text += f"; it is unpickling {opening.rstrip(',')}"
         return {name: getattr(found, name) for name in found.__struct_fields__}
 
     def versions(self, packages: Iterable[str] | None = None, **ignored: Any) -> dict[str, Any]:

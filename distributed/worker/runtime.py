@@ -30,7 +30,8 @@ class Secedable(Protocol):
 class RunningTask:
     """The task that runs in the current thread or coroutine."""
 
-    __slots__ = ("key", "run_id", "started", "worker", "executor", "actor", "seceded", "in_slot", "thread", "metadata")
+    __slots__ = ("key", "run_id", "started", "worker", "executor", "actor", "seceded", "in_slot", "thread", "metadata",
+                 "opening")  # fmt: skip
 
     def __init__(
         self, key: Key, run_id: int, started: float, worker: Any, executor: Secedable, actor: bool = False
@@ -45,6 +46,7 @@ class RunningTask:
         self.in_slot = False
         self.thread = 0
         self.metadata: dict[str, Any] | None = None
+        self.opening = ""  # what is being unpickled for it
 
     def __repr__(self) -> str:
         return f"<RunningTask {self.key!r} run {self.run_id}>"

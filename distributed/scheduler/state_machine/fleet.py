@@ -1,8 +1,8 @@
 """Workers come, change and go. Pure.
 
-A death is blamed on the tasks that were executing (the nanny's report names their run ids; else the first by
-priority, one a thread). A worker with a nanny that vanished is kept aside for ``exit_report_s``: the report names the
-cause.
+A death is blamed on the tasks that were executing: the nanny's report names their run ids, and the one whose thread has
+ended the process if that is known; without a report it is the first by priority, one a thread. A worker with a nanny
+that vanished is kept aside for ``exit_report_s``: the report names the cause.
 """
 
 from __future__ import annotations
@@ -96,6 +96,8 @@ def process_exited(state: Tables, event: WorkerProcessExited) -> None:
         cause = f"exited with code {event.exit_code}"
     else:
         cause = "process ended"
+    if event.cause:
+        cause += f": {event.cause}"
     remove(state, ws, cause, blame=not event.expected, report=event)
 
 
@@ -134,7 +136,7 @@ def remove(
     sort_by_priority(tasks)
     begun = _begun(ws, tasks, report)
     death = _death(ws, cause, report) if blame else None
-    killed = _rerun_tasks(state, tasks, begun, death)
+    killed = _rerun_tasks(state, tasks, _culprits(begun, report), death)
     n_rerun = len(begun) - len(killed)
     n_requeued = len(tasks) - len(begun)
     lost = [ts for ts in list(ws.has_what) if remove_replica(ts, ws)]
@@ -155,14 +157,14 @@ def remove(
 
 
 def _rerun_tasks(
-    state: Tables, tasks: list[TaskState], begun: dict[TaskState, None], death: DeathRecord | None
+    state: Tables, tasks: list[TaskState], culprits: dict[TaskState, None], death: DeathRecord | None
 ) -> list[TaskState]:
-    """Put the worker's tasks back; those that have begun are to blame for its death. Returns those that have killed too
-    many workers."""
+    """Put the worker's tasks back, some of which are to blame for its death. Returns those that have killed too many
+    workers."""
     killed: list[TaskState] = []
     for ts in tasks:
         requeue(state, ts, free=False)
-        if death is None or ts not in begun:
+        if death is None or ts not in culprits:
             continue
         rare = ts.make_rare()
         rare.suspicious += 1
@@ -181,6 +183,13 @@ def _begun(ws: WorkerState, tasks: list[TaskState], report: WorkerProcessExited 
         return {ts: None for ts in tasks if ts.run_id in executing}
     threads = [ts for ts in tasks if ts not in ws.long_running][: ws.nthreads]
     return dict.fromkeys([*threads, *ws.long_running])
+
+
+def _culprits(begun: dict[TaskState, None], report: WorkerProcessExited | None) -> dict[TaskState, None]:
+    """Those to blame: all that were being executed, unless it is known whose thread has ended the process."""
+    if report is None or report.culprits is None:
+        return begun
+    return {ts: None for ts in begun if ts.run_id in report.culprits}
 
 
 def _death(ws: WorkerState, cause: str, report: WorkerProcessExited | None) -> DeathRecord:

@@ -61,10 +61,3 @@ class Journal:
     def count(self, word: str) -> int:
         """How often ``word`` was noted."""
         return self.lines().count(word)
-
-
-def note(path: str, word: str) -> int:
-    """Called by tasks: note that this one has begun; how often it has now. A word is a line in one write."""
-    with open(path, "ab", buffering=0) as file:
-        file.write(f"{word}\n".encode())
-    return Path(path).read_text().split().count(word)

@@ -11,19 +11,8 @@ from typing import Any
 import pytest
 
 from distributed import Client, DataLostError, wait
-from tests.integration.faults.small_cluster import SHORT_S, Journal, addresses, events, note, pids, poll
-
-
-def sleep_at_first(path: str) -> int:
-    """Runs for ever, but returns at once when it is run again: the pid."""
-    if note(path, "begun") == 1:
-        time.sleep(600)
-    return os.getpid()
-
-
-def counted(path: str, word: str, *args: Any) -> str:
-    note(path, word)
-    return word
+from tests.integration.faults.small_cluster import SHORT_S, Journal, addresses, events, pids, poll
+from tests.integration.faults.tasks import counted, dies_then_raises_then_succeeds, kill_after_a_while, sleep_at_first
 
 
 def suspicions(dask_scheduler: Any) -> dict[str, int]:
@@ -65,27 +54,14 @@ def test_death_of_a_worker_spends_no_retry(pair: Client, tmp_path: Path) -> None
     """The task dies with its worker, then raises, then succeeds: one retry is enough for that."""
     journal = Journal(tmp_path / "journal")
 
-    def dies_then_raises_then_succeeds(path: str) -> int:
-        n = note(path, "begun")
-        if n == 1:
-            os.kill(os.getpid(), signal.SIGKILL)
-        if n == 2:
-            raise ValueError("second attempt")
-        return n
-
     assert pair.submit(dies_then_raises_then_succeeds, journal.path, retries=1).result(SHORT_S) == 3
 
 
 def test_tasks_that_had_not_begun_are_not_blamed(pair: Client, tmp_path: Path) -> None:
     """Twenty tasks wait behind one that kills its worker time and again: they end well, and each rerun is told."""
     journal = Journal(tmp_path / "journal")
-
-    def killer(path: str) -> None:
-        note(path, "killer")
-        time.sleep(0.2)  # the other tasks are assigned meanwhile
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    bad = pair.submit(killer, journal.path, priority=10)
+    # The other tasks are assigned while it waits.
+    bad = pair.submit(kill_after_a_while, journal.path, priority=10)
     others = [pair.submit(counted, journal.path, f"t{i}", pure=False) for i in range(20)]
     assert pair.gather(others) == [f"t{i}" for i in range(20)]
     assert len(bad.exception(SHORT_S).attempts) == 4

@@ -377,6 +377,26 @@ def test_a_task_that_secedes_hands_its_slot_to_one_that_waits_to_rejoin() -> Non
     run_test(test)
 
 
+def test_page_knows_the_thread_of_a_run() -> None:
+    page = ExecutingPage.create()
+    gate = threading.Event()
+    serialize_by_reference(gate)
+
+    async def test(b: Bench) -> None:
+        runs = [b.submit(lambda: gate.wait(5)) for _ in range(2)]
+        while len(b.executor.running) < 2:
+            await asyncio.sleep(0.001)
+        idents = {task.run_id: ident for ident, task in b.executor.running.items()}
+        assert [page.runs_of(idents[run_id]) for run_id in runs] == [(run_id,) for run_id in runs]
+        assert page.runs_of(threading.get_ident()) == page.runs_of(0) == ()
+        gate.set()
+        for run_id in runs:
+            await b.end(run_id)
+
+    run_test(test, 2, page=page)
+    page.close()
+
+
 def test_secede_outside_of_tasks() -> None:
     with pytest.raises(ValueError, match="outside of a task"):
         secede()

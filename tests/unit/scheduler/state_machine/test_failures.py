@@ -209,6 +209,23 @@ def test_a_successor_of_the_same_name_needs_no_report() -> None:
         env.ignore_all()
 
 
+def test_only_the_run_that_ended_the_process_is_blamed() -> None:
+    with TestEnv(allowed_failures=0) as env:
+        env.join("a", 2, nanny="tcp://nanny:1", pid=7)
+        env.submit(a_task("x"), a_task("y"), a_task("z"))
+        env.ignore_all()
+        x, y = env.task("x").run_id, env.task("y").run_id
+        env.event(
+            WorkerProcessExited("tcp://a:1", 7, exit_code=3, executing=(x, y), culprits=(y,), cause="more is known")
+        )
+        (erred,) = env.told()
+        assert erred.key == "y" and "exited with code 3: more is known" in erred.error.message
+        assert env.task("x").suspicious == env.task("z").suspicious == 0
+        (removed,) = env.instructed()
+        assert (removed.n_rerun, removed.n_requeued, removed.n_recomputed) == (1, 1, 0)
+        assert removed.death is not None and (removed.death.exit_code, removed.death.pid) == (3, 7)
+
+
 def test_without_report_the_core_acts_after_half_a_second() -> None:
     with TestEnv() as env:
         env.join("a", 1, nanny="tcp://nanny:1")
