@@ -128,7 +128,7 @@ class GraphSubmitter:
         except Exception as e:
             return self._all_failed(wanted, e)
         self.submitter.warn_if_large(nbytes)
-        return self._queue(wanted, graph, tasks, blobs, chooser.options, fifo_timeout_s)
+        return self._queue(wanted, graph, tasks, blobs, chooser.options, fifo_timeout_s, nbytes)
 
     def _queue(
         self,
@@ -138,6 +138,7 @@ class GraphSubmitter:
         blobs: dict[bytes, FunctionBlob],
         options: list[TaskOptions],
         fifo_timeout_s: float,
+        nbytes: int,
     ) -> dict[Any, Future]:
         session = self.session
         parent = current.current_task_key()
@@ -153,7 +154,8 @@ class GraphSubmitter:
                 part_blobs = tuple([blobs[name] for name in {t.function for t in part if t.function}])
                 last = start + PART >= len(tasks)
                 part_wanted = [task.key for task in part if task.key in own]
-                session.submit_part(Part(submission, part, part_blobs, last, part_wanted))
+                share = nbytes * len(part) // len(tasks)
+                session.outgoing.submit_part(Part(submission, part, part_blobs, last, part_wanted, share))
         session.wake()
         for key in wanted:  # those that the graph takes for granted: persisted data, futures
             if key not in futures:

@@ -36,9 +36,9 @@ class Submission:
 
 
 class Part:
-    """Some tasks of a :class:`Submission`."""
+    """Some tasks of a :class:`Submission`, with about ``nbytes`` of arguments."""
 
-    __slots__ = ("blobs", "last", "submission", "tasks", "wanted")
+    __slots__ = ("blobs", "last", "nbytes", "submission", "tasks", "wanted")
 
     def __init__(
         self,
@@ -47,12 +47,14 @@ class Part:
         blobs: tuple[FunctionBlob, ...],
         last: bool,
         wanted: list[Key] | None = None,
+        nbytes: int = 0,
     ) -> None:
         self.submission = submission
         self.tasks = tasks
         self.blobs = blobs
         self.last = last
         self.wanted = wanted
+        self.nbytes = nbytes
 
 
 class Outgoing:
@@ -74,9 +76,11 @@ class Outgoing:
         """Queue a message."""
         self._items.append(message)
 
-    def submit(self, spec: TaskSpec, options: TaskOptions | None, blob: FunctionBlob, fifo: float, parent: Any) -> None:
-        """Queue one task. Call with the table's lock held."""
-        self._items.append((spec, options, blob, fifo, parent))
+    def submit(
+        self, spec: TaskSpec, options: TaskOptions | None, blob: FunctionBlob, fifo: float, parent: Any, nbytes: int
+    ) -> None:
+        """Queue one task with ``nbytes`` of arguments. Call with the table's lock held."""
+        self._items.append((spec, options, blob, fifo, parent, nbytes))
         self._enqueued += 1
 
     def submit_part(self, part: Part) -> None:
@@ -109,16 +113,17 @@ class Outgoing:
             with self._room:
                 self._room.notify_all()
 
-    def take(self, n_tasks: int) -> list[Struct]:
-        """The messages of the next ``n_tasks`` tasks or a few more, and of what is queued between them."""
+    def take(self, n_tasks: int, nbytes: int) -> list[Struct]:
+        """The messages of the next ``n_tasks`` tasks, or of fewer that have ``nbytes`` of arguments (or of a few more),
+        and of what is queued between them."""
         items = self._items
         batch: list[Struct] = []
         single: UpdateGraph | None = None
-        while items and n_tasks > 0:
+        while items and n_tasks > 0 and nbytes > 0:
             item = items.popleft()
             kind = type(item)
             if kind is tuple:
-                spec, options, blob, fifo, parent = item
+                spec, options, blob, fifo, parent, size = item
                 if single is None or single.fifo_timeout_s != fifo or single.submitting_task != parent:
                     single = UpdateGraph(
                         next(self._numbers), [], [], [], None, 0, fifo_timeout_s=fifo, submitting_task=parent
@@ -131,12 +136,14 @@ class Outgoing:
                     single.functions.append(blob)
                 single.tasks.append(spec)
                 n_tasks -= 1
+                nbytes -= size
                 self._sent += 1
                 continue
             single = None
             if kind is Part:
                 batch.append(self._update_graph(item))
                 n_tasks -= len(item.tasks)
+                nbytes -= item.nbytes
                 self._sent += len(item.tasks)
             else:
                 batch.append(item)

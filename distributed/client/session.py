@@ -22,19 +22,16 @@ from msgspec import Struct
 from distributed.base.errors import CommClosedError
 from distributed.base.keys import Key, user_key
 from distributed.client.future_table import FutureState, FutureTable, Ready, run_ready
-from distributed.client.outgoing import Outgoing, Part
+from distributed.client.outgoing import Outgoing
 from distributed.client.scheduler_link import ClosedClientError, SchedulerLink
 from distributed.messages.client_to_scheduler import (
     CancelKeys,
     FireAndForget,
     ReleaseKeys,
     RetryKeys,
-    TaskOptions,
-    TaskSpec,
     WantKeys,
 )
 from distributed.messages.control import Registered
-from distributed.messages.payload import FunctionBlob
 from distributed.messages.scheduler_to_client import EventLogged, NoWorkerForTasks, SchedulerClosing
 from distributed.messages.scheduler_to_worker import PeerLost
 from distributed.rpc.connection import Connection
@@ -48,7 +45,8 @@ logger = logging.getLogger("distributed.client")
 MAX_PENDING_BYTES = 16 << 20
 """No more is handed to the socket while the scheduler has so much not yet taken."""
 TASKS_A_TURN = 2_000
-"""Tasks sent per turn of the loop, so that answers are taken in meanwhile."""
+BYTES_A_TURN = 8 << 20
+"""What is sent per turn of the loop, so that answers are taken in meanwhile, and the limits above mean something."""
 
 RUNNING = "running"
 LOST = "scheduler-connection-lost"
@@ -141,14 +139,6 @@ class Session:
         """Send a stream message, after everything posted before."""
         self.outgoing.add(message)
         self.wake()
-
-    def submit(self, spec: TaskSpec, options: TaskOptions | None, blob: FunctionBlob, fifo: float, parent: Any) -> None:
-        """Queue one task. Call with the table's lock held, then call :meth:`wake`."""
-        self.outgoing.submit(spec, options, blob, fifo, parent)
-
-    def submit_part(self, part: Part) -> None:
-        """Queue many tasks. Call with the table's lock held, then call :meth:`wake`."""
-        self.outgoing.submit_part(part)
 
     def make_room(self) -> None:
         """Wait while too many tasks are queued (not on the loop's own thread, which has to send them)."""
@@ -338,7 +328,7 @@ class Session:
     def _send_some(self) -> None:
         if self._drops:
             self._process_drops()
-        batch = self.outgoing.take(TASKS_A_TURN)
+        batch = self.outgoing.take(TASKS_A_TURN, BYTES_A_TURN)
         if batch:
             self.link.send(batch)
 

@@ -327,6 +327,7 @@ class Submitter:
                 state.count += 1
                 return Future(key if key is not None else own_key, self.client, state)
         spec: TaskSpec | None = None
+        nbytes = 0
         if error is None:
             error = failed_input(futures)
         if error is None:
@@ -337,12 +338,14 @@ class Submitter:
             except Exception as e:
                 error = pack_error(e)
             else:
-                self.warn_if_large(payload.nbytes)
+                nbytes = payload.nbytes
+                self.warn_if_large(nbytes)
         parent = current.current_task_key()
         with table.lock:
             state, new = table.hold(own_key)
             if new and spec is not None and blob is not None:
-                session.submit(spec, options, blob, fifo_timeout_s, None if parent is None else as_key(parent))
+                parent_key = None if parent is None else as_key(parent)
+                session.outgoing.submit(spec, options, blob, fifo_timeout_s, parent_key, nbytes)
         if error is not None and new:
             run_ready(table.fail_here(state, error))
         session.wake()
@@ -579,7 +582,7 @@ class _Mapper:
                 state.count += 1
                 futures.append(Future(key if type(key) is str else user_key(key), client, state))
             if tasks:
-                self.session.submit_part(Part(submission, tasks, self.blobs, last))
+                self.session.outgoing.submit_part(Part(submission, tasks, self.blobs, last, nbytes=nbytes))
         for state, error in failed:
             run_ready(table.fail_here(state, error))
         self.submitter.warn_if_large(nbytes)
@@ -587,7 +590,7 @@ class _Mapper:
     def end(self, submission: Submission) -> None:
         """The last part, empty: the submission is complete."""
         with self.session.table.lock:
-            self.session.submit_part(Part(submission, [], (), last=True))
+            self.session.outgoing.submit_part(Part(submission, [], (), last=True))
         self.session.wake()
 
 
