@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from distributed.scheduler import queries
@@ -31,7 +30,7 @@ def of_scheduler(scheduler: Any) -> dict[str, Any]:
         "kind": "scheduler",
         "address": scheduler.address_safe,
         "status": scheduler.status.name,
-        "uptime_s": time.time() - scheduler.started,
+        "uptime_s": scheduler.uptime_s,
         "counts": queries.counts(state),
         "tasks": queries.task_counts(state),
         "memory_limit": queries.total_memory(state),

@@ -1,6 +1,6 @@
 """Events by topic: kept for a while, sent to clients that subscribed, told to plugins. Shell; knows nothing of tasks.
 
-An event is ``(wall-clock seconds, message)``; the message is plain data.
+An event is ``(wall-clock seconds, message)``; the message is plain data. Nothing is decided by the wall clock.
 """
 
 from __future__ import annotations
@@ -46,12 +46,11 @@ class EventLog:
 
     def log(self, topics: str | Collection[str], message: Any) -> None:
         """Note one event under one or several topics."""
-        now = time.time()
-        event = (now, message)
+        event = (time.time(), message)
         for topic in [topics] if isinstance(topics, str) else topics:
             events = self.topics.get(topic)
             if events is None:
-                self._drop_old(now)
+                self._drop_old(time.monotonic())
                 events = self.topics[topic] = deque(maxlen=self._length)
             events.append(event)
             self.counts[topic] = self.counts.get(topic, 0) + 1
@@ -81,7 +80,7 @@ class EventLog:
     def left(self, topic: str) -> None:
         """The peer that the topic is named after is gone: its events will be dropped."""
         if topic in self.topics:
-            self._leaving.append((time.time() + self._keep_s, topic))
+            self._leaving.append((time.monotonic() + self._keep_s, topic))
 
     def _drop_old(self, now: float) -> None:
         while self._leaving and self._leaving[0][0] <= now:

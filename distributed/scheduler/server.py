@@ -171,7 +171,8 @@ class Scheduler(Server):
         self.security = security
         self.contact_address = contact_address or settings.get("distributed.scheduler.contact-address", None)
         self.scheduler_file = os.fspath(scheduler_file) if scheduler_file is not None else None
-        self.started = time.time()
+        self.started = time.time()  # for people; ``uptime_s`` is measured
+        self._began = time.monotonic()
         self.services_given = dict(services or {})
         self.service_kwargs = {key: dict(value) for key, value in (service_kwargs or {}).items()}
         self.dashboard_address = ":8787" if dashboard and dashboard_address is None else dashboard_address
@@ -511,6 +512,11 @@ class Scheduler(Server):
         """Wall-clock time since when there has been nothing to do; None: there is something."""
         since = self._idle.check()
         return None if since is None else time.time() - (self.shell.now() - since)
+
+    @property
+    def uptime_s(self) -> float:
+        """Seconds since this scheduler was made."""
+        return time.monotonic() - self._began
 
     @property
     def idle_since(self) -> float | None:

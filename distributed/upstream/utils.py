@@ -202,7 +202,9 @@ class Deadline:
     @classmethod
     def after(cls, duration: float | None = None) -> Deadline:
         """``duration`` seconds from now."""
-        return cls(None if duration is None else time.time() + duration)
+        made = cls()
+        made._limit = duration
+        return made
 
     @property
     def duration(self) -> float | None:

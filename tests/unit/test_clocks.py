@@ -1,0 +1,41 @@
+"""Nothing is decided by the wall clock, which people and NTP set at any moment: each reading of it is listed here."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2] / "distributed"
+
+# Where the wall clock is read, and what for.
+READINGS = {
+    "comm/secrets.py": "when a secret was made, for people; files of other programs older than a month go",
+    "comm/unix.py": "files older than a minute may be sockets of dead processes; they are asked before they go",
+    "deploy/cluster.py": "lines of the cluster's log",
+    "scheduler/event_log.py": "when an event was logged, for people",
+    "scheduler/server.py": "when the scheduler was made, and when workers were last heard of, for people",
+    "testing/functions.py": "the default timer of run_for, as its users know it",
+    "upstream/utils.py": "a deadline that a user gives as a moment of the wall clock; measured monotonically",
+    "worker/executor.py": "when a task began, for pictures",
+    "worker/runtime.py": "the same, for dask's thread state",
+    "worker/server.py": "when metrics were taken, for people",
+}
+WALL = {("time", "time"), ("time", "time_ns"), ("datetime", "now"), ("datetime", "utcnow"), ("date", "today")}
+
+
+def reads_wall_clock(path: Path) -> bool:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Attribute):
+            owner = node.value
+            name = owner.id if isinstance(owner, ast.Name) else owner.attr if isinstance(owner, ast.Attribute) else ""
+            if (name, node.attr) in WALL:
+                return True
+        if isinstance(node, ast.ImportFrom) and node.module == "time" and any(a.name == "time" for a in node.names):
+            return True
+    return False
+
+
+def test_every_reading_of_the_wall_clock_is_known():
+    found = {str(path.relative_to(ROOT)) for path in ROOT.rglob("*.py") if reads_wall_clock(path)}
+    assert sorted(found - READINGS.keys()) == [], "use time.monotonic() or the loop's time; for people only: list it"
+    assert sorted(READINGS.keys() - found) == [], "these read it no more"
