@@ -21,6 +21,7 @@ TABLE = {
     "Scheduler": "distributed.scheduler:Scheduler",
     "Worker": "distributed.worker:Worker",
     "Nanny": "distributed.nanny:Nanny",
+    "get_client": "distributed.client:get_client",
     "get_worker": "distributed.worker:get_worker",
     "secede": "distributed.worker:secede",
     "rejoin": "distributed.worker:rejoin",
@@ -28,7 +29,10 @@ TABLE = {
 }
 
 # What every scheduler and every worker is extended with: name -> what makes it of the server.
-SCHEDULER_EXTENSIONS = {"shuffle": "distributed.shuffle.scheduler_half:ShuffleSchedulerPlugin"}
+SCHEDULER_EXTENSIONS = {
+    "coordination": "distributed.coordination.extension:Coordination",
+    "shuffle": "distributed.shuffle.scheduler_half:ShuffleSchedulerPlugin",
+}
 WORKER_EXTENSIONS = {"shuffle": "distributed.shuffle.worker_half:ShuffleWorkerPlugin"}
 
 

@@ -103,7 +103,7 @@ class Scheduler(Server):
     allowed_failures, worker_ttl, idle_timeout, validate, blocked_handlers, preload, preload_argv : optional
         Each as in the configuration (``distributed.scheduler``), which gives the default.
     extensions : dict, optional
-        ``{name: class}``, made with the scheduler as their argument.
+        ``{name: class}``, made with the scheduler as their argument; more than those that every scheduler has.
     plugins : sequence of SchedulerPlugin
     security, secret : optional
         Certificates (not available yet), and the cluster's secret; default: the environment's, else a random one.

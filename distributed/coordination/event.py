@@ -1,0 +1,124 @@
+"""An event of the cluster: a flag that many can wait for. Handle, and pure table.
+
+An event that is not set and that nobody waits for is the same as one that was never made, and takes no room.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Any
+
+from distributed.coordination.link import Handle, timeout_seconds
+from distributed.coordination.waiters import Name, Waiter, Waiters
+
+
+class Event(Handle):
+    """A flag that clients and tasks set, clear and wait for, like ``threading.Event``.
+
+    It stays set until somebody clears it, whoever leaves meanwhile.
+
+    Parameters
+    ----------
+    name : str, optional
+        Events of one name are one. Default: a new name.
+    client : Client, optional
+        Default: that of the place where it is used.
+
+    Examples
+    --------
+    >>> started = Event("started")  # doctest: +SKIP
+    >>> started.wait(timeout=10)  # doctest: +SKIP
+    """
+
+    kind = "event"
+
+    def __init__(self, name: Any = None, client: Any = None) -> None:
+        super().__init__(name, client)
+
+    def wait(self, timeout: Any = None) -> Any:
+        """Wait until it is set.
+
+        Parameters
+        ----------
+        timeout : float or str, optional
+            Seconds (or text such as ``"10s"``). Default: without end.
+
+        Returns
+        -------
+        bool
+            False when time was up first. In coroutines on the client's loop: an awaitable of it.
+        """
+        return self._ask("event_wait", {"timeout": timeout_seconds(timeout)})
+
+    def set(self) -> Any:
+        """Set it, and let everybody go who waits."""
+        return self._ask("event_set", {})
+
+    def clear(self) -> Any:
+        """Whoever comes from now on waits again."""
+        return self._ask("event_clear", {})
+
+    def is_set(self) -> Any:
+        """Whether it is set."""
+        return self._ask("event_is_set", {})
+
+    def __await__(self) -> Any:
+        async def itself() -> Event:
+            return self
+
+        return itself().__await__()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.name,)
+
+
+# -- server half -------------------------------------------------------------------------------------------------------
+
+
+class Events:
+    """All events of a scheduler. Pure."""
+
+    def __init__(self, waiters: Waiters) -> None:
+        self.are_set: dict[Name, None] = {}
+        self.lines: dict[Name, OrderedDict[Waiter, None]] = {}
+        self._waiters = waiters
+
+    def wait(self, waiter: Waiter, now: float, name: Name) -> None:
+        """Answered with True, or False when time is up."""
+        if name in self.are_set:
+            self._waiters.answer(waiter, True)
+        elif self._waiters.wait(waiter, self, False, now):
+            waiter.wish = name
+            waiter.line = self.lines.setdefault(name, OrderedDict())
+            waiter.line[waiter] = None
+
+    def set(self, waiter: Waiter, now: float, name: Name) -> None:
+        """Answered when it is set."""
+        self.are_set[name] = None
+        for waiting in self.lines.pop(name, ()):
+            self._waiters.answer(waiting, True)
+        self._waiters.answer(waiter, None)
+
+    def clear(self, waiter: Waiter, now: float, name: Name) -> None:
+        """Answered when it is not set."""
+        self.are_set.pop(name, None)
+        self._waiters.answer(waiter, None)
+
+    def is_set(self, waiter: Waiter, now: float, name: Name) -> None:
+        """Answered with whether it is set."""
+        self._waiters.answer(waiter, name in self.are_set)
+
+    def gone(self, waiter: Waiter, now: float) -> None:
+        """Out of the line."""
+        waiter.line.pop(waiter, None)
+        if not waiter.line and self.lines.get(waiter.wish) is waiter.line:
+            del self.lines[waiter.wish]
+
+    def client_left(self, client: str, now: float) -> None:
+        """Events belong to nobody."""
+
+    def validate(self) -> None:
+        """Raise AssertionError when the table contradicts itself."""
+        for name, line in self.lines.items():
+            assert line, f"the empty line of {name!r} is not forgotten"
+            assert name not in self.are_set, f"{name!r} is set, and somebody waits"

@@ -1,0 +1,372 @@
+"""The client half that all primitives share: whose client, how to ask, leases kept alive, values packed. Shell.
+
+A question goes to the scheduler and its answer comes back; a thread waits for it on a lock, a coroutine on a future. A
+caller that stops waiting (it is cancelled, or interrupted from the keyboard) withdraws the question, and an answer that
+was on its way by then is undone: nothing that was granted or taken is lost to all.
+
+A scheduler loads this module with the tables, and never asks anything itself: those who do load the client's
+room.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import math
+import threading
+import uuid
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from distributed.base import defaults, settings
+from distributed.base.errors import CommClosedError
+from distributed.base.keys import Key, as_key
+from distributed.messages.payload import Payload
+from distributed.protocol.serialize import dumps, loads
+from distributed.rpc.connection import Connection
+
+logger = logging.getLogger("distributed.coordination")
+
+_LOOK_S = 2.0
+"""How often a waiting thread looks whether the loop that should wake it is still alive."""
+_RENEWALS = 5
+"""A lease is renewed so many times in the time after which it would be stale."""
+_EXTENSION = "coordination"
+
+
+class Answer:
+    """One question's end. Written on the client's loop, read by whoever was waiting."""
+
+    __slots__ = ("connection", "error", "given_up", "over", "reply", "undo", "wake")
+
+    def __init__(self, wake: Callable[[], Any], undo: Callable[[Any], Any] | None) -> None:
+        self.wake = wake
+        self.undo = undo
+        self.connection: Connection | None = None
+        self.reply: Any = None
+        self.error: BaseException | None = None
+        self.over = False
+        self.given_up = False
+
+    def done(self) -> bool:
+        return self.over
+
+    def set_result(self, reply: Any, /) -> None:
+        self.reply = reply
+        self._end()
+
+    def set_exception(self, error: Any, /) -> None:
+        self.error = error
+        self._end()
+
+    def _end(self) -> None:
+        self.over = True
+        if self.given_up:
+            self.give_back()
+        else:
+            self.wake()
+
+    def value(self) -> Any:
+        """What the scheduler has answered; raises its error."""
+        if self.error is not None:
+            raise self.error
+        assert self.connection is not None
+        return self.connection.open_reply(self.reply)
+
+    def give_back(self) -> None:
+        """Nobody took the answer: undo what it granted."""
+        if self.undo is None or self.error is not None:
+            return
+        try:
+            value = self.value()
+        except Exception:
+            return
+        self.undo(value)
+
+
+class Link:
+    """One client's way to the coordination tables, and the leases that it holds."""
+
+    def __init__(self, client: Any) -> None:
+        self.session = client.session
+        # Lease -> what to do when the scheduler says that it has ended without us.
+        self.leases: dict[int, Callable[[int], None]] = {}
+        self._numbers = itertools.count(1)
+        self._renewing = False
+
+    # -- asking --------------------------------------------------------------------------------------------------------
+
+    def ask_here(self, op: str, kwargs: dict[str, Any], undo: Callable[[Any], Any] | None = None) -> Any:
+        """Ask, and block the calling thread until the answer is there."""
+        loop = self.session.loop
+        lock = threading.Lock()
+        lock.acquire()
+        answer = Answer(lock.release, undo)
+        kwargs["number"] = number = next(self._numbers)
+        loop.call_soon_threadsafe(self._begin, op, kwargs, answer)
+        try:
+            while not lock.acquire(timeout=_LOOK_S):
+                if loop.is_closed() or self.session.status == "closed":
+                    raise CommClosedError(f"the client was closed while a thread waited for the answer to {op!r}")
+        except BaseException:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(self._give_up, answer, number)
+            raise
+        return answer.value()
+
+    async def ask(self, op: str, kwargs: dict[str, Any], undo: Callable[[Any], Any] | None = None) -> Any:
+        """Ask, from a coroutine on the client's loop."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def wake() -> None:
+            if not future.done():
+                future.set_result(None)
+
+        answer = Answer(wake, undo)
+        kwargs["number"] = number = next(self._numbers)
+        self._begin(op, kwargs, answer)
+        try:
+            await future
+        except asyncio.CancelledError:
+            self._give_up(answer, number)
+            raise
+        return answer.value()
+
+    def tell(self, op: str, kwargs: dict[str, Any]) -> None:
+        """Have the scheduler do something, without waiting for that. Any thread may call this."""
+        session = self.session
+        answer = Answer(_nothing, None)
+        kwargs["number"] = next(self._numbers)
+        if session.on_loop_thread():
+            self._begin(op, kwargs, answer)
+            return
+        try:
+            session.loop.call_soon_threadsafe(self._begin, op, kwargs, answer)
+        except RuntimeError:  # the loop is closed, and the client with it: the scheduler forgets what was its
+            pass
+
+    def _begin(self, op: str, kwargs: dict[str, Any], answer: Answer) -> None:
+        session = self.session
+        connection = session.connection
+        if connection is None:
+            task = asyncio.ensure_future(session.connected(op))
+            task.add_done_callback(lambda done: self._begin_late(op, kwargs, answer, done))
+            return
+        try:
+            session.send_all()
+            answer.connection = connection
+            connection.ask(op, kwargs, answer)
+        except Exception as e:
+            answer.set_exception(e)
+
+    def _begin_late(self, op: str, kwargs: dict[str, Any], answer: Answer, done: asyncio.Task[Connection]) -> None:
+        if answer.given_up:
+            return
+        error: BaseException | None = asyncio.CancelledError() if done.cancelled() else done.exception()
+        if error is not None:
+            answer.set_exception(error)
+        else:
+            self._begin(op, kwargs, answer)
+
+    def _give_up(self, answer: Answer, number: int) -> None:
+        if answer.over:
+            answer.give_back()
+        else:
+            answer.given_up = True
+            self.tell("coordination_withdraw", {"request": number})
+
+    # -- leases --------------------------------------------------------------------------------------------------------
+
+    def hold(self, lease: int, lost: Callable[[int], None]) -> None:
+        """Renew the lease until it is dropped; ``lost`` is called (on the loop) when the scheduler has ended it."""
+        self.leases[lease] = lost
+        if not self._renewing:
+            self._renewing = True
+            self.session.loop.call_soon_threadsafe(self._renew_later)
+
+    def drop(self, lease: int) -> None:
+        """The lease is given back."""
+        self.leases.pop(lease, None)
+
+    def _renew_later(self) -> None:
+        timeout = lease_timeout_s()
+        if timeout is None:
+            self._renewing = False
+        else:
+            self.session.loop.call_later(timeout / _RENEWALS, self._renew)
+
+    def _renew(self) -> None:
+        if not self.leases or self.session.status == "closed":
+            self._renewing = False
+            return
+        self._renew_later()
+        if self.session.connection is not None:
+            answer = Answer(lambda: self._renewed(answer), None)
+            self._begin("lease_renew", {"leases": list(self.leases), "number": next(self._numbers)}, answer)
+
+    def _renewed(self, answer: Answer) -> None:
+        try:
+            lost = answer.value()
+        except Exception as e:
+            logger.debug("Could not renew leases: %s", e)
+            return
+        for lease in lost:
+            tell = self.leases.pop(lease, None)
+            if tell is not None:
+                tell(lease)
+
+
+class Handle:
+    """What a user holds of a primitive: its name, and the client by which it speaks. Pickles as its name alone.
+
+    The client is the one given, else that of the place where the handle is first used: in a task that of its worker.
+    """
+
+    kind = "handle"
+
+    def __init__(self, name: Any, client: Any) -> None:
+        self.name = (
+            f"{self.kind}-{uuid.uuid4().hex}" if name is None else checked_name(name, f"the name of a {self.kind}")
+        )
+        self._client = as_client(client)
+
+    @property
+    def client(self) -> Any:
+        """The client through which this speaks. Raises ValueError where there is none."""
+        client = self._client
+        if client is None:
+            self._client = client = defaults.load("get_client")()
+        return client
+
+    @property
+    def asynchronous(self) -> bool:
+        """Whether methods return awaitables here, because the caller runs on the client's event loop."""
+        return bool(self.client.asynchronous)
+
+    def sync(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Call a coroutine function on the client's event loop; see ``Client.sync``."""
+        return self.client.sync(func, *args, **kwargs)
+
+    def _link(self) -> Link:
+        return link_of(self.client)
+
+    def _ask(
+        self,
+        op: str,
+        kwargs: dict[str, Any],
+        then: Callable[[Any], Any] | None = None,
+        undo: Callable[[Any], Any] | None = None,
+    ) -> Any:
+        """Ask about this name: the answer, or an awaitable of it. ``then`` turns the scheduler's answer into ours."""
+        link = self._link()
+        kwargs["name"] = self.name
+        if not self.client.asynchronous:
+            value = link.ask_here(op, kwargs, undo)
+            return value if then is None else then(value)
+        return _asked(link, op, kwargs, then, undo)
+
+    def _tell(self, op: str, kwargs: dict[str, Any]) -> None:
+        kwargs["name"] = self.name
+        self._link().tell(op, kwargs)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name!r}>"
+
+
+async def _asked(link: Link, op: str, kwargs: dict[str, Any], then: Any, undo: Any) -> Any:
+    value = await link.ask(op, kwargs, undo)
+    return value if then is None else then(value)
+
+
+def _nothing() -> None:
+    return None
+
+
+def link_of(client: Any) -> Link:
+    """The link of a client; made when first asked for."""
+    link: Link | None = client.extensions.get(_EXTENSION)
+    if link is None:
+        link = client.extensions.setdefault(_EXTENSION, Link(client))
+    return link
+
+
+def as_client(given: Any) -> Any:
+    """The client meant by a ``client=`` or ``scheduler_rpc=`` argument: one, or what names a scheduler by ``address``.
+
+    Raises TypeError for anything else.
+    """
+    if given is None or hasattr(given, "session"):
+        return given
+    address = getattr(given, "address", None)
+    if isinstance(address, str):
+        return defaults.load("get_client")(address)
+    raise TypeError(f"expected a Client (or an rpc to its scheduler), not {given!r}")
+
+
+def checked_name(name: Any, what: str) -> Any:
+    """The name as it travels. Raises TypeError when it cannot be one."""
+    try:
+        return as_key(name)
+    except TypeError:
+        raise TypeError(
+            f"{what} must be text, bytes, a number or a tuple of these, not {name!r} ({type(name).__name__})"
+        ) from None
+
+
+def timeout_seconds(timeout: Any) -> float | None:
+    """Seconds of a public ``timeout`` argument; None for no limit. Raises TypeError or ValueError for nonsense."""
+    if timeout is None:
+        return None
+    if isinstance(timeout, bool) or not (isinstance(timeout, (int, float, str)) or hasattr(timeout, "total_seconds")):
+        raise TypeError(f"timeout= must be a number of seconds, text such as '10s' or None, not {timeout!r}")
+    found = float(settings.parse_timedelta(timeout)) if not isinstance(timeout, (int, float)) else float(timeout)
+    if math.isnan(found) or found < 0:
+        raise ValueError(f"timeout= must not be negative, not {timeout!r}; use 0 to not wait at all")
+    return None if math.isinf(found) else found
+
+
+def lease_timeout_s() -> float | None:
+    """Seconds after which a lease that is not renewed ends; None: never. The same setting counts on both ends."""
+    value = settings.get("distributed.scheduler.locks.lease-timeout", "30s")
+    found = None if value is None else float(settings.parse_timedelta(value))
+    return None if found is None or math.isinf(found) or found <= 0 else found
+
+
+# -- values ------------------------------------------------------------------------------------------------------------
+
+
+def pack(value: Any, client: Any) -> dict[str, Any]:
+    """A user's object as the arguments ``value`` and ``keys`` of a question; its futures become known to the scheduler.
+
+    Raises ``SerializationError`` when it cannot be pickled.
+    """
+    return {"value": dumps(value), "keys": _keys_of(value, client)}
+
+
+def _keys_of(value: Any, client: Any) -> list[Key]:
+    if type(value) in _PLAIN:
+        return []
+    futures = defaults.load("distributed.client.futures:futures_of")(value)
+    if not futures:
+        return []
+    adopt = defaults.load("distributed.client.submission:adopt")
+    return [as_key(future.key if future.client is client else adopt(future, client).key) for future in futures]
+
+
+_PLAIN = frozenset([type(None), bool, int, float, complex, str, bytes])
+
+
+def unpack(payloads: Iterable[Payload], keys: Iterable[Key], transit: int, client: Any) -> list[Any]:
+    """The objects that came, their futures being of ``client``; confirms their arrival."""
+    if not transit:
+        return [loads(payload) for payload in payloads]
+    make_future = defaults.load("Future")
+    # Held until the objects are open: the scheduler keeps the keys for us until we confirm, and these after that.
+    held = [make_future(key, client) for key in keys]
+    try:
+        with defaults.load("distributed.client.current:as_current")(client):
+            return [loads(payload) for payload in payloads]
+    finally:
+        link_of(client).tell("coordination_arrived", {"transit": transit})
+        del held

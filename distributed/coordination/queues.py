@@ -1,0 +1,319 @@
+"""A queue of the cluster: first in, first out, for many producers and consumers. Handle, and pure table.
+
+Items are pickles that are never opened here. Futures in an item stay alive from ``put`` until whoever gets it has
+futures of its own. An item that was handed out to somebody who stopped waiting goes back to the front.
+
+A queue that is empty, that nobody waits at, and that no connected client has given a ``maxsize``, takes no room.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from typing import Any
+
+from distributed.base.keys import Key
+from distributed.coordination.held_keys import HeldKeys, Stored
+from distributed.coordination.link import Handle, pack, timeout_seconds, unpack
+from distributed.coordination.waiters import Name, Waiter, Waiters
+
+
+class Queue(Handle):
+    """A queue that clients and tasks put things into and get them out of: anything that can be pickled, futures too.
+
+    Who has waited longest is served first. The queue stays until it is closed, whoever leaves meanwhile, and keeps the
+    results of the futures in it alive.
+
+    Parameters
+    ----------
+    name : str, optional
+        Queues of one name are one. Default: a new name.
+    client : Client, optional
+        Default: that of the place where it is used.
+    maxsize : int
+        ``put`` waits while there are so many items. 0 (default): no limit. The first limit that is given for a name
+        counts.
+
+    Examples
+    --------
+    >>> queue = Queue("work", maxsize=100)  # doctest: +SKIP
+    >>> queue.put(1)  # doctest: +SKIP
+    >>> queue.get(timeout="10s")  # doctest: +SKIP
+    1
+    """
+
+    kind = "queue"
+
+    def __init__(self, name: Any = None, client: Any = None, maxsize: int = 0) -> None:
+        if isinstance(maxsize, bool) or not isinstance(maxsize, int):
+            raise TypeError(f"maxsize= must be a whole number, not {maxsize!r}")
+        super().__init__(name, client)
+        self.maxsize = max(0, maxsize)
+
+    def put(self, value: Any, timeout: Any = None, **kwargs: Any) -> Any:
+        """Put something in; wait while the queue is full.
+
+        Parameters
+        ----------
+        value
+            Anything that can be pickled.
+        timeout : float or str, optional
+            Seconds (or text such as ``"10s"``) to wait. Default: without end.
+
+        Raises
+        ------
+        TimeoutError
+            It was full all the time.
+        RuntimeError
+            It was closed meanwhile.
+        """
+        packed = pack(value, self.client)
+        return self._ask("queue_put", {"timeout": timeout_seconds(timeout), "maxsize": self.maxsize, **packed})
+
+    def get(self, timeout: Any = None, batch: Any = False, **kwargs: Any) -> Any:
+        """Take out what was put in first; wait while the queue is empty.
+
+        Parameters
+        ----------
+        timeout : float or str, optional
+            Seconds (or text such as ``"10s"``) to wait. Default: without end.
+        batch : bool or int
+            True: all items that are there, in a list, without waiting. A number: that many, in a list.
+
+        Raises
+        ------
+        TimeoutError
+            There was nothing, or not enough, all the time. What was there stays in the queue.
+        RuntimeError
+            It was closed meanwhile.
+        """
+        if batch is not True and batch is not False:
+            if not isinstance(batch, int):
+                raise TypeError(f"batch= takes True, False or a number of items, not {batch!r}")
+            if batch < 1:
+                raise ValueError(f"batch= must be at least 1, not {batch}")
+        n = -1 if batch is True else int(batch)
+        kwargs = {"timeout": timeout_seconds(timeout), "n": n, "maxsize": self.maxsize}
+        return self._ask("queue_get", kwargs, self._opened if n else self._opened_one, self._give_back)
+
+    def _opened(self, answer: Any) -> list[Any]:
+        items, transit = answer
+        return unpack([value for value, _ in items], [key for _, keys in items for key in keys], transit, self.client)
+
+    def _opened_one(self, answer: Any) -> Any:
+        return self._opened(answer)[0]
+
+    def _give_back(self, answer: Any) -> None:
+        items, transit = answer
+        if items:
+            self._tell("queue_give_back", {"items": items, "transit": transit})
+
+    def qsize(self, **kwargs: Any) -> Any:
+        """How many items are in it."""
+        return self._ask("queue_size", {"maxsize": self.maxsize})
+
+    def close(self) -> Any:
+        """Drop all items; whoever waits gets an error. A later ``put`` begins anew. Harmless when called again."""
+        return self._ask("queue_close", {})
+
+    def __await__(self) -> Any:
+        async def ready() -> Queue:
+            await self.qsize()
+            return self
+
+        return ready().__await__()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.name, None, self.maxsize)
+
+
+# -- server half -------------------------------------------------------------------------------------------------------
+
+
+class _Wanted:
+    """What a getter waits for: ``n`` items of a queue, and those that it has already."""
+
+    __slots__ = ("items", "n", "queue")
+
+    def __init__(self, queue: QueueState, n: int) -> None:
+        self.queue = queue
+        self.n = n
+        self.items: list[Stored] = []
+
+
+class _Brought:
+    """What a putter waits with."""
+
+    __slots__ = ("item", "queue")
+
+    def __init__(self, queue: QueueState, item: Stored) -> None:
+        self.queue = queue
+        self.item = item
+
+
+class QueueState:
+    """One name."""
+
+    __slots__ = ("getters", "items", "keepers", "maxsize", "name", "putters")
+
+    def __init__(self, name: Name) -> None:
+        self.name = name
+        self.maxsize = 0
+        self.items: deque[Stored] = deque()
+        self.getters: OrderedDict[Waiter, None] = OrderedDict()
+        self.putters: OrderedDict[Waiter, None] = OrderedDict()
+        self.keepers: dict[str, None] = {}
+
+    @property
+    def is_full(self) -> bool:
+        return 0 < self.maxsize <= len(self.items)
+
+
+class Queues:
+    """All queues of a scheduler. Pure."""
+
+    def __init__(self, waiters: Waiters, held: HeldKeys) -> None:
+        self.by_name: dict[Name, QueueState] = {}
+        self._waiters = waiters
+        self._held = held
+
+    def put(self, waiter: Waiter, now: float, name: Name, value: Any, keys: list[Key], maxsize: int = 0) -> None:
+        """Answered with None when the item is in, or with a TimeoutError."""
+        queue = self._find(name, waiter.client, maxsize)
+        stored = Stored(value, keys)
+        waiter.wish = _Brought(queue, stored)
+        self._held.hold(stored.keys)
+        if not queue.is_full and not queue.putters:
+            queue.items.append(stored)
+            self._waiters.answer(waiter, None)
+            self._settle(queue)
+            return
+        late = TimeoutError(f"the queue {name!r} was full for {waiter.timeout_s} s")
+        if self._waiters.wait(waiter, self, late, now):
+            waiter.line = queue.putters
+            queue.putters[waiter] = None
+        else:
+            self._held.let_go(stored.keys)
+
+    def get(self, waiter: Waiter, now: float, name: Name, n: int = 0, maxsize: int = 0) -> None:
+        """Answered with ``([(value, keys), ...], transit)``, or with a TimeoutError.
+
+        ``n`` items; 0: one; -1: all that are there, be it none.
+        """
+        queue = self._find(name, waiter.client, maxsize)
+        wanted = waiter.wish = _Wanted(queue, len(queue.items) if n < 0 else max(1, n))
+        if n < 0 or (not queue.getters and len(queue.items) >= wanted.n):
+            self._take(wanted)
+            self._give(waiter, wanted)
+            self._settle(queue)
+            return
+        late = TimeoutError(f"the queue {name!r} had too little in it for {waiter.timeout_s} s")
+        if self._waiters.wait(waiter, self, late, now):
+            waiter.line = queue.getters
+            queue.getters[waiter] = None
+        self._settle(queue)
+
+    def give_back(
+        self, waiter: Waiter, now: float, name: Name, items: list[tuple[Any, list[Key]]], transit: int
+    ) -> None:
+        """Nobody has taken these: they are the first again."""
+        queue = self._find(name, waiter.client, 0)
+        stored = [Stored(value, keys) for value, keys in items]
+        for item in stored:
+            self._held.hold(item.keys)
+        self._held.arrived(waiter.client, transit)
+        queue.items.extendleft(reversed(stored))
+        self._waiters.answer(waiter, None)
+        self._settle(queue)
+
+    def size(self, waiter: Waiter, now: float, name: Name, maxsize: int = 0) -> None:
+        """Answered with the number of items."""
+        queue = self._find(name, waiter.client, maxsize)
+        self._waiters.answer(waiter, len(queue.items))
+        self._forget_unused(queue)
+
+    def close(self, waiter: Waiter, now: float, name: Name) -> None:
+        """Answered when it is empty and forgotten."""
+        queue = self.by_name.pop(name, None)
+        if queue is not None:
+            getters, queue.getters = queue.getters, OrderedDict()
+            putters, queue.putters = queue.putters, OrderedDict()
+            items = [*queue.items, *[item for getter in getters for item in getter.wish.items]]
+            for item in [*items, *[putter.wish.item for putter in putters]]:
+                self._held.let_go(item.keys)
+            queue.items.clear()
+            for waiting in getters:
+                self._waiters.answer(waiting, RuntimeError(f"the queue {name!r} was closed while get() waited"))
+            for waiting in putters:
+                self._waiters.answer(waiting, RuntimeError(f"the queue {name!r} was closed while put() waited"))
+        self._waiters.answer(waiter, None)
+
+    def _find(self, name: Name, client: str, maxsize: int) -> QueueState:
+        queue = self.by_name.get(name)
+        if queue is None:
+            queue = self.by_name[name] = QueueState(name)
+        if maxsize > 0:
+            queue.keepers[client] = None
+            queue.maxsize = queue.maxsize or maxsize
+        return queue
+
+    def _settle(self, queue: QueueState) -> None:
+        """Items to those who wait for them, and into the room so made the items of those who wait for room."""
+        moved = True
+        while moved:
+            moved = False
+            while queue.items and queue.getters:
+                getter = next(iter(queue.getters))
+                wanted: _Wanted = getter.wish
+                self._take(wanted)
+                moved = True
+                if len(wanted.items) < wanted.n:
+                    break
+                del queue.getters[getter]
+                self._give(getter, wanted)
+            while queue.putters and not queue.is_full:
+                putter, _ = queue.putters.popitem(last=False)
+                queue.items.append(putter.wish.item)
+                self._waiters.answer(putter, None)
+                moved = True
+        self._forget_unused(queue)
+
+    def _take(self, wanted: _Wanted) -> None:
+        items = wanted.queue.items
+        while items and len(wanted.items) < wanted.n:
+            wanted.items.append(items.popleft())
+
+    def _give(self, waiter: Waiter, wanted: _Wanted) -> None:
+        keys = tuple([key for item in wanted.items for key in item.keys])
+        transit = self._held.hand_over(waiter.client, keys)
+        self._held.let_go(keys)
+        self._waiters.answer(waiter, ([(item.value, list(item.keys)) for item in wanted.items], transit))
+
+    def gone(self, waiter: Waiter, now: float) -> None:
+        """Out of the line; what a getter had gathered is for the next one, what a putter has brought is dropped."""
+        waiter.line.pop(waiter, None)
+        wish = waiter.wish
+        queue: QueueState = wish.queue
+        if isinstance(wish, _Brought):
+            self._held.let_go(wish.item.keys)
+        else:
+            queue.items.extendleft(reversed(wish.items))
+        self._settle(queue)
+
+    def client_left(self, client: str, now: float) -> None:
+        """Limits that only this client has given are forgotten with an empty queue."""
+        for queue in list(self.by_name.values()):
+            if queue.keepers.pop(client, self) is None:
+                self._forget_unused(queue)
+
+    def _forget_unused(self, queue: QueueState) -> None:
+        if not (queue.items or queue.getters or queue.putters or queue.keepers):
+            self.by_name.pop(queue.name, None)
+
+    def validate(self) -> None:
+        """Raise AssertionError when the table contradicts itself."""
+        for name, queue in self.by_name.items():
+            assert queue.items or queue.getters or queue.putters or queue.keepers, f"{name!r} is not forgotten"
+            assert not (queue.items and queue.getters), f"{name!r} has items, and somebody waits for one"
+            assert queue.is_full or not queue.putters, f"{name!r} has room, and somebody waits for it"
+            for waiter in [*queue.getters, *queue.putters]:
+                assert not waiter.over, f"{waiter!r} is answered and still in a line of {name!r}"
