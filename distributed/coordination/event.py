@@ -108,11 +108,12 @@ class Events:
         """Answered with whether it is set."""
         self._waiters.answer(waiter, name in self.are_set)
 
-    def gone(self, waiter: Waiter, now: float) -> None:
+    def gone(self, waiters: list[Waiter], now: float) -> None:
         """Out of the line."""
-        waiter.line.pop(waiter, None)
-        if not waiter.line and self.lines.get(waiter.wish) is waiter.line:
-            del self.lines[waiter.wish]
+        for waiter in waiters:
+            waiter.line.pop(waiter, None)
+            if not waiter.line and self.lines.get(waiter.wish) is waiter.line:
+                del self.lines[waiter.wish]
 
     def client_left(self, client: str, now: float) -> None:
         """Events belong to nobody."""

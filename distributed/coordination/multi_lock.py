@@ -171,7 +171,7 @@ class MultiLocks:
         if self._grant(waiter, now):
             self._settle(names, now)
         elif not self._waiters.wait(waiter, self, None, now):
-            self.gone(waiter, now)
+            self.gone([waiter], now)
 
     def release(self, waiter: Waiter, now: float, name: Name, lease: int) -> None:
         """Answered with whether the client had that lease."""
@@ -188,11 +188,12 @@ class MultiLocks:
             self.by_name[name].lease = None
         self._settle(lease.thing, now)
 
-    def gone(self, waiter: Waiter, now: float) -> None:
-        """Out of all its lines; who stood behind it may be first now."""
-        names, _ = waiter.wish
-        for name in names:
-            self.by_name[name].line.pop(waiter, None)
+    def gone(self, waiters: list[Waiter], now: float) -> None:
+        """Out of all their lines; who stood behind them may be first now."""
+        names = [name for waiter in waiters for name in waiter.wish[0]]
+        for waiter in waiters:
+            for name in waiter.wish[0]:
+                self.by_name[name].line.pop(waiter, None)
         self._settle(names, now)
 
     def client_left(self, client: str, now: float) -> None:

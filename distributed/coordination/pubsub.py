@@ -272,9 +272,10 @@ class PubSub:
             if not boxes:
                 del table[key]
 
-    def gone(self, waiter: Waiter, now: float) -> None:
+    def gone(self, waiters: list[Waiter], now: float) -> None:
         """Out of the line."""
-        waiter.line.pop(waiter, None)
+        for waiter in waiters:
+            waiter.line.pop(waiter, None)
 
     def client_left(self, client: str, now: float) -> None:
         """Its subscriptions end."""

@@ -288,16 +288,19 @@ class Queues:
         self._held.let_go(keys)
         self._waiters.answer(waiter, ([(item.value, list(item.keys)) for item in wanted.items], transit))
 
-    def gone(self, waiter: Waiter, now: float) -> None:
+    def gone(self, waiters: list[Waiter], now: float) -> None:
         """Out of the line; what a getter had gathered is for the next one, what a putter has brought is dropped."""
-        waiter.line.pop(waiter, None)
-        wish = waiter.wish
-        queue: QueueState = wish.queue
-        if isinstance(wish, _Brought):
-            self._held.let_go(wish.item.keys)
-        else:
-            queue.items.extendleft(reversed(wish.items))
-        self._settle(queue)
+        queues: dict[QueueState, None] = {}
+        for waiter in reversed(waiters):
+            waiter.line.pop(waiter, None)
+            wish = waiter.wish
+            queues[wish.queue] = None
+            if isinstance(wish, _Brought):
+                self._held.let_go(wish.item.keys)
+            else:
+                wish.queue.items.extendleft(reversed(wish.items))
+        for queue in queues:
+            self._settle(queue)
 
     def client_left(self, client: str, now: float) -> None:
         """Limits that only this client has given are forgotten with an empty queue."""

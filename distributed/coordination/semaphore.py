@@ -276,11 +276,12 @@ class Semaphores:
         del semaphore.leases[lease.id]
         self._grant_next(semaphore, now)
 
-    def gone(self, waiter: Waiter, now: float) -> None:
+    def gone(self, waiters: list[Waiter], now: float) -> None:
         """Out of the line."""
-        semaphore: SemaphoreState = waiter.wish
-        semaphore.line.pop(waiter, None)
-        self._forget_unused(semaphore)
+        for waiter in waiters:
+            semaphore: SemaphoreState = waiter.wish
+            semaphore.line.pop(waiter, None)
+            self._forget_unused(semaphore)
 
     def client_left(self, client: str, now: float) -> None:
         """What only this client had registered is forgotten."""

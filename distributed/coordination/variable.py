@@ -130,11 +130,12 @@ class Variables:
         transit = self._held.hand_over(waiter.client, stored.keys)
         self._waiters.answer(waiter, (stored.value, list(stored.keys), transit))
 
-    def gone(self, waiter: Waiter, now: float) -> None:
+    def gone(self, waiters: list[Waiter], now: float) -> None:
         """Out of the line."""
-        waiter.line.pop(waiter, None)
-        if not waiter.line and self.lines.get(waiter.wish) is waiter.line:
-            del self.lines[waiter.wish]
+        for waiter in waiters:
+            waiter.line.pop(waiter, None)
+            if not waiter.line and self.lines.get(waiter.wish) is waiter.line:
+                del self.lines[waiter.wish]
 
     def client_left(self, client: str, now: float) -> None:
         """Values belong to nobody."""

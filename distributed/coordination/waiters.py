@@ -43,8 +43,8 @@ class Waiter:
 class Table(Protocol):
     """The server half of one primitive, as far as all have it in common."""
 
-    def gone(self, waiter: Waiter, now: float) -> None:
-        """The waiter, which waited here, waits no longer and gets nothing."""
+    def gone(self, waiters: list[Waiter], now: float) -> None:
+        """These, which waited here, wait no longer and get nothing: none of them, before any consequence is drawn."""
 
     def client_left(self, client: str, now: float) -> None:
         """The client is gone; its waiters and leases are struck off already."""
@@ -108,12 +108,13 @@ class Waiters:
 
     def client_left(self, client: str, now: float) -> None:
         """Nobody is there for the answers of this client."""
+        by_table: dict[int, tuple[Table, list[Waiter]]] = {}
         for waiter in self.of_client(client):
-            # A table may answer others as this one leaves, this client's next one among them.
-            if not waiter.over:
-                self._strike_off(waiter)
-                assert waiter.table is not None
-                waiter.table.gone(waiter, now)
+            assert waiter.table is not None
+            self._strike_off(waiter)
+            by_table.setdefault(id(waiter.table), (waiter.table, []))[1].append(waiter)
+        for table, waiters in by_table.values():
+            table.gone(waiters, now)
 
     def next_deadline(self) -> float | None:
         """When the first waiter's time is up."""
@@ -134,7 +135,7 @@ class Waiters:
         table, late = waiter.table, waiter.late
         assert table is not None
         self.answer(waiter, late)
-        table.gone(waiter, now)
+        table.gone([waiter], now)
 
     def _strike_off(self, waiter: Waiter) -> None:
         waiter.over = True

@@ -1,0 +1,203 @@
+"""Random clients against the tables: requests, time, withdrawals, silence and losses, each seed the same every time.
+
+Every step is followed by ``validate`` (in ``World.settle``). Checked besides: mutual exclusion, first come first served,
+that nobody waits for what is free, that no item is lost or doubled, and that nothing is left when all have gone.
+"""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from tests.unit.coordination.world import World
+
+SEEDS = range(40)
+CLIENTS = [f"client-{i}" for i in range(6)]
+NAMES = ["u", "v", "w"]
+
+
+class Semaphores:
+    """A model of what clients know, and the order in which they came."""
+
+    def __init__(self, rng: random.Random, world: World) -> None:
+        self.rng, self.world = rng, world
+        self.size = {"u": 1, "v": 1, "w": 3}
+        self.waiting: dict[tuple[str, int], str] = {}  # request -> name, in order of arrival
+        self.held: dict[tuple[str, int], str] = {}  # (client, lease) -> name
+
+    def step(self) -> None:
+        client, name = self.rng.choice(CLIENTS), self.rng.choice(NAMES)
+        what = self.rng.random()
+        if what < 0.45:
+            timeout = self.rng.choice([None, None, 0, 3, 20])
+            request = self.world.ask(
+                client, "semaphore_acquire", timeout, name=name, max_leases=self.size[name], transient=name == "u"
+            )
+            self.waiting[request] = name
+        elif what < 0.8 and self.held:
+            client, lease = self.rng.choice(list(self.held))
+            name = self.held.pop((client, lease))
+            self.world.ask(client, "semaphore_release", name=name, lease=lease)
+        elif what < 0.85 and self.waiting:
+            request = self.rng.choice(list(self.waiting))
+            self.world.withdraw(request)
+        elif what < 0.88:
+            self.world.leave(client)
+            self.forget(client)
+        elif what < 0.94:
+            self.world.pass_time(self.rng.choice([0.5, 2, 5]))
+        else:
+            for client in CLIENTS:
+                if self.rng.random() < 0.9:
+                    leases = [lease for holder, lease in self.held if holder == client]
+                    self.drop(client, self.world.get(client, "lease_renew", leases=leases))
+        self.look()
+
+    def forget(self, client: str) -> None:
+        self.waiting = {request: name for request, name in self.waiting.items() if request[0] != client}
+        self.held = {holder: name for holder, name in self.held.items() if holder[0] != client}
+
+    def drop(self, client: str, leases: list[int]) -> None:
+        for lease in leases:
+            self.held.pop((client, lease), None)
+
+    def look(self) -> None:
+        for lease in self.world.tables.stale:
+            self.drop(lease.client, [lease.id])
+        self.world.tables.stale.clear()
+        granted: list[tuple[int, str]] = []
+        for request, name in list(self.waiting.items()):
+            if request in self.world.answers:
+                lease = self.world.answers.pop(request)
+                del self.waiting[request]
+                if lease is not None:
+                    assert (request[0], lease) not in self.held
+                    self.held[request[0], lease] = name
+                    granted.append((lease, name))
+        for name in NAMES:
+            leases = [lease for lease, granted_name in granted if granted_name == name]
+            assert leases == sorted(leases), "who came first was served later"
+            n_held = sum(held == name for held in self.held.values())
+            assert n_held <= self.size[name], "more holders than leases"
+            if n_held < self.size[name]:
+                assert name not in self.waiting.values(), "free, and somebody waits"
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_semaphores(seed):
+    world = World(lease_timeout_s=10, check_interval_s=3)
+    model = Semaphores(random.Random(seed), world)
+    for _ in range(400):
+        model.step()
+    for client in CLIENTS:
+        world.leave(client)
+        model.forget(client)
+        model.look()
+    world.assert_empty()
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_multi_locks(seed):
+    rng, world = random.Random(seed), World(lease_timeout_s=10, check_interval_s=3)
+    names = list("abcdef")
+    waiting: dict[tuple[str, int], tuple[list[str], int]] = {}
+    for _ in range(400):
+        client, what = rng.choice(CLIENTS), rng.random()
+        leases = world.tables.leases.all()
+        if what < 0.4:
+            wanted = rng.sample(names, rng.randint(1, 4))
+            n = rng.choice([len(wanted), rng.randint(1, len(wanted))])
+            timeout = rng.choice([None, None, 0, 4])
+            waiting[world.ask(client, "multi_lock_acquire", timeout, name="", names=wanted, n=n)] = (wanted, n)
+        elif what < 0.8 and leases:
+            lease = rng.choice(leases)
+            assert world.get(lease.client, "multi_lock_release", name="", lease=lease.id) is True
+        elif what < 0.85 and waiting:
+            world.withdraw(rng.choice(list(waiting)))
+        elif what < 0.9:
+            world.leave(client)
+            waiting = {request: wish for request, wish in waiting.items() if request[0] != client}
+        else:
+            world.pass_time(rng.choice([0.5, 2, 5]))
+        taken = [name for lease in world.tables.leases.all() for name in lease.thing]
+        assert len(taken) == len(set(taken)), "two hold one lock"
+        for request, (wanted, n) in list(waiting.items()):
+            if request in world.answers:
+                lease_id = world.answers.pop(request)
+                del waiting[request]
+                if lease_id is not None and (found := world.tables.leases.find(request[0], lease_id)) is not None:
+                    assert len(found.thing) == n and set(found.thing) <= set(wanted)
+        if waiting:
+            wanted, n = next(iter(waiting.values()))
+            assert len(set(wanted) - set(taken)) < n, "the oldest request could be granted"
+    # Progress: when holders release and nobody comes, everybody who waits without a limit is served.
+    for _ in range(len(waiting) + len(world.tables.leases) + 1):
+        for lease in world.tables.leases.all():
+            world.get(lease.client, "multi_lock_release", name="", lease=lease.id)
+    assert not len(world.tables.waiters)
+    world.assert_empty()
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_queues(seed):
+    rng, world = random.Random(seed), World()
+    inside: list[int] = []  # what was put in and neither got nor lost, in order
+    putting: dict[tuple[str, int], int] = {}
+    getting: dict[tuple[str, int], int] = {}
+    n_put = 0
+
+    def look() -> None:
+        nonlocal inside
+        for request, value in list(putting.items()):
+            if request in world.answers:
+                del putting[request]
+                if world.answers.pop(request) is None:
+                    inside.append(value)
+        for request, n in list(getting.items()):
+            if request not in world.answers:
+                continue
+            del getting[request]
+            answer = world.answers.pop(request)
+            if isinstance(answer, TimeoutError):
+                continue
+            items, transit = answer
+            values = [value for value, _ in items]
+            if rng.random() < 0.1:
+                world.get(request[0], "queue_give_back", name="q", items=items, transit=transit)
+                look()
+                continue
+            assert len(values) == n or n == -1
+            assert set(values) <= set(inside), "an item that was never put in, or twice got"
+            inside = [value for value in inside if value not in values]
+            if transit and rng.random() < 0.9:
+                world.get(request[0], "coordination_arrived", transit=transit)
+
+    for _ in range(300):
+        client, what = rng.choice(CLIENTS), rng.random()
+        timeout = rng.choice([None, 0, 2, 8])
+        if what < 0.4:
+            n_put += 1
+            keys = [f"k{rng.randint(0, 5)}" for _ in range(rng.randint(0, 2))]
+            request = world.ask(
+                client, "queue_put", timeout, name="q", value=n_put, keys=keys, maxsize=rng.choice([0, 4])
+            )
+            putting[request] = n_put
+        elif what < 0.75:
+            n = rng.choice([0, 0, 0, 3, -1])
+            getting[world.ask(client, "queue_get", timeout, name="q", n=n)] = max(1, n) if n >= 0 else -1
+        elif what < 0.82 and (putting or getting):
+            world.withdraw(rng.choice([*putting, *getting]))
+        elif what < 0.87:
+            world.leave(client)
+            putting = {request: value for request, value in putting.items() if request[0] != client}
+            getting = {request: n for request, n in getting.items() if request[0] != client}
+        else:
+            world.pass_time(rng.choice([0.5, 3]))
+        look()
+    for client in CLIENTS:
+        world.leave(client)
+    left = world.get("last", "queue_get", name="q", n=-1)
+    assert sorted(value for value, _ in left[0]) == sorted(inside)
+    world.leave("last")
+    world.assert_empty()
