@@ -16,6 +16,7 @@ import logging
 import math
 import threading
 import uuid
+import weakref
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -38,11 +39,12 @@ _EXTENSION = "coordination"
 class Answer:
     """One question's end. Written on the client's loop, read by whoever was waiting."""
 
-    __slots__ = ("connection", "error", "given_up", "over", "reply", "undo", "wake")
+    __slots__ = ("connection", "error", "given_up", "keep", "over", "reply", "undo", "wake")
 
-    def __init__(self, wake: Callable[[], Any], undo: Callable[[Any], Any] | None) -> None:
+    def __init__(self, wake: Callable[[], Any], undo: Callable[[Any], Any] | None, keep: Any = None) -> None:
         self.wake = wake
         self.undo = undo
+        self.keep = keep
         self.connection: Connection | None = None
         self.reply: Any = None
         self.error: BaseException | None = None
@@ -90,6 +92,7 @@ class Link:
 
     def __init__(self, client: Any) -> None:
         self.session = client.session
+        self._client = weakref.ref(client)
         # Lease -> what to do when the scheduler says that it has ended without us.
         self.leases: dict[int, Callable[[int], None]] = {}
         self._numbers = itertools.count(1)
@@ -133,12 +136,13 @@ class Link:
             raise
         return answer.value()
 
-    def tell(self, op: str, kwargs: dict[str, Any]) -> None:
-        """Have the scheduler do something, without waiting for that. Any thread may call this."""
+    def tell(self, op: str, kwargs: dict[str, Any], keep: Any = None) -> None:
+        """Have the scheduler do something, without waiting for that. Any thread may call this. ``keep`` lives until it
+        is done."""
         session = self.session
-        answer = Answer(_nothing, None)
+        answer = Answer(_nothing, None, keep)
         kwargs["number"] = next(self._numbers)
-        if session.on_loop_thread():
+        if session.status == "newly-created" or session.on_loop_thread():
             self._begin(op, kwargs, answer)
             return
         try:
@@ -150,7 +154,7 @@ class Link:
         session = self.session
         connection = session.connection
         if connection is None:
-            task = asyncio.ensure_future(session.connected(op))
+            task = asyncio.ensure_future(self._connected(op))
             task.add_done_callback(lambda done: self._begin_late(op, kwargs, answer, done))
             return
         try:
@@ -159,6 +163,13 @@ class Link:
             connection.ask(op, kwargs, answer)
         except Exception as e:
             answer.set_exception(e)
+
+    async def _connected(self, op: str) -> Connection:
+        """Once the client has started, or has found the scheduler again. Raises when it never will."""
+        client = self._client()
+        if client is not None:
+            await client
+        return await self.session.connected(op)
 
     def _begin_late(self, op: str, kwargs: dict[str, Any], answer: Answer, done: asyncio.Task[Connection]) -> None:
         if answer.given_up:
@@ -257,24 +268,40 @@ class Handle:
         kwargs: dict[str, Any],
         then: Callable[[Any], Any] | None = None,
         undo: Callable[[Any], Any] | None = None,
+        keep: Any = None,
     ) -> Any:
-        """Ask about this name: the answer, or an awaitable of it. ``then`` turns the scheduler's answer into ours."""
+        """Ask about this name: the answer, or an awaitable of it.
+
+        Parameters
+        ----------
+        then
+            Turns the scheduler's answer into ours.
+        undo
+            Called (on the loop) with an answer that nobody takes any more.
+        keep
+            Lives until the answer is there: were the futures in it released before, what they stand for could be gone.
+        """
         link = self._link()
+        self._check_open()
         kwargs["name"] = self.name
         if not self.client.asynchronous:
             value = link.ask_here(op, kwargs, undo)
             return value if then is None else then(value)
-        return _asked(link, op, kwargs, then, undo)
+        return _asked(link, op, kwargs, then, undo, keep)
 
-    def _tell(self, op: str, kwargs: dict[str, Any]) -> None:
+    def _check_open(self) -> None:
+        if self.client.status in ("closing", "closed"):
+            raise defaults.load("distributed.client:ClosedClientError")(f"the client of {self!r} is closed")
+
+    def _tell(self, op: str, kwargs: dict[str, Any], keep: Any = None) -> None:
         kwargs["name"] = self.name
-        self._link().tell(op, kwargs)
+        self._link().tell(op, kwargs, keep)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r}>"
 
 
-async def _asked(link: Link, op: str, kwargs: dict[str, Any], then: Any, undo: Any) -> Any:
+async def _asked(link: Link, op: str, kwargs: dict[str, Any], then: Any, undo: Any, keep: Any) -> Any:
     value = await link.ask(op, kwargs, undo)
     return value if then is None else then(value)
 
@@ -296,7 +323,7 @@ def as_client(given: Any) -> Any:
 
     Raises TypeError for anything else.
     """
-    if given is None or hasattr(given, "session"):
+    if given is None or isinstance(given, defaults.load("Client")):
         return given
     address = getattr(given, "address", None)
     if isinstance(address, str):

@@ -50,8 +50,8 @@ class Pub(Handle):
 
         Raises ``SerializationError`` when it cannot be pickled.
         """
-        self.client.session.check_open("pubsub-put")
-        self._tell("pubsub_put", pack(msg, self.client))
+        self._check_open()
+        self._tell("pubsub_put", pack(msg, self.client), keep=msg)
 
     @property
     def subscribers(self) -> Any:
@@ -91,7 +91,7 @@ class Sub(Handle):
         self._buffer: deque[Any] = deque()
         self._subscribed = False
         kwargs = {"id": self.id}
-        self.client.session.check_open("pubsub-subscribe")
+        self._check_open()
         if self.client.asynchronous:
             self._tell("pubsub_subscribe", kwargs)
         else:

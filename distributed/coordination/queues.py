@@ -67,7 +67,8 @@ class Queue(Handle):
             It was closed meanwhile.
         """
         packed = pack(value, self.client)
-        return self._ask("queue_put", {"timeout": timeout_seconds(timeout), "maxsize": self.maxsize, **packed})
+        kwargs = {"timeout": timeout_seconds(timeout), "maxsize": self.maxsize, **packed}
+        return self._ask("queue_put", kwargs, keep=value)
 
     def get(self, timeout: Any = None, batch: Any = False, **kwargs: Any) -> Any:
         """Take out what was put in first; wait while the queue is empty.

@@ -50,7 +50,7 @@ class Variable(Handle):
             Accepted, without effect: nothing has to be waited for.
         """
         timeout_seconds(timeout)
-        return self._ask("variable_set", pack(value, self.client))
+        return self._ask("variable_set", pack(value, self.client), keep=value)
 
     def get(self, timeout: Any = None, **kwargs: Any) -> Any:
         """The value; wait until there is one.
