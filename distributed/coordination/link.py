@@ -169,7 +169,8 @@ class Link:
         client = self._client()
         if client is not None:
             await client
-        return await self.session.connected(op)
+        connection: Connection = await self.session.connected(op)
+        return connection
 
     def _begin_late(self, op: str, kwargs: dict[str, Any], answer: Answer, done: asyncio.Task[Connection]) -> None:
         if answer.given_up:

@@ -469,7 +469,8 @@ async def test_handles_travel(c, s, a, b):
     assert await variable.get() == 1
     for handle in (lock, semaphore, event, queue, variable, MultiLock(["a"]), Pub("t")):
         again = pickle.loads(pickle.dumps(handle))
-        assert type(again) is type(handle) and again.name == handle.name or type(handle) is MultiLock
+        assert type(again) is type(handle)
+        assert again.name == handle.name or type(handle) is MultiLock
     await event.clear()
 
 
