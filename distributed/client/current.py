@@ -116,7 +116,8 @@ def client_of_worker(worker: Any, timeout: float | str | None = None) -> Any:
                     set_as_default=False,
                     asynchronous=True,
                     direct_to_workers=True,
-                    name="worker",
+                    # The scheduler knows by this name that the client goes with its worker.
+                    name=f"worker-{worker.address}",
                     security=getattr(worker, "security", None),
                 )
                 worker._client = client

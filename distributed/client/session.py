@@ -15,7 +15,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from msgspec import Struct
 
@@ -32,7 +32,7 @@ from distributed.messages.client_to_scheduler import (
     WantKeys,
 )
 from distributed.messages.control import Registered
-from distributed.messages.scheduler_to_client import EventLogged, NoWorkerForTasks, SchedulerClosing
+from distributed.messages.scheduler_to_client import EventLogged, NoWorkerForTasks, SchedulerClosing, SessionReply
 from distributed.messages.scheduler_to_worker import PeerLost
 from distributed.rpc.connection import Connection
 from distributed.rpc.loop_runner import sync
@@ -51,6 +51,16 @@ BYTES_A_TURN = 8 << 20
 RUNNING = "running"
 LOST = "scheduler-connection-lost"
 """Why futures are cancelled when the scheduler has gone, or has forgotten this client."""
+
+
+class Requests(Protocol):
+    """Who has posted ``SessionRequest`` messages, and waits for what becomes of them."""
+
+    def answered(self, reply: SessionReply) -> None:
+        """One is answered."""
+
+    def over(self, reason: str) -> None:
+        """The session is over: the others will not be."""
 
 
 class Session:
@@ -75,6 +85,7 @@ class Session:
         self.on_event: Callable[[EventLogged], None] | None = None
         self.on_lost: Callable[[], Any] | None = None
         self.on_new_session: Callable[[], Any] | None = None
+        self.requests: Requests | None = None
         self._pid = os.getpid()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = 0
@@ -264,6 +275,8 @@ class Session:
             self.outgoing.forget()
             self._drops.clear()
             ready = self.table.cancel_all(reason, text)
+        if self.requests is not None:
+            self.requests.over(text)
         self.outgoing.call_crowd()
         self._apply_ready(ready)
 
@@ -361,6 +374,9 @@ class Session:
                     user_key(message.keys[0]),
                     message.reason,
                 )
+            elif type(message) is SessionReply:
+                if self.requests is not None:
+                    self.requests.answered(message)
             elif type(message) is SchedulerClosing:
                 self.link.expect_end(message.reason)
         if self.outgoing and not self._awake:

@@ -1,24 +1,24 @@
-"""The scheduler's end: connects requests with the tables, answers with connections, deadlines with one timer. Shell.
+"""The scheduler's end: requests to the tables, answers to the clients, deadlines by one timer. Shell.
 
-A request that waits costs a small object, no task. When a connection breaks, its requests leave their lines; when its
-client is gone for good, what the client holds is free. A peer that is no registered client counts as gone with its
-connection.
+Requests and answers are numbered messages of a client's session, so they survive a broken connection; a request that
+waits costs a small object, no task. When the session is over, its requests leave their lines, and what the client holds
+is free.
 """
 
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
-from collections.abc import Callable
 from typing import Any
 
 from distributed.base import settings
 from distributed.coordination.link import lease_timeout_s
 from distributed.coordination.tables import Tables
 from distributed.coordination.waiters import Waiter
-from distributed.messages.client_to_scheduler import ReleaseKeys, WantKeys
-from distributed.rpc.connection import Connection, Later
+from distributed.messages.client_to_scheduler import ReleaseKeys, SessionRequest, WantKeys
+from distributed.messages.scheduler_to_client import SessionReply
+from distributed.protocol.plain import dumps_plain, loads_plain
+from distributed.protocol.serialize import pack_error
 from distributed.scheduler.state_machine.events import ClientJoined, ClientLeft
 
 logger = logging.getLogger("distributed.coordination")
@@ -33,7 +33,7 @@ class Coordination:
     Parameters
     ----------
     scheduler
-        Gets a handler for each operation, and each table under its name in ``extensions``.
+        Gets each table under its name in ``extensions``.
     """
 
     def __init__(self, scheduler: Any) -> None:
@@ -44,9 +44,7 @@ class Coordination:
         self._scheduler = scheduler
         self._shell = scheduler.shell
         self._timer: asyncio.TimerHandle | None = None
-        self._peers: dict[Connection, str] = {}
-        self._numbers = itertools.count(1)
-        scheduler.handlers.update({op: self._handler(verb) for op, verb in tables.operations.items()})
+        self._replies: dict[str, list[SessionReply]] = {}
         scheduler.extensions.update(
             semaphores=tables.semaphores,
             multi_locks=tables.multi_locks,
@@ -55,38 +53,28 @@ class Coordination:
             variables=tables.variables,
             pubsub=tables.pubsub,
         )
-        self._shell.on_client_gone.append(self.client_gone)
+        self._shell.on_requests = self.receive
+        self._shell.effects.on_client_gone.append(self.client_gone)
 
-    def _handler(self, verb: Callable[..., None]) -> Callable[..., Later]:
-        def handle(connection: Connection, number: int = 0, timeout: float | None = None, **kwargs: Any) -> Later:
-            later = Later()
-            peer = self._peers.get(connection) or self._new_peer(connection)
-            verb(Waiter(peer, number, timeout, later), self._shell.now(), **kwargs)
-            self._act()
-            return later
-
-        return handle
-
-    def _new_peer(self, connection: Connection) -> str:
-        """Who is at the other end of a connection that is heard of for the first time."""
-        known = connection.name
-        if self._shell.streams.clients.get(known) is not connection:
-            known = ""
-        name = known or f"connection-{next(self._numbers)}"
-        self._peers[connection] = name
-        connection.add_on_closed(lambda error: self._connection_gone(connection, bool(known)))
-        return name
-
-    def _connection_gone(self, connection: Connection, registered: bool) -> None:
-        name = self._peers.pop(connection, None)
-        if name is None or self._shell.closed:
-            return
+    def receive(self, client: str, requests: list[SessionRequest]) -> None:
+        """Requests of one client."""
         now = self._shell.now()
-        if registered:
-            self.tables.waiters.client_left(name, now)
-        else:
-            self.tables.client_left(name, now)
+        for request in requests:
+            try:
+                self._take_in(client, request, now)
+            except Exception as e:
+                self._answer(client, request.number, e)
         self._act()
+
+    def _take_in(self, client: str, request: SessionRequest, now: float) -> None:
+        op = request.op
+        if op in self._scheduler.blocked_handlers:
+            raise ValueError(f"the operation {op!r} is blocked on the scheduler (blocked_handlers)")
+        if op not in self.tables.operations:
+            raise ValueError(f"unknown operation {op!r}: the scheduler has no table that knows it")
+        kwargs = loads_plain(request.body, unpickle=False)
+        timeout = kwargs.pop("timeout", None)
+        self.tables.request(op, Waiter(client, request.number, timeout), now, **kwargs)
 
     def client_gone(self, client: str) -> None:
         """What the client waits for and holds is free."""
@@ -99,15 +87,25 @@ class Coordination:
         tables = self.tables
         self._want(*tables.held.take_changes())
         for waiter, value in tables.waiters.take_answers():
-            if isinstance(value, Exception):
-                waiter.channel.fail(value)
-            else:
-                waiter.channel.reply(value)
+            self._answer(waiter.client, waiter.number, value)
+        self._send()
         if tables.stale:
             for lease in tables.stale:
                 logger.warning("%r has ended: the client has not renewed it for %s s", lease, tables.leases.timeout_s)
             tables.stale.clear()
         self._arm()
+
+    def _answer(self, client: str, number: int, value: Any) -> None:
+        if isinstance(value, Exception):
+            reply = SessionReply(number, None, pack_error(value))
+        else:
+            reply = SessionReply(number, None if value is None else dumps_plain(value))
+        self._replies.setdefault(client, []).append(reply)
+
+    def _send(self) -> None:
+        replies, self._replies = self._replies, {}
+        for client, messages in replies.items():
+            self._shell.streams.to_client(client, messages)
 
     def _want(self, want: list[Any], release: list[Any]) -> None:
         shell = self._shell

@@ -1,8 +1,9 @@
 """The client half that all primitives share: whose client, how to ask, leases kept alive, values packed. Shell.
 
-A question goes to the scheduler and its answer comes back; a thread waits for it on a lock, a coroutine on a future. A
-caller that stops waiting (it is cancelled, or interrupted from the keyboard) withdraws the question, and an answer that
-was on its way by then is undone: nothing that was granted or taken is lost to all.
+A request goes to the scheduler as a message of the client's session, after all that was submitted before it, and its
+answer comes back the same way; a thread waits for it on a lock, a coroutine on a future. A caller that stops waiting
+(it is cancelled, or interrupted from the keyboard) withdraws the request, and an answer that was on its way by then is
+undone: nothing that was granted or taken is lost to all.
 
 A scheduler loads this module with the tables, and never asks anything itself: those who do load the client's
 room.
@@ -16,16 +17,17 @@ import logging
 import math
 import threading
 import uuid
-import weakref
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from distributed.base import defaults, settings
 from distributed.base.errors import CommClosedError
 from distributed.base.keys import Key, as_key
+from distributed.messages.client_to_scheduler import SessionRequest
 from distributed.messages.payload import Payload
-from distributed.protocol.serialize import dumps, loads
-from distributed.rpc.connection import Connection
+from distributed.messages.scheduler_to_client import SessionReply
+from distributed.protocol.plain import dumps_plain, loads_plain
+from distributed.protocol.serialize import dumps, loads, unpack_error
 
 logger = logging.getLogger("distributed.coordination")
 
@@ -37,32 +39,22 @@ _EXTENSION = "coordination"
 
 
 class Answer:
-    """One question's end. Written on the client's loop, read by whoever was waiting."""
+    """One request's end. Written on the client's loop, read by whoever was waiting."""
 
-    __slots__ = ("connection", "error", "given_up", "keep", "over", "reply", "undo", "wake")
+    __slots__ = ("error", "given_up", "keep", "over", "reply", "undo", "wake")
 
-    def __init__(self, wake: Callable[[], Any], undo: Callable[[Any], Any] | None, keep: Any = None) -> None:
+    def __init__(self, wake: Callable[[], Any], undo: Callable[[Any], Any] | None = None, keep: Any = None) -> None:
         self.wake = wake
         self.undo = undo
         self.keep = keep
-        self.connection: Connection | None = None
-        self.reply: Any = None
+        self.reply: SessionReply | None = None
         self.error: BaseException | None = None
         self.over = False
         self.given_up = False
 
-    def done(self) -> bool:
-        return self.over
-
-    def set_result(self, reply: Any, /) -> None:
-        self.reply = reply
-        self._end()
-
-    def set_exception(self, error: Any, /) -> None:
-        self.error = error
-        self._end()
-
-    def _end(self) -> None:
+    def end(self, reply: SessionReply | None, error: BaseException | None = None) -> None:
+        """There is an answer, or there will be none."""
+        self.reply, self.error = reply, error
         self.over = True
         if self.given_up:
             self.give_back()
@@ -73,12 +65,14 @@ class Answer:
         """What the scheduler has answered; raises its error."""
         if self.error is not None:
             raise self.error
-        assert self.connection is not None
-        return self.connection.open_reply(self.reply)
+        assert self.reply is not None
+        if self.reply.error is not None:
+            raise unpack_error(self.reply.error)[0]
+        return None if self.reply.body is None else loads_plain(self.reply.body)
 
     def give_back(self) -> None:
         """Nobody took the answer: undo what it granted."""
-        if self.undo is None or self.error is not None:
+        if self.undo is None:
             return
         try:
             value = self.value()
@@ -92,9 +86,12 @@ class Link:
 
     def __init__(self, client: Any) -> None:
         self.session = client.session
-        self._client = weakref.ref(client)
+        self.session.requests = self
         # Lease -> what to do when the scheduler says that it has ended without us.
         self.leases: dict[int, Callable[[int], None]] = {}
+        # Another object for each session: what the scheduler was told in an earlier one it has forgotten.
+        self.epoch = object()
+        self._open: dict[int, Answer] = {}
         self._numbers = itertools.count(1)
         self._renewing = False
 
@@ -102,17 +99,16 @@ class Link:
 
     def ask_here(self, op: str, kwargs: dict[str, Any], undo: Callable[[Any], Any] | None = None) -> Any:
         """Ask, and block the calling thread until the answer is there."""
-        loop = self.session.loop
         lock = threading.Lock()
         lock.acquire()
         answer = Answer(lock.release, undo)
-        kwargs["number"] = number = next(self._numbers)
-        loop.call_soon_threadsafe(self._begin, op, kwargs, answer)
+        number = self._post(op, kwargs, answer)
         try:
             while not lock.acquire(timeout=_LOOK_S):
-                if loop.is_closed() or self.session.status == "closed":
+                if self.session.status == "closed" and not answer.over:
                     raise CommClosedError(f"the client was closed while a thread waited for the answer to {op!r}")
         except BaseException:
+            loop = self.session.loop
             if not loop.is_closed():
                 loop.call_soon_threadsafe(self._give_up, answer, number)
             raise
@@ -127,8 +123,7 @@ class Link:
                 future.set_result(None)
 
         answer = Answer(wake, undo)
-        kwargs["number"] = number = next(self._numbers)
-        self._begin(op, kwargs, answer)
+        number = self._post(op, kwargs, answer)
         try:
             await future
         except asyncio.CancelledError:
@@ -139,47 +134,14 @@ class Link:
     def tell(self, op: str, kwargs: dict[str, Any], keep: Any = None) -> None:
         """Have the scheduler do something, without waiting for that. Any thread may call this. ``keep`` lives until it
         is done."""
-        session = self.session
-        answer = Answer(_nothing, None, keep)
-        kwargs["number"] = next(self._numbers)
-        if session.status == "newly-created" or session.on_loop_thread():
-            self._begin(op, kwargs, answer)
-            return
-        try:
-            session.loop.call_soon_threadsafe(self._begin, op, kwargs, answer)
-        except RuntimeError:  # the loop is closed, and the client with it: the scheduler forgets what was its
-            pass
+        self._post(op, kwargs, Answer(_nothing, None, keep))
 
-    def _begin(self, op: str, kwargs: dict[str, Any], answer: Answer) -> None:
-        session = self.session
-        connection = session.connection
-        if connection is None:
-            task = asyncio.ensure_future(self._connected(op))
-            task.add_done_callback(lambda done: self._begin_late(op, kwargs, answer, done))
-            return
-        try:
-            session.send_all()
-            answer.connection = connection
-            connection.ask(op, kwargs, answer)
-        except Exception as e:
-            answer.set_exception(e)
-
-    async def _connected(self, op: str) -> Connection:
-        """Once the client has started, or has found the scheduler again. Raises when it never will."""
-        client = self._client()
-        if client is not None:
-            await client
-        connection: Connection = await self.session.connected(op)
-        return connection
-
-    def _begin_late(self, op: str, kwargs: dict[str, Any], answer: Answer, done: asyncio.Task[Connection]) -> None:
-        if answer.given_up:
-            return
-        error: BaseException | None = asyncio.CancelledError() if done.cancelled() else done.exception()
-        if error is not None:
-            answer.set_exception(error)
-        else:
-            self._begin(op, kwargs, answer)
+    def _post(self, op: str, kwargs: dict[str, Any], answer: Answer) -> int:
+        number = next(self._numbers)
+        body = dumps_plain(kwargs)
+        self._open[number] = answer
+        self.session.post(SessionRequest(number, op, body))
+        return number
 
     def _give_up(self, answer: Answer, number: int) -> None:
         if answer.over:
@@ -187,6 +149,24 @@ class Link:
         else:
             answer.given_up = True
             self.tell("coordination_withdraw", {"request": number})
+
+    def answered(self, reply: SessionReply) -> None:
+        """The scheduler has answered a request."""
+        answer = self._open.pop(reply.number, None)
+        if answer is not None:
+            answer.end(reply)
+
+    def over(self, reason: str) -> None:
+        """The session with the scheduler is over: what was asked will not be answered, and all leases have ended."""
+        self.epoch = object()
+        answers, self._open = self._open, {}
+        for answer in answers.values():
+            answer.end(None, CommClosedError(f"the session with the scheduler ended before it answered: {reason}"))
+        leases, self.leases = self.leases, {}
+        if self.session.status == "closing":  # by our own wish: nobody has to be warned
+            return
+        for lease, tell in leases.items():
+            tell(lease)
 
     # -- leases --------------------------------------------------------------------------------------------------------
 
@@ -213,9 +193,8 @@ class Link:
             self._renewing = False
             return
         self._renew_later()
-        if self.session.connection is not None:
-            answer = Answer(lambda: self._renewed(answer), None)
-            self._begin("lease_renew", {"leases": list(self.leases), "number": next(self._numbers)}, answer)
+        answer = Answer(lambda: self._renewed(answer))
+        self._post("lease_renew", {"leases": list(self.leases)}, answer)
 
     def _renewed(self, answer: Answer) -> None:
         try:

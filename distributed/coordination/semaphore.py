@@ -69,7 +69,7 @@ class Semaphore(Handle):
             raise ValueError(f"max_leases= must be at least 1, not {max_leases}: nobody could ever acquire it")
         super().__init__(name, client if client is not None else scheduler_rpc)
         self.max_leases = max_leases
-        self._registered: Any = None  # the session in which the name was made known
+        self._registered: Any = None  # the session in which the name was made known: see Link.epoch
         self._leases: deque[int] = deque()
 
     def register(self, **kwargs: Any) -> Any:
@@ -80,7 +80,7 @@ class Semaphore(Handle):
         return self._ask("semaphore_register", {"max_leases": self.max_leases}, self._note_registered)
 
     def _note_registered(self, answer: Any) -> Semaphore:
-        self._registered = self.client.session.registered
+        self._registered = self._link().epoch
         return self
 
     def __await__(self) -> Any:
@@ -116,13 +116,13 @@ class Semaphore(Handle):
         kwargs = {
             "timeout": timeout_s,
             "max_leases": self.max_leases,
-            "register": self._transient or self._registered is not self.client.session.registered,
+            "register": self._transient or self._registered is not self._link().epoch,
             "transient": self._transient,
         }
         return self._ask("semaphore_acquire", kwargs, self._granted, self._give_back)
 
     def _granted(self, lease: int | None) -> bool:
-        self._registered = self.client.session.registered
+        self._registered = self._link().epoch
         if lease is None:
             return False
         self._leases.append(lease)
@@ -135,7 +135,7 @@ class Semaphore(Handle):
 
     def _lost(self, lease: int) -> None:
         logger.warning(
-            "%r has lost a lease: the scheduler did not hear of this client for %s",
+            "%r has lost a lease: the scheduler did not hear of this client for %s, or their session is over",
             self,
             "distributed.scheduler.locks.lease-timeout",
         )

@@ -16,19 +16,18 @@ Name = Any
 
 
 class Waiter:
-    """One request. ``timeout_s``: None waits as long as it takes, 0 not at all. ``channel`` is the shell's.
+    """One request. ``timeout_s``: None waits as long as it takes, 0 not at all.
 
     ``wish`` and ``line`` belong to the table in which it waits; ``late`` is the answer when its time is up (an
     exception stands for an error).
     """
 
-    __slots__ = ("channel", "client", "deadline", "late", "line", "number", "over", "table", "timeout_s", "wish")
+    __slots__ = ("client", "deadline", "late", "line", "number", "over", "table", "timeout_s", "wish")
 
-    def __init__(self, client: str, number: int = 0, timeout_s: float | None = None, channel: Any = None) -> None:
+    def __init__(self, client: str, number: int = 0, timeout_s: float | None = None) -> None:
         self.client = client
         self.number = number
         self.timeout_s = timeout_s
-        self.channel = channel
         self.deadline: float | None = None
         self.table: Table | None = None
         self.line: Any = None

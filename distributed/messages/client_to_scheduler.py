@@ -129,6 +129,15 @@ class ClientLogEvent(Struct, tag="client-log-event", array_like=True):
     msg: Any
 
 
+class SessionRequest(Struct, tag="session-request", array_like=True):
+    """A question like ``Request``, but one of the session's numbered messages: it is asked exactly once, also when the
+    connection breaks, and answered by the ``SessionReply`` of the same ``number``. ``body``: see ``Request``."""
+
+    number: int
+    op: str
+    body: Payload
+
+
 ClientToScheduler = (
     UpdateGraph
     | WantKeys
@@ -140,4 +149,5 @@ ClientToScheduler = (
     | ClientHeartbeat
     | ClientClosing
     | ClientLogEvent
+    | SessionRequest
 )

@@ -81,6 +81,14 @@ class SchedulerClosing(Struct, tag="scheduler-closing", array_like=True, omit_de
     reason: str = ""
 
 
+class SessionReply(Struct, tag="session-reply", array_like=True, omit_defaults=True):
+    """The answer to the ``SessionRequest`` of the same ``number``: a value, or an error."""
+
+    number: int
+    body: Payload | None = None
+    error: ErrorInfo | None = None
+
+
 SchedulerToClient = (
     KeyInMemory
     | KeyErred
@@ -92,4 +100,5 @@ SchedulerToClient = (
     | EventLogged
     | PeerLost
     | SchedulerClosing
+    | SessionReply
 )

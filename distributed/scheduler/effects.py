@@ -51,6 +51,8 @@ class Effects:
     def __init__(self, streams: Streams, plugins: PluginHost, events: EventLog, forget: Callable[[str], None]) -> None:
         self.refusals: dict[str, str] = {}
         self.retirements: dict[str, asyncio.Future[RetirementEnded]] = {}
+        # Called with the id of a client whose session is over.
+        self.on_client_gone: list[Callable[[str], None]] = []
         self._streams = streams
         self._plugins = plugins
         self._events = events
@@ -169,6 +171,8 @@ class Effects:
     def _remove_client(self, removed: ClientRemoved) -> None:
         client = removed.client
         self._streams.drop_client(client, removed.cause, abort=not removed.expected)
+        for tell in self.on_client_gone:
+            tell(client)
         self._events.unsubscribe(client)
         log = logger.info if removed.expected else logger.warning
         log("Remove client %s: %s", client, removed.cause)

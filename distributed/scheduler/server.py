@@ -39,7 +39,7 @@ from distributed.scheduler.relay import RelayConnection
 from distributed.scheduler.routes import Routes, plugin_of
 from distributed.scheduler.shell import Shell
 from distributed.scheduler.state_machine import SchedulerState, WorkerState, scaling
-from distributed.scheduler.state_machine.events import SetResources
+from distributed.scheduler.state_machine.events import ClientLeft, SetResources
 from distributed.scheduler.state_machine.memory_state import MemoryState
 
 logger = logging.getLogger("distributed.scheduler")
@@ -186,7 +186,7 @@ class Scheduler(Server):
             lifecycle.event_log_length(),
             float(parse_timedelta(settings.get("distributed.scheduler.events-cleanup-delay", "1h"))),
             self.add_task,
-            self.rpc.remove,
+            self._forget_worker,
             session_buffer=session_buffer(),
         )
         self.state: SchedulerState = self.shell.state
@@ -209,6 +209,13 @@ class Scheduler(Server):
             preload = settings.get("distributed.scheduler.preload", []) or []
             preload_argv = preload_argv or settings.get("distributed.scheduler.preload-argv", []) or []
         self.preloads: list[Preload] = make_preloads(self, preload, preload_argv)
+
+    def _forget_worker(self, address: str) -> None:
+        """A worker is gone, and with it the client that its tasks shared: nobody will come back for its session."""
+        self.rpc.remove(address)
+        prefix = f"Client-worker-{address}-"
+        for client in [client for client in self.shell.streams.clients if client.startswith(prefix)]:
+            self.shell.apply(ClientLeft(client, f"its worker {address} is gone"))
 
     # ---------------------------------------------------------------- the state, as plugins know it
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from distributed.base.keys import user_key
-from distributed.messages.client_to_scheduler import ClientLogEvent, TaskOptions, UpdateGraph
+from distributed.messages.client_to_scheduler import ClientLogEvent, SessionRequest, TaskOptions, UpdateGraph
 from distributed.messages.scheduler_to_client import EventLogged
 from distributed.messages.worker_to_scheduler import WorkerLogEvent
 from distributed.rpc.session import LIMIT_BYTES
@@ -71,6 +71,8 @@ class Shell:
         self.events = EventLog(log_length, keep_events_s, self._send_event, self._tell_event)
         self.effects = Effects(self.streams, self.plugins, self.events, forget)
         self.conditions = Conditions()
+        # Takes the requests of a client's batch, after the core has taken in the rest of it. An extension sets it.
+        self.on_requests: Callable[[str, list[SessionRequest]], None] = _no_answer
         self.closed = False
         # Counts submissions and finished beats: whoever watches for idleness looks here.
         self.n_beats = 0
@@ -114,9 +116,14 @@ class Shell:
                     self._tell_graph(client, message)
         else:
             self._receive(messages, client)
+        requests: list[SessionRequest] = []
         for message in messages:
             if type(message) is ClientLogEvent:
                 self.events.log(message.topics, message.msg)
+            elif type(message) is SessionRequest:
+                requests.append(message)
+        if requests:
+            self.on_requests(client, requests)
 
     def receive_from_nanny(self, address: str, messages: list[Any]) -> None:
         """A batch of a nanny."""
@@ -259,6 +266,10 @@ class Shell:
     def _tell_event(self, topic: str, message: Any) -> None:
         if self.plugins.plugins:
             self.plugins.call("log_event", topic, message)
+
+
+def _no_answer(client: str, requests: list[SessionRequest]) -> None:
+    logger.error("No extension answers %d requests of %s, such as %r", len(requests), client, requests[0].op)
 
 
 def _annotations(options: TaskOptions) -> dict[str, Any]:

@@ -52,7 +52,7 @@ Handler = Callable[[Tables, Any, str], None]
 
 
 def _ignore(state: Tables, event: Any, source: str) -> None:
-    """The shell's business (log events), or nobody's (what the peer could not encode)."""
+    """The shell's business (log events, requests), or nobody's (what the peer could not encode)."""
 
 
 HANDLERS: dict[type, Handler] = {
@@ -66,6 +66,7 @@ HANDLERS: dict[type, Handler] = {
     from_client.ClientHeartbeat: from_clients.on_client_heartbeat,
     from_client.ClientClosing: from_clients.on_client_closing,
     from_client.ClientLogEvent: _ignore,
+    from_client.SessionRequest: _ignore,
     control.Unsendable: _ignore,
     from_worker.TaskFinished: from_workers.on_task_finished,
     from_worker.TaskErred: from_workers.on_task_erred,

@@ -9,6 +9,8 @@ import pickle
 import pytest
 
 from distributed import Client, Event, Lock, MultiLock, Pub, Queue, Semaphore, Sub, Variable
+from distributed.base.errors import CommClosedError
+from distributed.scheduler.state_machine.events import ClientLeft
 from distributed.testing import async_poll_for, gen_cluster, inc
 
 SHORT_LEASES = {
@@ -190,30 +192,45 @@ async def test_what_a_closed_client_held_is_free(c, s):
 
 
 @gen_cluster(client=True, nthreads=[])
-async def test_a_broken_connection_frees_at_once(c, s):
+async def test_a_broken_connection_loses_nothing(c, s):
+    """Who waits goes on waiting, who holds goes on holding, and no item is lost or doubled."""
     other = await Client(s.address, asynchronous=True, set_as_default=False)
-    await Lock("x", client=other).acquire()
-    waiting = asyncio.create_task(Lock("x", client=c).acquire())
-    await async_poll_for(lambda: len(tables(s).waiters) == 1, period=0.002)
-    other.session.connection.abort()
-    assert await asyncio.wait_for(waiting, 10)
-    # The client comes back, and works on.
-    await async_poll_for(lambda: other.status == "running" and other.session.connection is not None, period=0.01)
-    assert not await Lock("x", client=other).acquire(timeout=0.01)
-    semaphore = Semaphore(2, "again", client=other)
-    assert await semaphore.acquire()
+    lock, queue = Lock("x", client=other), Queue("q", client=other)
+    await lock.acquire()
+    first = asyncio.create_task(Lock("x", client=c).acquire())
+    getting = asyncio.create_task(Queue("q", client=c).get())
+    await async_poll_for(lambda: len(tables(s).waiters) == 2, period=0.002)
+    for i in range(5):
+        putting = asyncio.create_task(queue.put(i))
+        c.session.connection.abort()
+        await asyncio.sleep(0)
+        other.session.connection.abort()
+        await putting
+    assert await getting == 0
+    assert await Queue("q", client=c).get(batch=True) == [1, 2, 3, 4]
+    assert not first.done()
+    await lock.release()
+    assert await first is True
+    assert not await lock.acquire(timeout=0.01)
     await other.close()
 
 
 @gen_cluster(client=True, nthreads=[])
-async def test_a_semaphore_outlives_a_broken_connection(c, s):
+async def test_a_session_that_is_over(c, s, caplog):
+    """The scheduler gives the client up: requests fail, leases are lost, and handles go on in the new session."""
     semaphore = Semaphore(2, "x")
     await semaphore.acquire()
-    c.session.connection.abort()
-    await async_poll_for(lambda: not tables(s).semaphores.by_name, period=0.005)
-    assert await semaphore.release() is True
+    waiting = asyncio.create_task(Event("never").wait())
+    await async_poll_for(lambda: len(tables(s).waiters) == 1, period=0.002)
+    with caplog.at_level(logging.WARNING, "distributed.coordination"):
+        s.shell.apply(ClientLeft(c.id, "test"))
+        with pytest.raises(CommClosedError, match="the session with the scheduler ended before it answered"):
+            await waiting
+        assert "has lost a lease" in caplog.text
+        assert await semaphore.release() is True
     assert await semaphore.acquire(timeout=10)
     await semaphore.close()
+    await nothing_left(s)
 
 
 # ---------------------------------------------------------------- multi-locks
@@ -496,22 +513,12 @@ async def test_what_a_closed_worker_held_is_free(c, s, a, b):
     assert await Lock("x").acquire(timeout=10)
 
 
-@gen_cluster(nthreads=[("", 1)])
-async def test_a_bare_rpc_counts_as_gone_with_its_connection(s, a):
-    from distributed import rpc
-
-    async with rpc(s.address) as r:
-        lease = await r.semaphore_acquire(name="x", transient=True)
-        assert isinstance(lease, int)
-        assert await r.semaphore_value(name="x") == 1
-        assert await r.semaphore_acquire(name="x", transient=True, timeout=0, number=1) is None
-    await nothing_left(s)
-
-
 @gen_cluster(client=True, nthreads=[])
 async def test_known_names_of_extensions(c, s):
     assert {"semaphores", "multi_locks", "events", "queues", "variables", "pubsub"} <= set(s.extensions)
-    with pytest.raises(TypeError):
-        await c.scheduler.queue_put(nonsense=1)
+    with pytest.raises(ValueError, match="unknown operation 'queue_jump'"):
+        await Queue("x")._ask("queue_jump", {})
+    with pytest.raises(TypeError, match="nonsense"):
+        await Queue("x")._ask("queue_put", {"nonsense": 1})
     assert await Semaphore(1, "x", scheduler_rpc=c.scheduler).acquire()
     assert await Semaphore(1, "x", scheduler_rpc=c).get_value() == 1

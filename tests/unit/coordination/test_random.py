@@ -1,7 +1,7 @@
 """Random clients against the tables: requests, time, withdrawals, silence and losses, each seed the same every time.
 
 Every step is followed by ``validate`` (in ``World.settle``). Checked besides: mutual exclusion, first come first
-served, that nobody waits for what is free, that no item is lost or doubled, and that nothing is left when all have gone.
+served, that nobody waits for what is free, that no item is lost or doubled, and that all is gone when all have gone.
 """
 
 from __future__ import annotations

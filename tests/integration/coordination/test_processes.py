@@ -1,0 +1,225 @@
+"""Clients and workers in processes of their own, some of which are killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from distributed import Client, Event, LocalCluster, Lock, MultiLock, Queue, Semaphore, Variable
+from distributed.testing import poll_for
+from distributed.testing.environment import config_for_cluster_tests
+
+BOUND_S = 20.0
+
+CLIENT = """
+import sys, time
+from distributed import Client, Lock, Queue
+
+with Client(sys.argv[1]) as client:
+    lock, queue = Lock("turns"), Queue("turns")
+    for i in range(int(sys.argv[3])):
+        with lock:
+            queue.put((sys.argv[2], "in"))
+            queue.put((sys.argv[2], "out"))
+"""
+
+HOLDER = """
+import sys, time
+from distributed import Client, Lock, Queue
+
+client = Client(sys.argv[1])
+Lock("held").acquire()
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def grace():
+    return "60s"
+
+
+@pytest.fixture
+def cluster(grace):
+    with (
+        config_for_cluster_tests(**{"distributed.scheduler.client-grace": grace}),
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, processes=True) as cluster,
+    ):
+        yield cluster
+
+
+@pytest.fixture
+def client(cluster):
+    with Client(cluster) as client:
+        yield client
+
+
+def start(code, *args, **kwargs):
+    return subprocess.Popen([sys.executable, "-c", code, *args], text=True, **kwargs)
+
+
+def tables(cluster):
+    return cluster.scheduler.extensions["coordination"].tables
+
+
+def test_two_clients_take_turns(cluster, client):
+    programs = [start(CLIENT, cluster.scheduler_address, name, "30") for name in "ab"]
+    try:
+        assert [program.wait(60) for program in programs] == [0, 0]
+    finally:
+        for program in programs:
+            program.kill()
+            program.wait()
+    turns = Queue("turns").get(batch=True)
+    assert len(turns) == 120
+    for entering, leaving in zip(turns[::2], turns[1::2], strict=True):
+        assert entering[0] == leaving[0] and (entering[1], leaving[1]) == ("in", "out"), "two were inside"
+    assert not Lock("turns").locked()
+
+
+@pytest.mark.parametrize("grace", ["200ms"])
+def test_the_lock_of_a_killed_client_goes_on(cluster, client):
+    with start(HOLDER, cluster.scheduler_address, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as program:
+        assert program.stdout.readline().strip() == "held"
+        assert not Lock("held").acquire(timeout=0.05)
+        program.kill()
+        started = time.monotonic()
+        assert Lock("held").acquire(timeout=BOUND_S)
+        assert time.monotonic() - started < BOUND_S
+    assert client.submit(lambda: Lock("held").locked()).result(BOUND_S) is True
+    poll_for(lambda: len(tables(cluster).leases) == 1, period=0.01)
+
+
+def test_the_locks_of_a_killed_worker_go_on(cluster, client):
+    """At once, not only when the client that its tasks shared could have come back."""
+
+    def hold(event):
+        Lock("x").acquire()
+        MultiLock(["a", "b"]).acquire()
+        Semaphore(1, "s").acquire()
+        event.set()
+        Event("never").wait()
+
+    def take(i):
+        with Lock("x"), MultiLock(["b"]), Semaphore(1, "s"):
+            return os.getpid()
+
+    first, second = list(cluster.scheduler_info["workers"])
+    held = Event("held")
+    holding = client.submit(hold, held, workers=[first], retries=0)
+    assert held.wait(timeout=BOUND_S)
+    pid = cluster.scheduler_info["workers"][first]["pid"] if "pid" in cluster.scheduler_info["workers"][first] else None
+    pid = pid or client.run(os.getpid, workers=[first])[first]
+    taking = client.map(take, range(3), workers=[second])
+    poll_for(lambda: len(tables(cluster).waiters) >= 2, period=0.01)
+    assert not Lock("x").acquire(timeout=0.05)
+    holding.cancel()
+    os.kill(pid, signal.SIGKILL)
+    pids = set(client.gather(taking))
+    assert len(pids) == 1 and pid not in pids
+    poll_for(lambda: not len(tables(cluster).leases), period=0.01)
+    tables(cluster).validate()
+
+
+def test_tasks_on_two_workers_share_everything(cluster, client):
+    def work(i):
+        with Semaphore(2, "s"):
+            Event("go").wait(timeout=30)
+            with Lock("counter"):
+                variable = Variable("counter")
+                variable.set(variable.get(timeout=30) + i)
+            Queue("done").put(i)
+
+    Variable("counter").set(0)
+    futures = client.map(work, range(20))
+    Event("go").set()
+    client.gather(futures)
+    assert Variable("counter").get() == sum(range(20))
+    assert sorted(Queue("done").get(batch=20, timeout=30)) == list(range(20))
+    Variable("counter").delete()
+    Event("go").clear()
+    poll_for(lambda: not len(tables(cluster).leases) and not len(tables(cluster).waiters), period=0.01)
+
+
+def test_an_interrupted_thread_takes_nothing(cluster, client):
+    """Ctrl-C in the main thread while it waits."""
+    Lock("x").acquire()
+    other = Lock("x")
+    with pytest.raises(KeyboardInterrupt):
+        signal.signal(signal.SIGALRM, signal.default_int_handler)
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0.2)
+            other.acquire()
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    poll_for(lambda: not len(tables(cluster).waiters), period=0.01)
+
+
+def test_futures_in_queues_between_tasks(cluster, client):
+    def produce(n):
+        from distributed import get_client
+
+        for i in range(n):
+            Queue("futures").put(get_client().submit(pow, i, 2))
+
+    producing = client.submit(produce, 10)
+    futures = Queue("futures").get(batch=10, timeout=60)
+    assert client.gather(futures) == [i**2 for i in range(10)]
+    producing.result(30)
+
+
+def test_bad_input(cluster, client):
+    for make, error in [
+        (lambda: Lock(["list"]), TypeError),
+        (lambda: Lock(object()), TypeError),
+        (lambda: Lock("x", client="tcp://nowhere:1"), TypeError),
+        (lambda: Semaphore("2"), TypeError),
+        (lambda: Semaphore(True), TypeError),
+        (lambda: Semaphore(0), ValueError),
+        (lambda: Queue("x", maxsize=1.5), TypeError),
+        (lambda: MultiLock(5), TypeError),
+        (lambda: MultiLock([["x"]]), TypeError),
+        (lambda: MultiLock().acquire(), ValueError),
+        (lambda: MultiLock(["x"]).acquire(num_locks=2), ValueError),
+        (lambda: MultiLock(["x"]).acquire(num_locks="1"), TypeError),
+        (lambda: MultiLock(["x"]).release(), ValueError),
+        (lambda: Lock("x").release(), RuntimeError),
+        (lambda: Lock("x").acquire(blocking="no"), TypeError),
+        (lambda: Lock("x").acquire(blocking=False, timeout=1), ValueError),
+        (lambda: Lock("x").acquire(timeout=-1), ValueError),
+        (lambda: Lock("x").acquire(timeout=float("nan")), ValueError),
+        (lambda: Lock("x").acquire(timeout="soon"), ValueError),
+        (lambda: Lock("x").acquire(timeout=True), TypeError),
+        (lambda: Lock("x").acquire(timeout=[1]), TypeError),
+        (lambda: Event("x").wait(timeout={}), TypeError),
+        (lambda: Queue("x").get(batch="all"), TypeError),
+        (lambda: Queue("x").get(batch=0), ValueError),
+        (lambda: Variable("x").set(1, timeout=object()), TypeError),
+        (lambda: Variable("x").get(timeout=0), TimeoutError),
+    ]:
+        with pytest.raises(error) as caught:
+            make()
+        assert str(caught.value)
+    assert not len(tables(cluster).waiters) and not len(tables(cluster).leases)
+
+
+def test_without_a_client():
+    handle = Lock("x")
+    with pytest.raises(ValueError, match="client"):
+        handle.acquire()
+
+
+def test_a_closed_client(cluster):
+    with Client(cluster, set_as_default=False) as closed:
+        lock = Lock("x", client=closed)
+        lock.acquire()
+    with pytest.raises(RuntimeError, match="closed"):
+        lock.acquire()
+    with Client(cluster) as again:
+        assert Lock("x", client=again).acquire(timeout=BOUND_S)
