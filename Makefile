@@ -2,8 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 SEEDS ?= 200
+MINUTES ?= 5
+SEED ?= 1
 
-.PHONY: demo test check bench bench-core sim docs clean
+.PHONY: demo test check bench bench-core sim docs chaos clean
 
 .venv/made: pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -35,6 +37,9 @@ sim: .venv/made  ## deterministic simulation of the two state machines
 
 docs: .venv/made  ## draw docs/states.md from the tables of the state machines
 	$(BIN)/python -m docs.states
+
+chaos: .venv/made  ## a real cluster under kills, stops and scaling, with known results; see docs/CHAOS.md
+	$(BIN)/python -m distributed.testing.chaos --minutes $(MINUTES) --seed $(SEED)
 
 clean:
 	rm -rf .venv .bench-venv build *.egg-info

@@ -102,15 +102,19 @@ async def _connect_tcp(visit: Visit) -> Comm:
     return await _greet(sock, visit, local, peer)
 
 
-def remove_traces(address: str) -> None:
-    """Remove what a listener at ``address`` has left on this machine if its process was killed; harmless otherwise."""
+def remove_traces(address: str) -> bool:
+    """Remove what a listener at ``address`` has left on this machine if its process was killed; harmless otherwise.
+
+    Returns whether nothing is left. A process that is being killed lets go of its sockets one by one: ask again.
+    """
     scheme, _, location = address.partition("://")
     if scheme != "tcp" or not unix.supported():
-        return
+        return True
     host, port = addressing.parse_host_port(location)
     with contextlib.suppress(OSError):
         if addressing.is_own_ip(ip := addressing.ensure_ip(host)):
-            unix.remove_dead_twin(ip, port)
+            return unix.remove_dead_twin(ip, port)
+    return True
 
 
 def _listen_inproc(address: str, location: str, on_comm: OnComm, role: str, secret: Secret, **options: Any) -> Listener:

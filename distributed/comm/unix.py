@@ -123,17 +123,22 @@ def find_twin(host: str, port: int) -> str | None:
     return None
 
 
-def remove_dead_twin(host: str, port: int) -> None:
-    """Remove the twin of the tcp listener at ``host:port`` if nobody listens there: its process was killed."""
+def remove_dead_twin(host: str, port: int) -> bool:
+    """Remove the twin of the tcp listener at ``host:port`` if nobody listens there: its process was killed.
+
+    Returns whether there is none now.
+    """
     path = find_twin(host, port)
     if path is None:
-        return
+        return True
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)
         try:
             probe.connect(path)
         except ConnectionRefusedError:
             os.unlink(path)
+            return True
+    return False
 
 
 def configure(sock: socket.socket) -> None:

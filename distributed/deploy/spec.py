@@ -501,7 +501,8 @@ class SpecCluster(Cluster):
         try:
             await self._correct_state()
         except Exception as e:
-            logger.error("The cluster %s could not be brought to its size: %s", self.name, e)
+            if self.status == Status.running:
+                logger.error("The cluster %s could not be brought to its size: %s", self.name, e)
 
     def scale_up(self, n: int = 0, memory: str | int | None = None, cores: int | None = None) -> Any:
         """The same as ``scale``."""

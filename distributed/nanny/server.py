@@ -445,6 +445,8 @@ class Nanny(Server):
             await self.instantiate()
             policy.short_lives = lives
         except Exception as error:
+            if self.status not in _NOT_CLOSING:
+                return
             logger.error("The worker process could not be started again: %s", error)
             self.status = Status.failed
             self._close_soon("worker-start-failed")

@@ -20,6 +20,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from typing import Any
 
 from distributed.base import defaults, settings
@@ -36,6 +37,7 @@ logger = logging.getLogger("distributed.worker")
 
 _HARD_EXIT_S = 3.0
 _DRAIN_S = 20.0
+_LOOKS, _LOOK_S = 100, 0.01
 _SWITCH_INTERVAL_S = 0.001
 
 
@@ -138,11 +140,18 @@ class WorkerProgram:
             limit = _HARD_EXIT_S
             _call(loop, self._stop, "nanny-gone", False)
         else:
-            registry.remove_traces(self.config["worker_options"]["nanny"])  # what a nanny that was killed has left
             limit = _DRAIN_S + _HARD_EXIT_S
             _call(loop, self._drain)
+            self._tidy_after_nanny()
         threading.Event().wait(limit)
         exit_now(1)  # the nanny is gone and the loop does not move
+
+    def _tidy_after_nanny(self) -> None:
+        """Remove the socket file that a nanny that was killed has left; it may still be about to die."""
+        for _ in range(_LOOKS):
+            if registry.remove_traces(self.config["worker_options"]["nanny"]):
+                return
+            time.sleep(_LOOK_S)
 
     def _stop(self, reason: str, restart: bool) -> None:
         if self._stopping is None:

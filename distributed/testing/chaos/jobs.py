@@ -65,17 +65,18 @@ def _short(value: Any) -> str:
     return text if len(text) <= 200 else f"{text[:200]}... ({len(text)} characters)"
 
 
-def run_job(run: JobRun) -> None:
-    """Do one job of the run's random choice, and count how it ended."""
-    names = list(JOBS)
-    run.name = run.rng.choices(names, [JOBS[name].weight for name in names])[0]
+def run_job(run: JobRun, name: str | None = None) -> None:
+    """Do the job of this name (default: the run's random choice), and count how it ended."""
+    if name is None:
+        name = run.rng.choices(list(JOBS), [job.weight for job in JOBS.values()])[0]
+    run.name = name
     job = JOBS[run.name]
     try:
         job.body(run)
     except Excused as excuse:
         run.tally.add(f"excused: {excuse}")
     except KilledWorker as error:
-        _judge_given_up(error)
+        judge_given_up(error)
         run.tally.add("excused: given up after too many deaths")
     except CancelledError as error:
         if not (job.may_lose and isinstance(error, DataLostError)):
@@ -85,13 +86,13 @@ def run_job(run: JobRun) -> None:
     run.tally.add(f"job {run.name}")
 
 
-def _judge_given_up(error: KilledWorker) -> None:
-    """Raise it again unless every death is one of the kinds that this run has caused."""
+def judge_given_up(error: KilledWorker) -> None:
+    """Raise it again unless there were more deaths than are forgiven, each of a kind that chaos causes."""
     if len(error.attempts) <= error.allowed_failures:
         raise error
     for death in error.attempts:
-        ours = death.signal in (9, 15) or death.exit_code in (EXIT_CODE, 143) or (death.cause or death.how)
-        if not ours:
+        unknown = death.signal is None and death.exit_code is None  # silent too long, or its nanny died with it
+        if not (unknown or death.signal in (9, 15) or death.exit_code in (EXIT_CODE, 128 + 15)):
             raise error
 
 
