@@ -18,6 +18,12 @@ import pyarrow as pa
 from distributed.shuffle.pieces import ARROW, PICKLE, Piece, as_bytes
 
 _NUMPY_KINDS = frozenset("biufmM")
+_MASKED = (
+    pd.BooleanDtype,
+    *(pd.Int8Dtype, pd.Int16Dtype, pd.Int32Dtype, pd.Int64Dtype),
+    *(pd.UInt8Dtype, pd.UInt16Dtype, pd.UInt32Dtype, pd.UInt64Dtype),
+    *(pd.Float32Dtype, pd.Float64Dtype),
+)
 
 
 class FrameCodec:
@@ -149,7 +155,8 @@ def _without(frame: pd.DataFrame, column: Any) -> pd.DataFrame:
 
 def _columns(frame: pd.DataFrame) -> list[Any]:
     """The values of each column, by place (names may repeat), then those of the index."""
-    return [*(frame.iloc[:, i].array for i in range(frame.shape[1])), frame.index.array]
+    found = [*(frame.iloc[:, i].array for i in range(frame.shape[1])), frame.index.array]
+    return [values.to_numpy() if type(values) is pd.arrays.NumpyExtensionArray else values for values in found]
 
 
 def _same_type(a: Any, b: Any) -> bool:
@@ -165,13 +172,13 @@ def _has_arrow_form(dtype: Any) -> bool:
     """Whether values of this type come back from Arrow exactly as they were."""
     if isinstance(dtype, np.dtype):
         return dtype.kind in _NUMPY_KINDS and dtype.itemsize <= 8
-    if isinstance(dtype, (pd.DatetimeTZDtype, pd.CategoricalDtype, pd.StringDtype, pd.BooleanDtype)):
+    if isinstance(dtype, (pd.DatetimeTZDtype, pd.CategoricalDtype, pd.StringDtype, *_MASKED)):
         return True
     if isinstance(dtype, pd.ArrowDtype):
         # Dictionaries do not travel with a record batch.
         text = str(dtype.pyarrow_dtype)
         return "dictionary" not in text and "extension" not in text
-    return type(dtype).__module__ in ("pandas.core.arrays.integer", "pandas.core.arrays.floating")
+    return False
 
 
 def _encode(values: Any) -> Any:
@@ -181,7 +188,7 @@ def _encode(values: Any) -> Any:
         return pa.array(values.asi8)
     if isinstance(dtype, pd.CategoricalDtype):
         return pa.array(values.codes)
-    array = pa.array(values.to_numpy() if isinstance(dtype, np.dtype) else values)
+    array = pa.array(np.asarray(values) if isinstance(dtype, np.dtype) else values)
     return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
 
 
