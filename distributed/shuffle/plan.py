@@ -108,10 +108,12 @@ class ShufflePlan:
         run.phase = UNPACK
         return [Pin(shuffle_id, run.run_id, run.holders)]
 
-    def void(self, shuffle_id: str, run_id: int, reason: str) -> list[Instruction]:
-        """The run cannot be completed; nothing when another one is under way already."""
+    def check_passed(self, shuffle_id: str) -> list[Instruction]:
+        """The barrier counts as done: then its run must be here, and past it. If not, all is computed again."""
         run = self.runs.get(shuffle_id)
-        return self._void(run, reason) if run is not None and run.run_id == run_id else []
+        if run is None:
+            return [Recompute(shuffle_id, "its run has ended")]
+        return [] if run.phase == UNPACK else self._void(run, "its barrier was passed by an earlier run")
 
     def lose_holder(self, address: str) -> list[Instruction]:
         """A worker is gone, and what it held with it."""

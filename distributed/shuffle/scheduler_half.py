@@ -40,25 +40,26 @@ class ShuffleSchedulerPlugin:
             {
                 "shuffle_get": self.get,
                 "shuffle_barrier": self.barrier,
-                "shuffle_void": self.void,
+                "shuffle_check": self.check,
             }
         )
 
     # ---------------------------------------------------------------- what workers ask
 
-    async def get(self, id: str, worker: str, with_spec: bool = True) -> dict[str, Any]:
+    async def get(self, id: str, worker: str, may_open: bool) -> dict[str, Any]:
         """The present run of a shuffle: ``run_id``, ``holders``, and the pickle of its barrier task as ``barrier``.
 
-        Raises ``ValueError`` when no client needs the shuffle (any more).
+        Raises ``ValueError`` when no client needs the shuffle (any more), or there is no run and none may be opened.
         """
         ts = await self._barrier_task(id)
         run = self.plan.runs.get(id)
-        if run is None:
+        if run is None and may_open:
             run = self._open(id, ts)
+        if run is None:
+            raise ValueError(f"there is no run of shuffle {id}")
         self._told.setdefault(id, {})[worker] = None
         assert ts.run_spec is not None
-        spec = ts.run_spec.payload if with_spec else None
-        return {"run_id": run.run_id, "holders": list(run.holders), "barrier": spec}
+        return {"run_id": run.run_id, "holders": list(run.holders), "barrier": ts.run_spec.payload}
 
     def barrier(self, id: str, run_ids: list[int], stats: dict[str, Any] | None = None) -> bool:
         """All inputs are with their holders. Returns whether the unpacks may start; if not, a new run is on its way."""
@@ -69,9 +70,11 @@ class ShuffleSchedulerPlugin:
             self._log(id, "barrier-passed", **(stats or {}))
         return passed
 
-    def void(self, id: str, run_id: int, reason: str) -> None:
-        """A worker has found that the run cannot be completed."""
-        self._perform(self.plan.void(id, run_id, reason))
+    def check(self, id: str) -> None:
+        """A worker was asked for a partition of a run that is over. Unless that order is out of date: start again."""
+        ts = self._task(id)
+        if ts is not None and ts.state == "memory":
+            self._perform(self.plan.check_passed(id))
 
     # ---------------------------------------------------------------- opening
 

@@ -43,7 +43,7 @@ class ShuffleWorkerPlugin:
         self.worker = worker
         self.runs: dict[str, ShuffleRun] = {}
         self.closed = False
-        self._opening: dict[str, asyncio.Task[ShuffleRun]] = {}
+        self._opening: dict[tuple[str, bool], asyncio.Task[ShuffleRun]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         worker.handlers.update(
             {
@@ -78,7 +78,7 @@ class ShuffleWorkerPlugin:
         Reschedule
             The run ended meanwhile; there is another one, or nobody needs the shuffle any more.
         """
-        run = self._wait(self.get_run(id))
+        run = self._wait(self.get_run(id, may_open=True))
         try:
             run.transfer(data, source)
         except RunEndedError as error:
@@ -92,7 +92,7 @@ class ShuffleWorkerPlugin:
     async def _barrier(self, id: str, run_ids: list[int]) -> int:
         named = sorted(set(run_ids))
         try:
-            run = await self.get_run(id)
+            run = await self._known_run(id)
             stats: dict[str, Any] = {}
             if named == [run.run_id]:
                 message = {"id": id, "run_id": run.run_id}
@@ -115,12 +115,12 @@ class ShuffleWorkerPlugin:
         return run.spec.join(partition, pieces)
 
     async def _present_run(self, id: str, run_id: int) -> ShuffleRun:
-        run = await self.get_run(id)
-        if run.run_id != run_id:
-            # This task is of an earlier run. The scheduler knows, unless it has lost track: it is told in any case.
-            await self._ask_scheduler("shuffle_void", id=id, run_id=run.run_id, reason="its barrier names another run")
-            raise RunEndedError("the barrier was passed for another run")
-        return run
+        try:
+            return await self._named_run(id, run_id)
+        except RunEndedError:
+            # Usually this task is of an earlier run, and nobody waits for it any more. The scheduler knows.
+            await self._ask_scheduler("shuffle_check", id=id)
+            raise
 
     def _read(self, run: ShuffleRun, partition: int) -> list[forms.Piece]:
         holder = run.holder_of(partition)
@@ -154,22 +154,36 @@ class ShuffleWorkerPlugin:
 
     # ---------------------------------------------------------------- runs
 
-    async def get_run(self, id: str, at_least: int = 0) -> ShuffleRun:
-        """The present run of a shuffle, asked of the scheduler if it is not known to be that."""
+    async def get_run(self, id: str, at_least: int = 0, may_open: bool = False) -> ShuffleRun:
+        """The present run of a shuffle, asked of the scheduler if it is not known to be that.
+
+        Parameters
+        ----------
+        at_least
+            There is a run of this number, so an earlier one is over.
+        may_open
+            Begin a run when there is none. Only inputs do.
+
+        Raises
+        ------
+        ValueError
+            There is no run, or nobody needs the shuffle.
+        """
         run = self.runs.get(id)
         if run is not None and run.run_id >= at_least and not run.ended.is_set():
             return run
-        opening = self._opening.get(id)
+        attempt = (id, may_open)
+        opening = self._opening.get(attempt)
         if opening is None:
-            opening = self._opening[id] = asyncio.ensure_future(self._open(id))
-            opening.add_done_callback(lambda _: self._opening.pop(id, None))
+            opening = self._opening[attempt] = asyncio.ensure_future(self._open(id, may_open))
+            opening.add_done_callback(lambda _: self._opening.pop(attempt, None))
         return await asyncio.shield(opening)
 
-    async def _open(self, id: str) -> ShuffleRun:
-        found = await self._ask_scheduler("shuffle_get", id=id, worker=self.worker.address)
+    async def _open(self, id: str, may_open: bool) -> ShuffleRun:
+        found = await self._ask_scheduler("shuffle_get", id=id, worker=self.worker.address, may_open=may_open)
         run = self.runs.get(id)
         if run is not None:
-            if run.run_id == found["run_id"] and not run.ended.is_set():
+            if run.run_id >= found["run_id"]:
                 return run
             self._drop(run, "a later run has begun")
         barrier = serialize.loads(found["barrier"])
@@ -195,11 +209,14 @@ class ShuffleWorkerPlugin:
 
     # ---------------------------------------------------------------- asked by peers and by the scheduler
 
-    async def _named_run(self, id: str, run_id: int) -> ShuffleRun:
+    async def _known_run(self, id: str, at_least: int = 0) -> ShuffleRun:
         try:
-            run = await self.get_run(id, run_id)
-        except ValueError as error:  # the scheduler does not know the shuffle any more
+            return await self.get_run(id, at_least)
+        except ValueError as error:  # the scheduler knows of no run
             raise RunEndedError(str(error)) from None
+
+    async def _named_run(self, id: str, run_id: int) -> ShuffleRun:
+        run = await self._known_run(id, run_id)
         if run.run_id != run_id:
             raise RunEndedError(f"run {run_id} of shuffle {id} has been replaced by run {run.run_id}")
         return run

@@ -36,8 +36,8 @@ def wait_for_file(path: str) -> None:
         time.sleep(0.01)
 
 
-def make_input(i: int, gate: str = "", open_inputs: int = N_INPUTS) -> pd.DataFrame:
-    if gate and i >= open_inputs:
+def make_input(i: int, gate: str = "") -> pd.DataFrame:
+    if gate and i == 3:
         wait_for_file(gate)
     rng = np.random.default_rng(i)
     return pd.DataFrame({"x": rng.integers(0, 1000, ROWS), "y": rng.random(ROWS), "source": i})
@@ -58,9 +58,9 @@ def hold_unpacks(dask_worker: Any, gate: str) -> None:
     half.unpack = late
 
 
-def a_shuffle(gate: str = "", open_inputs: int = N_INPUTS, npartitions: int = 12) -> Any:
-    """A shuffle of known content; inputs from number ``open_inputs`` on wait until the test makes the file ``gate``."""
-    df = dd.from_map(make_input, range(N_INPUTS), gate=gate, open_inputs=open_inputs, meta=META)
+def a_shuffle(gate: str = "", npartitions: int = 12) -> Any:
+    """A shuffle of known content; one input waits until the test makes the file ``gate``, if it is given."""
+    df = dd.from_map(make_input, range(N_INPUTS), gate=gate, meta=META)
     return df.shuffle("x", npartitions=npartitions, shuffle_method="p2p")
 
 
@@ -132,7 +132,7 @@ async def test_a_holder_closes(c: Any, s: Any, *workers: Any, point: str, tmp_pa
     gate = str(tmp_path / "gate")
     if point == UNPACK:
         await c.run(hold_unpacks, gate=gate)
-    future = c.compute(a_shuffle(gate, open_inputs=4) if point == TRANSFER else a_shuffle())
+    future = c.compute(a_shuffle(gate) if point == TRANSFER else a_shuffle())
     if point == TRANSFER:
         await async_poll_for(lambda: transfers_done(s) >= 2, timeout=30)
     else:
@@ -178,7 +178,7 @@ async def test_results_that_are_lost_after_the_end_bring_the_shuffle_back(c: Any
 @gen_cluster(client=True, nthreads=[("127.0.0.1", 2)] * 2, config=SMALL, timeout=60)
 async def test_a_worker_that_comes_late_only_sends(c: Any, s: Any, a: Any, b: Any, tmp_path: Path) -> None:
     gate = str(tmp_path / "gate")
-    future = c.compute(a_shuffle(gate, open_inputs=4))
+    future = c.compute(a_shuffle(gate))
     await async_poll_for(lambda: transfers_done(s) >= 2, timeout=30)
     from distributed import Worker
 
@@ -193,7 +193,7 @@ async def test_a_worker_that_comes_late_only_sends(c: Any, s: Any, a: Any, b: An
 @gen_cluster(client=True, config=SMALL)
 async def test_cancelled_in_the_middle(c: Any, s: Any, a: Any, b: Any, tmp_path: Path) -> None:
     gate = str(tmp_path / "gate")
-    future = c.compute(a_shuffle(gate, open_inputs=4))
+    future = c.compute(a_shuffle(gate))
     await async_poll_for(lambda: transfers_done(s) >= 2, timeout=30)
     assert plan_of(s).runs
     await future.cancel()
@@ -284,7 +284,7 @@ async def test_a_partition_can_be_taken_out_from_anywhere(c: Any, s: Any, a: Any
 
 @gen_cluster(client=True, config=SMALL, timeout=60)
 async def test_restart_of_the_cluster_forgets_runs(c: Any, s: Any, a: Any, b: Any, tmp_path: Path) -> None:
-    future = c.compute(a_shuffle(str(tmp_path / "gate"), open_inputs=4))
+    future = c.compute(a_shuffle(str(tmp_path / "gate")))
     await async_poll_for(lambda: transfers_done(s) >= 2, timeout=30)
     with contextlib.suppress(TimeoutError):
         await c.restart(timeout=1, wait_for_workers=False)
@@ -320,7 +320,7 @@ def test_a_worker_process_is_killed(point: str, tmp_path: Path) -> None:
         client.run(_make_small)
         if point == UNPACK:
             client.run(hold_unpacks, gate=gate)
-        future = client.compute(a_shuffle(gate, open_inputs=4) if point == TRANSFER else a_shuffle())
+        future = client.compute(a_shuffle(gate) if point == TRANSFER else a_shuffle())
         reached: Callable[[], bool]
         if point == TRANSFER:
             reached = lambda: client.run_on_scheduler(_done) >= 2

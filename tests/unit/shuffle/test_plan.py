@@ -74,13 +74,14 @@ def test_end_says_whom_to_tell_and_only_once() -> None:
     assert plan.end("s", "done") == []
 
 
-def test_an_old_complaint_changes_nothing() -> None:
+def test_a_barrier_that_is_done_must_have_a_run_that_has_passed_it() -> None:
     plan = ShufflePlan()
-    old = plan.open("s", ["a"])
-    plan.end("s", "done")
+    assert [type(i) for i in plan.check_passed("s")] == [Recompute]
     run = plan.open("s", ["a"])
-    assert plan.void("s", old.run_id, "why") == []
-    assert len(plan.void("s", run.run_id, "why")) == 2
+    assert [type(i) for i in plan.check_passed("s")] == [EndRun, Recompute]
+    run = plan.open("s", ["a"])
+    plan.pass_barrier("s", [run.run_id])
+    assert plan.check_passed("s") == []
 
 
 def test_no_worker_at_all() -> None:
