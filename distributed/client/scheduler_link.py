@@ -178,12 +178,14 @@ class SchedulerLink:
 
         connection.on_messages = on_first
         connection.add_on_closed(on_closed)
-        applied = -1 if self.registered is None else self._stream.end.applied
-        connection.send(RegisterClient(self.id, _versions_for(connection), self.name, applied))
+        first = self.registered is None
+        stream = self._stream
+        session = "" if first else stream.id
+        connection.send(RegisterClient(self.id, _versions_for(connection), self.name, session, stream.end.applied))
         try:
             async with asyncio.timeout_at(deadline):
                 await welcome
-            if applied < 0 and self.registered is not None and self.registered.warning:
+            if first and self.registered is not None and self.registered.warning:
                 warnings.warn(self.registered.warning, defaults.load(_MISMATCH), stacklevel=2)
         except TimeoutError:
             connection.abort()
@@ -195,9 +197,10 @@ class SchedulerLink:
     def _enter(self, connection: Connection, registered: Registered) -> None:
         """The scheduler has let us in: go on with the session, or begin one."""
         first = self.registered is None
-        back = not first and registered.applied >= 0 and self._stream.end.can_resume(registered.applied)
+        back = not first and registered.session == self._stream.id and self._stream.end.can_resume(registered.applied)
         if not first and not back:
             self._stream = SessionLink(session_buffer())
+        self._stream.id = registered.session
         self.registered = registered
         self.down_since = None
         self.last_heard = asyncio.get_running_loop().time()

@@ -10,13 +10,14 @@ from distributed.messages.payload import ErrorInfo, Payload
 
 
 class RegisterClient(Struct, tag="register-client", array_like=True, omit_defaults=True):
-    """First message of a client. ``applied``: it goes on with the session that it had, and has taken in the
-    scheduler's messages up to this number; -1: a new session."""
+    """First message of a client. ``session``: the one that it goes on with (empty: a new one), in which it has taken in
+    the scheduler's messages up to number ``applied``."""
 
     client: str
     versions: dict[str, Any] = {}
     name: str = ""
-    applied: int = -1
+    session: str = ""
+    applied: int = 0
 
 
 class RegisterWorker(Struct, tag="register-worker", array_like=True, omit_defaults=True):
@@ -47,8 +48,9 @@ class RegisterNanny(Struct, tag="register-nanny", array_like=True):
 class Registered(Struct, tag="registered", array_like=True, omit_defaults=True):
     """The peer is in. ``plugins`` are pickles for workers and nannies, opened there.
 
-    ``applied``: the session goes on, and the peer's messages up to this number have been taken in; -1: a new session.
-    ``ended`` says why the earlier one is over. ``grace_s``: how long a session outlives its connection.
+    ``session``: the one that the peer asked for, which goes on, and in which its messages up to number ``applied`` have
+    been taken in; or a new one. ``ended`` says then why the earlier one is over. ``grace_s``: how long a session
+    outlives its connection.
     """
 
     scheduler: str
@@ -56,7 +58,8 @@ class Registered(Struct, tag="registered", array_like=True, omit_defaults=True):
     heartbeat_interval_s: float = 1.0
     plugins: list[tuple[str, Payload]] = []
     warning: str = ""
-    applied: int = -1
+    session: str = ""
+    applied: int = 0
     ended: str = ""
     grace_s: float = 0.0
 

@@ -11,14 +11,15 @@ What is kept is bounded. From an eighth of the limit on an end asks for an ackno
 
 :class:`SessionEnd` is pure (no clock, no I/O) and all that a simulator needs. :class:`SessionLink` puts it on a
 connection. Neither knows what the messages mean, so a link of other peers is made the same way: the first message
-after the handshake says ``applied`` (``RegisterClient`` does; ``RegisterWorker`` would), the answer (``Registered``)
-says it in return, both attach the connection with the other's number, and what ``receive`` returns is taken in. For
-workers the scheduler would keep the worker's link for a grace in place of ``Streams.workers``' connection, as
+after the handshake says ``session`` and ``applied`` (``RegisterClient`` does; ``RegisterWorker`` would), the answer
+(``Registered``) says them in return, both attach the connection with the other's number, and what ``receive`` returns
+is taken in. For workers the scheduler would keep the worker's link for a grace in ``Streams.workers``, as
 ``Streams.clients`` does.
 """
 
 from __future__ import annotations
 
+import uuid
 from collections import deque
 from typing import Any
 
@@ -195,9 +196,16 @@ class SessionLink:
     ----------
     limit_bytes
         See :class:`SessionEnd`.
+
+    Attributes
+    ----------
+    id
+        Name of the session, made by the end that admits the other, and told to it: two sessions of one peer are never
+        taken for one another.
     """
 
     def __init__(self, limit_bytes: int = LIMIT_BYTES) -> None:
+        self.id = uuid.uuid4().hex
         self.end = SessionEnd(limit_bytes)
         self.connection: Connection | None = None
 

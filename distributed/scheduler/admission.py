@@ -51,8 +51,8 @@ class Admission:
         shell.beat()  # what is decided already may end the session of this id
         links = shell.streams.clients
         link = links.get(client)
-        back = link is not None and first.applied >= 0 and link.end.can_resume(first.applied)
-        ended = "" if back or first.applied < 0 else shell.streams.farewell(client)
+        back = link is not None and first.session == link.id and link.end.can_resume(first.applied)
+        ended = "" if back or not first.session else shell.streams.farewell(client)
         if link is None or not back:
             if link is not None:
                 shell.apply_now(ClientLeft(client, "a new session has begun under its id"))
@@ -65,7 +65,8 @@ class Admission:
                 5.0,
                 [],
                 _mismatch("client", client, first.versions),
-                link.end.applied if back else -1,
+                link.id,
+                link.end.applied,
                 ended,
                 shell.state.settings.client_grace_s or 0.0,
             )

@@ -136,10 +136,10 @@ class FakeScheduler(Server):
         assert isinstance(first_message, RegisterClient)
         client = first_message.client
         link = self.clients.get(client)
-        back = link is not None and first_message.applied >= 0 and not self.forgetful
+        back = link is not None and first_message.session == link.id and not self.forgetful
         if not back:
             link = self.clients[client] = SessionLink()
-        connection.send(Registered(self.address, self.id, applied=link.end.applied if back else -1))
+        connection.send(Registered(self.address, self.id, session=link.id, applied=link.end.applied))
         link.attach(connection, first_message.applied if back else 0)
         connection.on_messages = lambda messages: self.on_messages(client, link.receive(connection, messages))
 

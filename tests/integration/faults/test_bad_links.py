@@ -15,7 +15,8 @@ from distributed.testing.fault_proxy import FaultProxy, Faults, Script
 from tests.integration.comm.loops import until
 
 from .places import client, process, records, scheduler_here
-from .small_cluster import Journal, note
+from .small_cluster import Journal
+from .tasks import note
 
 pytestmark = pytest.mark.usefixtures("private_places", "log_afresh")
 

@@ -29,7 +29,8 @@ from tests.integration.comm.loops import until
 from tests.integration.faults.client_programs import noise
 
 from .places import client, process, records, scheduler_here
-from .small_cluster import Journal, note
+from .small_cluster import Journal
+from .tasks import note
 
 pytestmark = pytest.mark.usefixtures("private_places", "log_afresh")
 

@@ -156,7 +156,8 @@ class FakeClient(Peer):
         rest, self.got = self.got[1:], self.got[:1]
         if type(self.got[0]) is not Registered:
             return
-        self.link.attach(self.connection, max(0, self.got[0].applied))
+        self.link.id = self.got[0].session
+        self.link.attach(self.connection, self.got[0].applied)
         if rest:
             super()._on_messages(self.link.receive(self.connection, rest))
 

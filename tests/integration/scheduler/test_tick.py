@@ -149,12 +149,24 @@ async def test_a_client_that_is_back_gets_what_it_missed():
         for task in w.of(ComputeTask):
             w.finish(task)
         await until(lambda: s.tasks["x-1"].state == "memory")
-        again = FakeClient(s, applied=c.link.end.applied)
+        again = FakeClient(s, session=c.link.id, applied=c.link.end.applied)
         again.link = c.link
         async with again:
             await until(lambda: again.of(KeyInMemory))
             (registered,) = again.of(Registered)
             assert registered.applied == c.link.end.sent == 1
+
+
+@on_uvloop
+async def test_a_client_is_never_given_another_session_than_its_own():
+    """Also when the numbers would fit: it had a session here, lost it, and the answer that said so was lost, too."""
+    async with scheduler() as s, FakeClient(s, session="an earlier one") as c:
+        (registered,) = c.of(Registered)
+        assert registered.session == c.link.id != "an earlier one"
+        assert "does not know it" in registered.ended
+        async with FakeClient(s, session="an earlier one") as again:
+            assert again.of(Registered)[0].session not in ("an earlier one", c.link.id)
+            await until(lambda: c.lost)
 
 
 @on_uvloop
