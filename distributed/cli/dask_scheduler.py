@@ -140,8 +140,9 @@ async def _serve(options: dict[str, Any]) -> None:
         await scheduler.finished()
 
     problem = ""
+    signals = None
     try:
-        await until_signal(life, "scheduler")
+        signals = await until_signal(life, "scheduler")
     except OSError as e:
         problem = f"the scheduler did not start: {explain(e)}"
         if e.errno == errno.EADDRINUSE:
@@ -154,6 +155,8 @@ async def _serve(options: dict[str, Any]) -> None:
     if problem:
         fail(problem)
     logger.info("End scheduler")
+    if signals is not None:
+        signals.finish()
 
 
 if __name__ == "__main__":

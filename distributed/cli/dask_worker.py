@@ -317,8 +317,9 @@ async def _serve(
         await asyncio.gather(*[one.finished() for one in servers])
 
     problem = ""
+    signals = None
     try:
-        await until_signal(life, "workers")
+        signals = await until_signal(life, "workers")
     except StartError as e:
         problem = str(e)
     except Exception as e:
@@ -327,6 +328,8 @@ async def _serve(
     if problem:
         fail(problem)
     logger.info("End worker")
+    if signals is not None:
+        signals.finish()
 
 
 async def _begin(server: Any) -> None:

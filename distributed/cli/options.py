@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
+import functools
 import logging
 import os
 import signal
@@ -15,13 +17,12 @@ from typing import Any, NoReturn
 
 import click
 
+from distributed.base.ending import EndSignals
 from distributed.base.errors import CommClosedError
 from distributed.base.formatting import parse_timedelta
 from distributed.comm.secrets import UnsafeFileError, read_scheduler_file
 
 CONTEXT_SETTINGS: dict[str, Any] = {"help_option_names": ["-h", "--help"], "ignore_unknown_options": True}
-
-_HANDLED = (signal.SIGINT, signal.SIGTERM)
 
 
 def fail(message: str, code: int = 1) -> NoReturn:
@@ -119,10 +120,13 @@ def pid_file(path: str | None) -> Iterator[None]:
         Path(path).write_text(f"{os.getpid()}")
     except OSError as e:
         fail(f"cannot write --pid-file {path}: {e.strerror}")
+    remove = functools.partial(Path(path).unlink, missing_ok=True)
+    atexit.register(remove)
     try:
         yield
     finally:
-        Path(path).unlink(missing_ok=True)
+        remove()
+        atexit.unregister(remove)
 
 
 async def wait_for_scheduler_file(path: str, timeout: float | None) -> str:
@@ -149,31 +153,26 @@ async def wait_for_scheduler_file(path: str, timeout: float | None) -> str:
         pause = min(pause * 1.5, 0.5)
 
 
-async def until_signal(life: Callable[[], Coroutine[Any, Any, Any]], name: str) -> bool:
-    """Run ``life`` to its end, or until a signal comes, which cancels it; True in the latter case.
+def end_signals(task: asyncio.Task[Any], name: str) -> EndSignals:
+    """The first signal that asks for an end cancels ``task``; see :mod:`distributed.base.ending` for later ones."""
 
-    A second signal ends the program at once. What ``life`` raises is raised here.
-    """
-    loop = asyncio.get_running_loop()
-    task = loop.create_task(life())
-    signalled = False
-
-    def on_signal(number: signal.Signals) -> None:
-        nonlocal signalled
-        if signalled:
-            os._exit(128 + number)
-        signalled = True
+    def on_first(number: signal.Signals) -> None:
         logging.getLogger("distributed.cli").info("Received signal %s (%d); closing %s", number.name, number, name)
         task.cancel()
 
-    for number in _HANDLED:
-        loop.add_signal_handler(number, on_signal, number)
+    return EndSignals(on_first)
+
+
+async def until_signal(life: Callable[[], Coroutine[Any, Any, Any]], name: str) -> EndSignals:
+    """Run ``life`` to its end, or until a signal comes, which cancels it. What ``life`` raises is raised here."""
+    task = asyncio.get_running_loop().create_task(life())
+    signals = end_signals(task, name)
     await asyncio.wait([task])
     if not task.cancelled():
         error = task.exception()
-        if error is not None and not signalled:
+        if error is not None and not signals.count:
             raise error
-    return signalled
+    return signals
 
 
 def explain(e: BaseException) -> str:

@@ -7,6 +7,7 @@ Nobody but this user can enter the runtime directory (mode 0700, owner and kind 
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import functools
 import logging
@@ -16,6 +17,7 @@ import socket
 import stat
 import tempfile
 import time
+import weakref
 
 from distributed.comm import secrets
 from distributed.comm.accepting import Acceptor
@@ -187,6 +189,7 @@ class UnixListener(Listener):
         self._secret = secret
         self._acceptor: Acceptor | None = None
         self._inode: tuple[int, int] | None = None
+        self._pid = os.getpid()
         self._door: Door | None = None
 
     async def start(self) -> None:
@@ -211,6 +214,7 @@ class UnixListener(Listener):
         except OSError as e:
             sock.close()
             raise OSError(e.errno, f"cannot listen at {self.listen_address}: {e.strerror or e}") from e
+        _listening.add(self)
         self._acceptor = Acceptor(sock, self._on_comm, self._role, self._secret, addresses_of, configure, path)
         self._door = Door(self.contact_address, self._on_comm, self._role, asyncio.get_running_loop())
         doors.add(self.contact_address, self._door)
@@ -242,9 +246,24 @@ class UnixListener(Listener):
             self._door.open = False
             doors.discard(self.contact_address, self._door)
             self._door = None
+        self.unlink()
+
+    def unlink(self) -> None:
+        """Remove our socket file; also called when the program ends in haste."""
+        if os.getpid() != self._pid:
+            return  # in a copy that a task has made of this process
         try:
             info = os.lstat(self._path)
             if (info.st_dev, info.st_ino) == self._inode:
                 os.unlink(self._path)
         except OSError:
             pass
+
+
+_listening: weakref.WeakSet[UnixListener] = weakref.WeakSet()
+
+
+@atexit.register
+def _unlink_all() -> None:
+    for listener in list(_listening):
+        listener.unlink()

@@ -84,6 +84,7 @@ class WorkerProcess:
         self.ended: asyncio.Future[ProcessEnd] = asyncio.get_running_loop().create_future()
         self.started_at = time.monotonic()
         self._loop = asyncio.get_running_loop()
+        self._owner = os.getpid()
         self._on_message = on_message
         self._reader = MessageReader()
         self._tail: deque[str] = deque(maxlen=TAIL_LINES)
@@ -233,6 +234,31 @@ class WorkerProcess:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)
         return await asyncio.shield(self.ended)
+
+    def end_now(self, reason: str, timeout: float) -> bool:
+        """End the process without the event loop; True when it had to be killed. For the end of this program.
+
+        A copy of this program that a task has made does not own the process, and leaves it alone.
+        """
+        if os.getpid() != self._owner:
+            return False
+        deadline = time.monotonic() + timeout
+        with contextlib.suppress(OSError):
+            self._line.settimeout(timeout)
+            self._line.sendall(bytes(self._outgoing) + packed({"op": "close", "reason": reason}))
+        while not self._gone():
+            if time.monotonic() > deadline:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(self.pid, signal.SIGKILL)
+                return True
+            time.sleep(0.01)
+        return False
+
+    def _gone(self) -> bool:
+        try:
+            return os.waitpid(self.pid, os.WNOHANG)[0] != 0
+        except ChildProcessError:
+            return True
 
     def _watch(self) -> None:
         if hasattr(os, "pidfd_open"):

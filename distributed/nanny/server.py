@@ -12,7 +12,7 @@ import weakref
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from distributed.base import defaults, preloading, settings
+from distributed.base import defaults, ending, preloading, settings
 from distributed.base.formatting import parse_timedelta
 from distributed.base.log_tail import LogTail
 from distributed.base.status import Status
@@ -35,6 +35,7 @@ from distributed.worker.plugin_host import PluginHost
 logger = logging.getLogger("distributed.nanny")
 
 _START_LIMIT_S = 60.0
+_AT_EXIT_S = 1.0
 _NOT_CLOSING = (Status.starting, Status.running, Status.closing_gracefully)
 _closing_tasks: set[asyncio.Task[Any]] = set()
 
@@ -382,12 +383,7 @@ class Nanny(Server):
             return
         self._watch.stop()
         had_started = self.worker_address is not None
-        # A process that was killed has left these.
-        if self.worker_dir is not None:
-            scratch.remove_directory(self.worker_dir)
-        if self._listening_at is not None:
-            registry.remove_traces(self._listening_at)
-            self._listening_at = None
+        self._remove_traces()
         if self._started is not None and not self._started.done():
             self._started.set_exception(_DiedAtStart(end))  # whoever waits for it learns
         leaving = self._leaving
@@ -422,6 +418,20 @@ class Nanny(Server):
         elif had_started and not self._ordered_end and self.status in _NOT_CLOSING:
             reason = leaving["reason"] if leaving is not None else "worker-process-ended"
             self._close_soon(f"worker left: {reason}")
+
+    def _remove_traces(self) -> None:
+        """What a process that was killed has left."""
+        if self.worker_dir is not None:
+            scratch.remove_directory(self.worker_dir)
+        if self._listening_at is not None:
+            registry.remove_traces(self._listening_at)
+            self._listening_at = None
+
+    def end_now(self) -> None:
+        """The program ends in haste: the worker process has a moment to end too."""
+        process = self.process
+        if process is not None and process.is_alive() and process.end_now("nanny-gone", _AT_EXIT_S):
+            self._remove_traces()
 
     _restarting = False
 
@@ -554,6 +564,12 @@ class Nanny(Server):
         """Remove a plugin."""
         await self.plugin_host.remove(name)
         return {"status": "OK"}
+
+
+@ending.in_haste
+def _end_all() -> None:
+    for nanny in list(Nanny._instances):
+        nanny.end_now()
 
 
 class _DiedAtStart(Exception):

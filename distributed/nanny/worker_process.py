@@ -10,7 +10,6 @@ because nothing of it is imported here.
 from __future__ import annotations
 
 import asyncio
-import atexit
 import contextlib
 import faulthandler
 import gc
@@ -23,7 +22,8 @@ import threading
 import time
 from typing import Any
 
-from distributed.base import defaults, settings
+from distributed.base import defaults, ending, settings
+from distributed.base.ending import leave
 from distributed.base.status import Status
 from distributed.comm import registry, secrets
 from distributed.nanny.channel import packed, read_message
@@ -49,7 +49,6 @@ class WorkerProgram:
         self.config = config
         self.worker: Any = None
         self.exit_code = 0
-        self._signals = 0
         self._stopping: asyncio.Task[None] | None = None
         self._serving: asyncio.Task[None] | None = None
         self._told = False
@@ -72,10 +71,7 @@ class WorkerProgram:
 
     async def _main(self) -> None:
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._on_signal, number)
-        if hasattr(signal, "SIGHUP"):
-            loop.add_signal_handler(signal.SIGHUP, self._on_signal, signal.SIGHUP)
+        ending.EndSignals(self._on_signal)
         threading.Thread(target=self._listen, args=(loop,), name="nanny-line", daemon=True).start()
         self._serving = asyncio.ensure_future(self._serve())
         try:
@@ -120,13 +116,7 @@ class WorkerProgram:
             self.tell(event="leaving", reason=reason, restart=restart)
 
     def _on_signal(self, number: signal.Signals) -> None:
-        self._signals += 1
         self.exit_code = 128 + number
-        if self._signals >= 3:
-            exit_now(self.exit_code)
-        if self._signals == 2:
-            asyncio.get_running_loop().call_later(0.5, exit_now, self.exit_code)
-            return
         logger.info("Received signal %s (%d); closing the worker", number.name, number)
         self._stop(f"signal-{number.name}", restart=True)
 
@@ -220,20 +210,6 @@ def prepare(config: dict[str, Any]) -> None:
         handler.setLevel(level)
     # What is not shown is kept all the same, for those who ask for the logs.
     root.setLevel(min(level, logging.INFO))
-
-
-def leave(code: int) -> None:
-    """End the process: the user's exit handlers run, the interpreter is not taken apart piece by piece."""
-    timer = threading.Timer(_HARD_EXIT_S, exit_now, (code,))
-    timer.daemon = True
-    timer.start()
-    atexit._run_exitfuncs()
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except (OSError, ValueError):
-            pass
-    exit_now(code)
 
 
 def main() -> None:
