@@ -22,6 +22,7 @@ from distributed.scheduler.state_machine.queuing import TaskQueue, sort_by_prior
 from distributed.scheduler.state_machine.restrictions import allowed_workers, unsatisfied
 from distributed.scheduler.state_machine.tables import Tables, set_state
 from distributed.scheduler.state_machine.transitions.assign import assign
+from distributed.scheduler.state_machine.unrunnable import Cause
 
 # Of many holders, or of many workers that qualify, so many are looked at.
 SAMPLE = 16
@@ -33,7 +34,9 @@ def place_ready(state: Tables) -> None:
     ready = state.ready
     if state.fleet_changed:
         state.fleet_changed = False
-        ready.extend(state.unrunnable)
+        for cause in state.unrunnable.causes.values():
+            if _may_run(state, cause):
+                ready.extend(cause.tasks)
     if ready:
         state.ready = []
         if len(ready) > 1:
@@ -41,6 +44,15 @@ def place_ready(state: Tables) -> None:
         _place(state, ready)
     if state.queued.n:
         _deal(state, state.queued)
+
+
+def _may_run(state: Tables, cause: Cause) -> bool:
+    """Whether it is worth while to look at the tasks of a cause: there may be very many."""
+    if cause.pinned is not None:
+        return True
+    if cause.policy.free:
+        return bool(state.running)
+    return any(ws.running for ws in allowed_workers(state, cause.policy))
 
 
 def _place(state: Tables, ready: list[TaskState]) -> None:

@@ -78,6 +78,8 @@ def replace_holders(t: Tables, ts: TaskState, holders: Collection[str], nbytes: 
     fetch.holders.clear()
     fetch.failed.clear()
     _add_holders(t, ts, fetch, holders)
+    if fetch.holders:
+        fetch.attempts = 0  # should these fail too, they are struck off, and it is worth while to ask at once
     if ts.state not in IN_FLIGHT:
         if fetch.holders:
             _plan(t, ts, fetch)
