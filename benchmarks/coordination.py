@@ -9,9 +9,15 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable
 from typing import Any
+
+import psutil
 
 import distributed
 from distributed import Client, Event, Lock, Queue, Variable
@@ -73,70 +79,88 @@ def coroutines(n: int) -> dict[str, Callable[[], Any]]:
     return {"lock": lock_pairs, "queue": queue_pairs, "variable": variable_pairs, "event": event_rounds}
 
 
-def measure_plain(address: str, n: int) -> dict[str, float]:
-    """Rounds a second of each."""
+class Meter:
+    """Rounds a second by the clock, and microseconds of processor time a round, of the client and the scheduler."""
+
+    def __init__(self, n: int, scheduler_pid: int | None) -> None:
+        self.n = n
+        self._scheduler = None if scheduler_pid is None else psutil.Process(scheduler_pid)
+        self.rounds_per_s: dict[str, int] = {}
+        self.cpu_us: dict[str, int] = {}
+
+    def _cpu_s(self) -> float:
+        of_scheduler = 0.0 if self._scheduler is None else sum(self._scheduler.cpu_times()[:2])
+        return time.process_time() + of_scheduler
+
+    def start(self) -> None:
+        self._started, self._cpu_started = time.perf_counter(), self._cpu_s()
+
+    def stop(self, name: str) -> None:
+        self.rounds_per_s[name] = round(self.n / (time.perf_counter() - self._started))
+        self.cpu_us[name] = round((self._cpu_s() - self._cpu_started) / self.n * 1e6)
+
+    def report(self) -> dict[str, dict[str, int]]:
+        return {"rounds_per_s": self.rounds_per_s, "cpu_us_per_round": self.cpu_us}
+
+
+def measure_plain(address: str, meter: Meter) -> None:
+    """Threads that wait."""
     with Client(address):
-        found = {}
-        for (name, run), (_, warm) in zip(plain(n).items(), plain(10).items(), strict=True):
+        for (name, run), warm in zip(plain(meter.n).items(), plain(20).values(), strict=True):
             warm()
-            start = time.perf_counter()
+            meter.start()
             run()
-            found[name] = n / (time.perf_counter() - start)
-        return found
+            meter.stop(name)
 
 
-async def measure_coroutines(address: str, n: int) -> dict[str, float]:
-    """Rounds a second of each."""
+async def measure_coroutines(address: str, meter: Meter) -> None:
+    """Coroutines that wait."""
     async with Client(address, asynchronous=True):
-        found = {}
-        for (name, run), (_, warm) in zip(coroutines(n).items(), coroutines(10).items(), strict=True):
+        for (name, run), warm in zip(coroutines(meter.n).items(), coroutines(20).values(), strict=True):
             await warm()
-            start = time.perf_counter()
+            meter.start()
             await run()
-            found[name] = n / (time.perf_counter() - start)
-        return found
+            meter.stop(name)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("-n", type=int, default=10_000, help="rounds of each kind")
     parser.add_argument("--address", help="of a scheduler that runs already; default: one in a process of its own")
-    n = parser.parse_args().n
-    address = parser.parse_args().address
-    if address is not None:
-        report(address, n)
+    arguments = parser.parse_args()
+    if arguments.address is not None:
+        report(arguments.address, arguments.n, None)
         return
-    with SchedulerProcess() as started:
-        report(started, n)
+    with SchedulerProcess() as scheduler:
+        report(scheduler.address, arguments.n, scheduler.pid)
 
 
-def report(address: str, n: int) -> None:
+def report(address: str, n: int, scheduler_pid: int | None) -> None:
     """Print one line of JSON."""
-    figures = {"plain": measure_plain(address, n), "coroutines": asyncio.run(measure_coroutines(address, n))}
-    rounded = {kind: {name: round(rate) for name, rate in rates.items()} for kind, rates in figures.items()}
-    print(json.dumps({"distributed": distributed.__version__, "rounds": n, "rounds_per_s": rounded}))
+    threads, loop = Meter(n, scheduler_pid), Meter(n, scheduler_pid)
+    measure_plain(address, threads)
+    asyncio.run(measure_coroutines(address, loop))
+    figures = {"plain": threads.report(), "coroutines": loop.report()}
+    print(json.dumps({"distributed": distributed.__version__, "rounds": n, **figures}))
 
 
 class SchedulerProcess:
     """A scheduler as users start it, on a free port."""
 
-    def __enter__(self) -> str:
-        import os
-        import subprocess
-        import sys
-        import tempfile
-
+    def __enter__(self) -> SchedulerProcess:
         self._directory = tempfile.TemporaryDirectory()
         path = os.path.join(self._directory.name, "scheduler.json")
         start = "from distributed.cli.dask_scheduler import main; main()"
         command = [sys.executable, "-c", start, "--port", "0", "--host", "127.0.0.1", "--scheduler-file", path]
         command += ["--no-dashboard", "--dashboard-address", ":0"]
         self._process = subprocess.Popen(command, stderr=subprocess.DEVNULL, cwd=self._directory.name)
+        self.pid = self._process.pid
         deadline = time.monotonic() + 30
         while True:
             try:
                 with open(path, encoding="utf-8") as file:
-                    return str(json.load(file)["address"])
+                    self.address = str(json.load(file)["address"])
+                return self
             except (FileNotFoundError, ValueError):
                 if time.monotonic() > deadline or self._process.poll() is not None:
                     self.__exit__()

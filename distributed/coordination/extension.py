@@ -68,13 +68,13 @@ class Coordination:
 
     def _take_in(self, client: str, request: SessionRequest, now: float) -> None:
         op = request.op
+        verb = self.tables.operations.get(op)
+        if verb is None:
+            raise ValueError(f"unknown operation {op!r}: the scheduler has no table that knows it")
         if op in self._scheduler.blocked_handlers:
             raise ValueError(f"the operation {op!r} is blocked on the scheduler (blocked_handlers)")
-        if op not in self.tables.operations:
-            raise ValueError(f"unknown operation {op!r}: the scheduler has no table that knows it")
         kwargs = loads_plain(request.body, unpickle=False)
-        timeout = kwargs.pop("timeout", None)
-        self.tables.request(op, Waiter(client, request.number, timeout), now, **kwargs)
+        verb(Waiter(client, request.number, kwargs.pop("timeout", None)), now, **kwargs)
 
     def client_gone(self, client: str) -> None:
         """What the client waits for and holds is free."""
@@ -85,7 +85,8 @@ class Coordination:
 
     def _act(self) -> None:
         tables = self.tables
-        self._want(*tables.held.take_changes())
+        if tables.held.has_changed:
+            self._want(*tables.held.take_changes())
         for waiter, value in tables.waiters.take_answers():
             self._answer(waiter.client, waiter.number, value)
         self._send()

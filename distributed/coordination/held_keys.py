@@ -40,6 +40,11 @@ class HeldKeys:
         """Values on their way."""
         return sum([len(transits) for transits in self._in_transit.values()])
 
+    @property
+    def has_changed(self) -> bool:
+        """Whether there is something for :meth:`take_changes`."""
+        return bool(self._changed)
+
     def hold(self, keys: Iterable[Key]) -> None:
         """Each once more."""
         for key in keys:

@@ -109,6 +109,13 @@ class Shell:
 
     def receive_from_client(self, client: str, messages: list[Any]) -> None:
         """A batch of a client."""
+        requests = [message for message in messages if type(message) is SessionRequest]
+        if len(requests) < len(messages):
+            self._take_in(client, messages)
+        if requests:
+            self.on_requests(client, requests)
+
+    def _take_in(self, client: str, messages: list[Any]) -> None:
         if self._slow_graph:
             for message in messages:
                 self._receive([message], client)
@@ -116,14 +123,9 @@ class Shell:
                     self._tell_graph(client, message)
         else:
             self._receive(messages, client)
-        requests: list[SessionRequest] = []
         for message in messages:
             if type(message) is ClientLogEvent:
                 self.events.log(message.topics, message.msg)
-            elif type(message) is SessionRequest:
-                requests.append(message)
-        if requests:
-            self.on_requests(client, requests)
 
     def receive_from_nanny(self, address: str, messages: list[Any]) -> None:
         """A batch of a nanny."""
