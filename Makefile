@@ -1,7 +1,7 @@
 # One line each over plain tools. The first call makes .venv and installs what the target needs.
 PYTHON ?= python3
 BIN := .venv/bin
-SEEDS ?= 200
+SEEDS ?= 1000
 MINUTES ?= 5
 SEED ?= 1
 
@@ -33,7 +33,7 @@ bench-core: .venv/made  ## events a second of the two state machines and of the 
 	$(BIN)/python -m benchmarks.core_codec
 
 sim: .venv/made  ## deterministic simulation of the two state machines
-	$(BIN)/python -m tests.simulation --seeds $(SEEDS)
+	$(BIN)/python -m distributed.simulation --seeds $(SEEDS)
 
 docs: .venv/made  ## draw docs/states.md from the tables of the state machines
 	$(BIN)/python -m docs.states

@@ -93,6 +93,9 @@ class FutureTable:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.states: dict[Key, FutureState] = {}
+        # Gets, with the lock held, keys that the scheduler has cancelled: a message of ours that crossed its own may
+        # have made it want them again for us.
+        self.on_given_up: Callable[[list[Key]], object] | None = None
 
     # -- counting -----------------------------------------------------------------------------------------------------
 
@@ -144,6 +147,7 @@ class FutureTable:
     def apply(self, messages: Iterable[Struct]) -> Ready:
         """Take in what the scheduler says; returns the callbacks that are due, to be run without the lock."""
         ready: Ready = []
+        given_up: list[Key] = []
         with self.lock:
             states = self.states
             for message in messages:
@@ -164,6 +168,7 @@ class FutureTable:
                     if state is not None and state.status != "cancelled":
                         _fail(state, message.error, ready)
                 elif type(message) is KeysCancelled:
+                    given_up.extend([key for key in message.keys if key in states])
                     self._cancel(message.keys, message.reason, message.msg, ready, message.lost)
                 elif type(message) is KeysLost:
                     for key in message.keys:
@@ -178,7 +183,10 @@ class FutureTable:
                         if state is not None and state.status == "error" and not state.local:
                             _reset(state, "pending")
                 elif type(message) is ClusterRestarted:
+                    given_up.extend(states)
                     self._cancel(list(states), "scheduler-restart", "", ready)
+            if given_up and self.on_given_up is not None:
+                self.on_given_up(given_up)
         return ready
 
     def fail_here(self, state: FutureState, error: ErrorInfo) -> Ready:

@@ -77,6 +77,7 @@ class Session:
         self.id = client_id
         self.status = "newly-created"
         self.table = FutureTable()
+        self.table.on_given_up = self._release_given_up
         self.outgoing = Outgoing()
         self.link = SchedulerLink(client_id, name, self)
         self.live = False
@@ -381,6 +382,9 @@ class Session:
                 self.link.expect_end(message.reason)
         if self.outgoing and not self._awake:
             self.wake()
+
+    def _release_given_up(self, keys: list[Key]) -> None:
+        self.outgoing.add(ReleaseKeys(keys))
 
     def _apply_ready(self, ready: Ready) -> None:
         for callback, state in ready:

@@ -60,6 +60,10 @@ def on_replicas_dropped(state: Tables, event: ReplicasDropped, source: str) -> N
         return
     tasks = [ts for key in event.keys if (ts := state.tasks.get(key)) is not None]
     lose_values(state, [ts for ts in tasks if remove_replica(ts, ws)], source, "dropped there")
+    for ts in tasks:
+        move = state.moves.get(ts)
+        if move is not None and move.to.pop(ws, ws) is None and not move.to:
+            del state.moves[ts]  # the last copy under way will not come: the others stay where they are
     for retirement in state.retirements.values():
         for ts in tasks:
             if retirement.sent.get(ts) is ws:  # the copy that was asked for will not come: ask again

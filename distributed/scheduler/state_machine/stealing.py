@@ -123,6 +123,7 @@ def on_steal_response(state: Tables, event: StealResponse, source: str) -> None:
         return
     steal = state.steals.pop(ts, None)
     if not event.given:
+        ws.executing.setdefault(ts, 0.0)  # it has begun: not to be asked for again
         return
     state.stolen_count += 1
     requeue(state, ts, free=False)

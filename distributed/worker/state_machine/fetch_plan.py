@@ -141,6 +141,12 @@ class FetchPlan:
         """Whether a key waits for this holder."""
         return self._first(holder) is not None
 
+    def waiting_for(self, holder: str) -> list[TaskState]:
+        """The keys that wait for this holder, perhaps among others; best priority first."""
+        entries = sorted(self.by_holder.get(holder, ()), key=lambda entry: entry[:2])
+        found = {id(ts): ts for _, _, ts in entries if ts.state is FETCH and ts.fetch and holder in ts.fetch.holders}
+        return list(found.values())
+
     def _first(self, holder: str) -> TaskState | None:
         heap = self.by_holder.get(holder)
         while heap:

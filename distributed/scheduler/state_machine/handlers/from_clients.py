@@ -141,13 +141,15 @@ def on_release_keys(state: Tables, event: ReleaseKeys, source: str) -> None:
 
 
 def on_cancel_keys(state: Tables, event: CancelKeys, source: str) -> None:
-    """Also for keys that are unknown (any more), so that their futures end."""
+    """The client itself is told of dependents only: the futures of what it names are cancelled already, and an echo
+    would hit those of the same keys that it submits meanwhile."""
     cs = state.clients.get(source)
     tasks = [ts for key in event.keys if (ts := state.tasks.get(key)) is not None]
     told: dict[ClientState, list[Key]] = {}
-    if cs is not None:
-        told[cs] = [key for key in event.keys if key not in state.tasks]
     closure = cancel_by_client(state, tasks, cs, event.force, told)
+    if cs in told:
+        named = frozenset(event.keys)
+        told[cs] = [key for key in told[cs] if key not in named]
     report_cancelled(state, told, event.reason, event.msg)
     release_unneeded(state, closure)
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from distributed.messages.nanny import WorkerProcessExited, WorkerProcessStarted
 from distributed.messages.scheduler_to_client import ClusterRestarted
-from distributed.messages.scheduler_to_worker import CloseWorkerOrder
+from distributed.messages.scheduler_to_worker import CloseWorkerOrder, StealRequest
 from distributed.scheduler.state_machine.events import Restart, SetResources, SetThreads, WorkerJoined, WorkerLost
 from distributed.scheduler.state_machine.fleet import join, lose, process_exited, remove, set_nthreads, set_status
 from distributed.scheduler.state_machine.graph_update import release_pin
+from distributed.scheduler.state_machine.restrictions import has_resources
 from distributed.scheduler.state_machine.tables import Tables
 from distributed.scheduler.state_machine.transitions.release import release_unneeded, unwant
 
@@ -43,6 +44,10 @@ def on_set_resources(state: Tables, event: SetResources, source: str) -> None:
         for name in event.resources:
             ws.used_resources.setdefault(name, 0.0)
         set_status(state, ws, ws.status_name)
+        # What the worker can never start now is asked back.
+        for ts in ws.processing:
+            if not has_resources(ws, ts.policy.resources):
+                state.out.to_workers[ws.address].append(StealRequest(ts.key, ts.run_id, state.stimulus_id))
 
 
 def on_restart(state: Tables, event: Restart, source: str) -> None:

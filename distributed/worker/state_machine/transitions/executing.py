@@ -43,7 +43,7 @@ def start_tasks(t: Tables) -> None:
             known, cost_s = False, share_s
         else:
             known = True
-            cost_s = floor_s if cost_s < floor_s else min(cost_s, share_s)
+            cost_s = max(floor_s, min(cost_s, share_s))
         if t.slots_used >= t.nthreads and (not known or t.backlog_s + cost_s > limit_s):
             return
         ready.pop()

@@ -234,12 +234,14 @@ def on_gather_success(t: Tables, event: GatherDepSuccess) -> None:
 
 
 def on_gather_failure(t: Tables, event: GatherDepFailure) -> None:
-    """A peer has not answered: leave it alone for a while, and look elsewhere."""
+    """A peer has not answered: leave it alone for a while, and look elsewhere. When it has failed twice in a row, the
+    keys that wait for it alone do not wait for their turn to fail."""
     worker = event.worker
     flight = _land(t, worker)
     if flight is None:
         return
     settings = t.settings
+    again = worker in t.fetches.suspects
     t.wake_by(t.fetches.suspect(worker, event.error, t.now, settings.suspect_s, settings.suspect_max_s))
     for key in flight.keys:
         ts = t.tasks.get(key)
@@ -252,6 +254,11 @@ def on_gather_failure(t: Tables, event: GatherDepFailure) -> None:
             _next_holder(t, ts, ts.fetch, worker)
         else:
             _flight_over(t, ts, worker)
+    if again:
+        for ts in t.fetches.waiting_for(worker):
+            if ts.fetch is not None and len(ts.fetch.holders) == 1:
+                ts.fetch.failed[worker] = event.error or "not reached"
+                _next_holder(t, ts, ts.fetch, worker)
 
 
 def _gather(t: Tables, holder: str, first: TaskState) -> None:

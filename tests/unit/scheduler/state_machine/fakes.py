@@ -133,6 +133,12 @@ class FakeClient:
         # Cancelled here; a real client releases them when their futures die.
         self.cancelled: dict[Key, None] = {}
 
+    def cancel(self, keys: list[Key]) -> None:
+        """Their futures are cancelled."""
+        for key in keys:
+            self.futures.pop(key, None)
+            self.cancelled[key] = None
+
     def read(self, message: Any) -> None:
         match message:
             case to_client.KeyInMemory(key=key):
@@ -140,9 +146,7 @@ class FakeClient:
             case to_client.KeyErred(key=key):
                 self.set(key, "error")
             case to_client.KeysCancelled(keys=keys):
-                for key in keys:
-                    self.futures.pop(key, None)
-                    self.cancelled[key] = None
+                self.cancel(keys)
             case to_client.KeysLost(keys=keys) | to_client.KeysRetried(keys=keys):
                 for key in keys:
                     self.set(key, "pending")

@@ -139,6 +139,7 @@ class World:
             case 4 | 5:
                 self.let_go(client, some)
             case 6:
+                client.cancel(some[:2])
                 self.handle(from_client.CancelKeys(some[:2], self.rng.random() < 0.3), client.name)
             case 7:
                 self.handle(from_client.RetryKeys(some), client.name)

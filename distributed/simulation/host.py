@@ -1,0 +1,210 @@
+"""The scheduler: the real core, and a model of the shell around it (admission, beats, timers, retirements). Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from distributed.messages.control import Refused, RegisterClient, Registered, RegisterWorker
+from distributed.messages.worker_to_scheduler import WorkerClosing
+from distributed.scheduler.state_machine.events import ClientJoined, ClientLeft, WorkerJoined, WorkerLost
+from distributed.scheduler.state_machine.instructions import RetirementEnded, WorkerRefused, WorkerRemoved
+from distributed.scheduler.state_machine.outbox import OutboxBatch
+from distributed.scheduler.state_machine.settings import SchedulerSettings
+from distributed.scheduler.state_machine.state import SchedulerState
+from distributed.simulation.links import Connection
+from distributed.simulation.simulator import Simulator
+
+WELCOME = Registered("tcp://scheduler:8786", "scheduler")
+# How long a worker that was told to close after its retirement may take before it counts as gone.
+REMOVAL_S = 10.0
+LAZY_S = 0.0005
+
+
+def _nobody(address: str) -> None:
+    """Nobody has asked."""
+
+
+class Host:
+    """The scheduler's end of all connections.
+
+    Parameters
+    ----------
+    check
+        Called after each event that the core has handled, with the event and its source; and before it, by ``expect``.
+    lazy
+        Share of batches after which the placing beat waits for more.
+    """
+
+    def __init__(
+        self,
+        sim: Simulator,
+        settings: SchedulerSettings,
+        lazy: float,
+        expect: Callable[[Any, str], None],
+        check: Callable[[Any, str], None],
+    ) -> None:
+        self.sim = sim
+        self.core = SchedulerState(settings, sim.seed)
+        self.workers: dict[str, Connection] = {}
+        self.clients: dict[str, Connection] = {}
+        self._lazy = lazy
+        self._rng = sim.stream("host")
+        self._expect = expect
+        self._check = check
+        self._beat_due = False
+        self._timer: float | None = None
+        self._refused: dict[str, str] = {}
+        self.on_retired: Callable[[str], None] = _nobody
+
+    # connections
+
+    def accept(self, connection: Connection) -> None:
+        """A peer has connected; its first message says who it is."""
+        connection.up.deliver = lambda batch: self._hear(connection, batch)
+        connection.up.on_end = lambda: self._ended(connection)
+
+    def _hear(self, connection: Connection, batch: list[Any]) -> None:
+        first = batch[0]
+        if type(first) is RegisterWorker:
+            self._admit_worker(connection, first)
+            batch = batch[1:]
+        elif type(first) is RegisterClient:
+            self._admit_client(connection, first)
+            batch = batch[1:]
+        name = connection.name
+        if name and (self.workers.get(name) is connection or self.clients.get(name) is connection):
+            self.apply(batch, name)
+
+    def _admit_client(self, connection: Connection, first: RegisterClient) -> None:
+        old = self.clients.pop(first.client, None)
+        if old is not None:  # it has come back before its lost connection was noticed
+            old.down.end()
+            self.apply([ClientLeft(first.client)], "")
+        connection.name = first.client
+        self.clients[first.client] = connection
+        connection.down.send([WELCOME])
+        self.apply([ClientJoined(first.client)], "")
+
+    def _admit_worker(self, connection: Connection, first: RegisterWorker) -> None:
+        address = first.address
+        if address in self.workers:
+            self._refuse(connection, f"address taken: a worker at {address} is connected")
+            return
+        if address in self.core.workers:
+            self.apply([WorkerClosing("replaced by a new worker at the same address")], address)
+            self.beat()
+        self._handle([WorkerJoined(first)], address)
+        if address in self.core.workers:
+            connection.name = address
+            self.workers[address] = connection
+            connection.down.send([WELCOME])
+        self.beat()
+        if address not in self.core.workers:
+            self._refuse(connection, self._refused.pop(address, "not taken"))
+
+    def _refuse(self, connection: Connection, reason: str) -> None:
+        connection.down.send([Refused(reason)])
+        connection.down.end()
+
+    def _ended(self, connection: Connection) -> None:
+        name = connection.name
+        connection.down.end()
+        if self.workers.get(name) is connection:
+            del self.workers[name]
+            if name in self.core.workers:
+                self.apply([WorkerLost(name, "connection lost")], "")
+        elif self.clients.get(name) is connection:
+            del self.clients[name]
+            self.apply([ClientLeft(name)], "")
+
+    # events
+
+    def apply(self, events: list[Any], source: str) -> None:
+        """Give events to the core; the placing beat follows, at once or soon."""
+        self._handle(events, source)
+        if self._beat_due:
+            return
+        if self._lazy and self._rng.random() < self._lazy:
+            self._beat_due = True
+            self.sim.after(LAZY_S * self._rng.random(), self._late_beat)
+        else:
+            self.beat()
+
+    def _handle(self, events: list[Any], source: str) -> None:
+        core = self.core
+        note = self.sim.note
+        for event in events:
+            note(source or "scheduler", event)
+            self._expect(event, source)
+            core.handle(event, source, self.sim.now)
+            self._check(event, source)
+
+    def _late_beat(self) -> None:
+        if self._beat_due:
+            self.beat()
+
+    def beat(self) -> None:
+        """Place what is ready, and send what was decided."""
+        self._beat_due = False
+        self.core.flush(self.sim.now)
+        self._perform()
+
+    def _perform(self) -> None:
+        out = self.core.outbox.take()
+        last_words = {address: out.to_workers.pop(address, []) for address in out.closed_workers}
+        self._send(out)
+        for instruction in out.instructions:
+            self.sim.note("scheduler does", instruction)
+            if type(instruction) is WorkerRemoved:
+                connection = self.workers.pop(instruction.address, None)
+                if connection is not None:
+                    connection.down.send(last_words[instruction.address])
+                    connection.down.end()
+            elif type(instruction) is WorkerRefused:
+                self._refused[instruction.address] = instruction.reason
+            elif type(instruction) is RetirementEnded:
+                self.on_retired(instruction.address)
+                if instruction.retired:
+                    self._see_out(instruction.address)
+        self._check(None, "")
+        self._arm()
+
+    def _send(self, out: OutboxBatch) -> None:
+        for address, messages in out.to_workers.items():
+            if address in self.workers:
+                self.workers[address].down.send(messages)
+        for client, messages in out.to_clients.items():
+            if client in self.clients:
+                self.clients[client].down.send(messages)
+
+    def _see_out(self, address: str) -> None:
+        ws = self.core.workers.get(address)
+
+        def remove() -> None:
+            if ws is not None and self.core.workers.get(address) is ws and ws.status_name == "closing_gracefully":
+                self.apply([WorkerClosing("retired")], address)
+
+        self.sim.after(REMOVAL_S, remove)
+
+    # time
+
+    def _arm(self) -> None:
+        due = self.core.next_deadline()
+        if due is not None and (self._timer is None or due < self._timer):
+            self._timer = due
+            self.sim.at(due, lambda: self._ring(due))
+
+    def _ring(self, due: float) -> None:
+        if self._timer != due:
+            return  # an earlier one was armed meanwhile
+        self._timer = None
+        deadline = self.core.next_deadline()
+        if deadline is not None and deadline <= self.sim.now:
+            self.sim.note("scheduler", "deadline")
+            self._expect(None, "")
+            self.core.handle_deadline(self.sim.now)
+            self._beat_due = False
+            self._perform()
+        else:
+            self._arm()

@@ -1,0 +1,113 @@
+"""The network between workers (and from clients to workers): questions that are answered, or fail. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from random import Random
+from typing import Any, Protocol
+
+from distributed.simulation.simulator import Simulator
+
+TIMEOUT_S = 1.0
+
+
+class Peer(Protocol):
+    """A process that can be asked."""
+
+    address: str
+    alive: bool
+
+    def awake(self, act: Callable[[], None]) -> None:
+        """Do it now, or when the process thaws, or never if it dies before."""
+
+
+class _Question:
+    """One request under way; ``fail`` is called if it can have no answer."""
+
+    __slots__ = ("asker", "done", "fail", "peer")
+
+    def __init__(self, asker: str, peer: str, fail: Callable[[], None]) -> None:
+        self.asker = asker
+        self.peer = peer
+        self.fail = fail
+        self.done = False
+
+
+class Network:
+    """Who can be reached by whom."""
+
+    def __init__(self, sim: Simulator, delays_s: Sequence[float]) -> None:
+        self.peers: dict[str, Peer] = {}
+        self._sim = sim
+        self._rng: Random = sim.stream("network")
+        self._delays_s = delays_s
+        self._cuts: Counter[frozenset[str]] = Counter()
+        self._questions: list[_Question] = []
+
+    def ask(
+        self, asker: str, address: str, serve: Callable[[Any], Any], answer: Callable[[Any], None],
+        fail: Callable[[], None],
+    ) -> None:  # fmt: skip
+        """Have ``serve(peer)`` run there, and ``answer(result)`` or ``fail()`` here, a while later."""
+        question = _Question(asker, address, fail)
+        self._questions.append(question)
+        self._sim.after(self._delay(), lambda: self._arrive(question, serve, answer))
+
+    def partition(self, one: str, other: str, for_s: float) -> None:
+        """These two cannot reach each other for a while; what is under way between them fails."""
+        pair = frozenset((one, other))
+        self._cuts[pair] += 1
+        self._sim.after(for_s, lambda: self._cuts.subtract([pair]))
+        for question in self._questions[:]:
+            if {question.asker, question.peer} == pair:
+                self._fail(question)
+
+    def abort(self, asker: str, address: str) -> None:
+        """The asker waits no longer for this peer."""
+        for question in self._questions[:]:
+            if question.asker == asker and question.peer == address:
+                self._sim.after(0.0, lambda question=question: self._finish(question, question.fail))
+
+    def heal(self) -> None:
+        """No partition from now on."""
+        self._cuts.clear()
+
+    def gone(self, address: str) -> None:
+        """A process has died: nobody gets an answer from it."""
+        self.peers.pop(address, None)
+        for question in self._questions[:]:
+            if question.peer == address:
+                self._fail(question)
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing is under way."""
+        return not self._questions
+
+    def _arrive(self, question: _Question, serve: Callable[[Any], Any], answer: Callable[[Any], None]) -> None:
+        if question.done:
+            return
+        peer = self.peers.get(question.peer)
+        if peer is None or self._cuts[frozenset((question.asker, question.peer))] > 0:
+            self._fail(question)
+            return
+
+        def reply() -> None:
+            result = serve(peer)
+            self._sim.after(self._delay(), lambda: self._finish(question, lambda: answer(result)))
+
+        peer.awake(reply)
+
+    def _finish(self, question: _Question, then: Callable[[], None]) -> None:
+        if not question.done:
+            question.done = True
+            self._questions.remove(question)
+            then()
+
+    def _fail(self, question: _Question) -> None:
+        delay_s = self._rng.choice((self._delay(), TIMEOUT_S))
+        self._sim.after(delay_s, lambda: self._finish(question, question.fail))
+
+    def _delay(self) -> float:
+        return self._rng.choice(self._delays_s)

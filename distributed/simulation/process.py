@@ -1,0 +1,266 @@
+"""One life of a worker process: the real core, a modelled executor, store and data service. Pure.
+
+A frozen process does nothing: what reaches it meanwhile happens when it thaws, in order. A dead one is gone with all it
+held; whoever waits for its answer hears that the connection broke.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from distributed.base.keys import Key
+from distributed.messages.control import Refused, Registered, RegisterWorker
+from distributed.messages.scheduler_to_worker import CloseWorkerOrder, DefineFunction
+from distributed.messages.worker_to_scheduler import Heartbeat, WorkerClosing
+from distributed.simulation.executor import UNSHIPPABLE, Executor
+from distributed.simulation.host import Host
+from distributed.simulation.ledger import RunLedger
+from distributed.simulation.links import Connection
+from distributed.simulation.network import Network
+from distributed.simulation.script import TaskPlan
+from distributed.simulation.simulator import Simulator
+from distributed.worker.state_machine import WorkerSettings, WorkerState
+from distributed.worker.state_machine.events import DataUpdated, ExecuteSuccess, GatherDepFailure, GatherDepSuccess
+from distributed.worker.state_machine.instructions import (
+    AbortGather,
+    CancelExecute,
+    Evict,
+    Execute,
+    GatherDep,
+    SendToScheduler,
+    StoreFetched,
+    StoreResult,
+)
+
+
+@dataclass
+class Surroundings:
+    """What all processes of a cluster share. ``check(process, event)`` is called after each event of a core."""
+
+    sim: Simulator
+    host: Host
+    network: Network
+    runs: RunLedger
+    settings: WorkerSettings
+    delays_s: tuple[float, ...]
+    heartbeat_s: float
+    check: Callable[[Any, Any], None]
+
+
+class Process:
+    """A worker process from its start to its end.
+
+    Parameters
+    ----------
+    on_end
+        Called once with (process, reason, whether a new one shall be started; None: not said).
+    """
+
+    def __init__(
+        self, around: Surroundings, info: RegisterWorker, on_end: Callable[[Process, str, bool | None], None]
+    ) -> None:
+        self.around = around
+        self.sim = sim = around.sim
+        self.info = info
+        self.address = info.address
+        self.alive = True
+        self.frozen = False
+        self.registered = False
+        self.store: dict[Key, int] = {}
+        self.unshippable: set[Key] = set()
+        self.core = WorkerState(around.settings, info.address, info.nthreads, info.resources, sim.seed)
+        self.executor = Executor(
+            info.address, info.nthreads, around.runs, sim.stream(f"executor {info.address}"),
+            self._plan_of, self._after, self._executed, self.crash,
+        )  # fmt: skip
+        self._results: dict[int, bool] = {}
+        self._arrived: dict[Key, int] = {}
+        self._backlog: list[Callable[[], None]] = []
+        self._timer: float | None = None
+        self._on_end = on_end
+        self.connection = connection = Connection(sim, info.address, around.delays_s)
+        connection.down.deliver = lambda batch: self.awake(lambda: self._hear(batch))
+        connection.down.on_end = lambda: self.awake(lambda: self.close("scheduler-connection-lost", None))
+        around.network.peers[info.address] = self
+        around.host.accept(connection)
+        connection.up.send([info])
+
+    # life
+
+    def awake(self, act: Callable[[], None]) -> None:
+        """Do it now, or when the process thaws, or never if it dies before."""
+        if self.frozen:
+            self._backlog.append(act)
+        elif self.alive:
+            act()
+
+    def freeze(self) -> None:
+        """Do nothing from now on."""
+        self.frozen = True
+
+    def thaw(self) -> None:
+        """Do all that was to be done meanwhile."""
+        self.frozen = False
+        backlog, self._backlog = self._backlog, []
+        for act in backlog:
+            self.awake(act)
+
+    def crash(self, kept: float = 1.0) -> None:
+        """The process is gone; this share of what it has sent arrives."""
+        if self.alive:
+            self.connection.up.cut(kept)
+            self._gone("crashed", None)
+
+    def close(self, reason: str, restart: bool | None) -> None:
+        """Orderly end. ``restart``: as the order said; None: by itself."""
+        if self.alive:
+            self.connection.up.send([WorkerClosing(reason)])
+            self.connection.up.end()
+            self._gone(reason, restart)
+
+    def _gone(self, reason: str, restart: bool | None) -> None:
+        self.alive = self.frozen = False
+        self.connection.down.die()
+        self.around.network.gone(self.address)
+        self.around.runs.process_gone(self.address)
+        self._on_end(self, reason, restart)
+
+    def _after(self, delay_s: float, act: Callable[[], None]) -> None:
+        self.sim.after(delay_s, lambda: self.awake(act))
+
+    # events in
+
+    def _hear(self, batch: list[Any]) -> None:
+        closing: CloseWorkerOrder | None = None
+        for message in batch:
+            kind = type(message)
+            if kind is Registered:
+                self.registered = True
+                self._beat()
+            elif kind is Refused:
+                self.crash()
+                return
+            elif kind is CloseWorkerOrder:
+                closing = message
+            elif kind is not DefineFunction:
+                self._handle(message)
+        self._act()
+        if closing is not None:
+            self.close(closing.reason or "told to", closing.restart)
+
+    def event(self, event: Any) -> None:
+        """A fact from the shell of this worker."""
+        if self.alive:
+            self._handle(event)
+            self._act()
+
+    def settle(self) -> None:
+        """Do what the core has decided outside of an event."""
+        self._act()
+
+    def _handle(self, event: Any) -> None:
+        self.sim.note(self.address, event)
+        self.core.handle(event, self.sim.now)
+        self.around.check(self, event)
+
+    def _executed(self, event: Any) -> None:
+        if type(event) is ExecuteSuccess:
+            self._results[event.run_id] = event.unshippable is not None
+        self.event(event)
+        self._results.clear()
+
+    def _beat(self) -> None:
+        heartbeat_s = self.around.heartbeat_s
+        if heartbeat_s and self.alive:
+            self.connection.up.send([Heartbeat({}, self.core.executing(self.sim.now), self.core.managed_nbytes)])
+            self._after(heartbeat_s, self._beat)
+
+    def _ring(self, due: float) -> None:
+        if self._timer != due:
+            return
+        self._timer = None
+        deadline = self.core.next_deadline()
+        if deadline is not None and deadline <= self.sim.now:
+            self.sim.note(self.address, "deadline")
+            self.core.handle_deadline(self.sim.now)
+        self._act()
+
+    # instructions out
+
+    def _act(self) -> None:
+        core = self.core
+        for item in core.outbox.take():
+            self._perform(item)
+        self.around.check(self, None)
+        due = core.next_deadline()
+        if due is not None and (self._timer is None or due < self._timer):
+            self._timer = due
+            self.sim.at(due, lambda: self.awake(lambda: self._ring(due)))
+
+    def _perform(self, item: Any) -> None:
+        match item:
+            case SendToScheduler():
+                self.connection.up.send(item.messages)
+            case Execute():
+                missing = [key for key in item.dependencies if key not in self.store]
+                assert not missing, f"{self.address}: inputs {missing} of {item.key!r} are not here"
+                self.executor.submit(item)
+            case CancelExecute():
+                self.executor.cancel(item.run_id)
+            case StoreResult():
+                assert item.run_id in self._results, f"{self.address}: no value of {item.key!r} to store"
+                self._keep(item.key, self._results[item.run_id])
+            case StoreFetched():
+                for key in item.keys:
+                    self._keep(key, False)
+            case Evict():
+                for key in item.keys:
+                    del self.store[key]
+                    self.unshippable.discard(key)
+            case GatherDep():
+                self._fetch(item.worker, item.keys)
+            case AbortGather():
+                self.around.network.abort(self.address, item.worker)
+
+    def _keep(self, key: Key, unshippable: bool) -> None:
+        self.store[key] = self.core.tasks[key].nbytes
+        self.unshippable.discard(key)
+        if unshippable:
+            self.unshippable.add(key)
+
+    def _plan_of(self, execute: Execute) -> TaskPlan:
+        if not execute.alias:
+            return self.around.runs.plan(execute.key)
+        source = execute.dependencies[0]
+        behaviour = "unshippable" if source in self.unshippable else "succeed"
+        return TaskPlan("", nbytes=self.store[source], behaviour=behaviour)
+
+    # data between processes
+
+    def _fetch(self, address: str, keys: list[Key]) -> None:
+        def serve(peer: Process) -> tuple[dict[Key, int], list[Key]]:
+            held = [key for key in keys if key in peer.store]
+            return (
+                {key: peer.store[key] for key in held if key not in peer.unshippable},
+                [key for key in held if key in peer.unshippable],
+            )
+
+        def answer(found: tuple[dict[Key, int], list[Key]]) -> None:
+            event = GatherDepSuccess(address, found[0], dict.fromkeys(found[1], UNSHIPPABLE))
+            self.awake(lambda: self.event(event))
+
+        def fail() -> None:
+            self.awake(lambda: self.event(GatherDepFailure(address, keys, (), "not reached")))
+
+        self.around.network.ask(self.address, address, serve, answer, fail)
+
+    def take_in(self, nbytes: dict[Key, int]) -> None:
+        """A client has put values here."""
+        to_compute = ("waiting", "ready", "constrained", "executing", "long-running")
+        for key, n in nbytes.items():
+            ts = self.core.tasks.get(key)
+            if ts is None or ts.state not in to_compute:
+                self.store[key] = n
+        self.event(DataUpdated(nbytes))
