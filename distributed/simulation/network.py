@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from random import Random
 from typing import Any, Protocol
 
@@ -67,7 +68,7 @@ class Network:
         """The asker waits no longer for this peer."""
         for question in self._questions[:]:
             if question.asker == asker and question.peer == address:
-                self._sim.after(0.0, lambda question=question: self._finish(question, question.fail))
+                self._sim.after(0.0, partial(self._finish, question, question.fail))
 
     def heal(self) -> None:
         """No partition from now on."""
