@@ -87,7 +87,7 @@ def test_inputs_to_fetch():
 
 
 def test_the_worker_has_vanished_or_is_suspect():
-    env = TestEnv(worker_ttl_s=None)
+    env = TestEnv(suspect_s=5.0)
     env.join("a", nanny="tcp://n:1")
     env.submit(a_task("x"))
     env.wait(6.5)

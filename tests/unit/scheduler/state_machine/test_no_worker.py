@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from distributed.messages.client_to_scheduler import TaskOptions
 from distributed.messages.scheduler_to_client import NoWorkerForTasks
 from distributed.scheduler.state_machine.events import ClientJoined
@@ -13,9 +11,8 @@ from tests.unit.scheduler.state_machine.environment import TestEnv, a_task
 GPU = [TaskOptions(resources={"GPU": 1})]
 
 
-def quiet(**settings: Any) -> TestEnv:
-    silence = dict.fromkeys(("suspect_s", "lost_s", "lost_alone_s", "worker_ttl_s"))
-    return TestEnv({"a": 1}, "cd", **{**silence, **settings})
+def quiet() -> TestEnv:
+    return TestEnv({"a": 1}, "cd")
 
 
 def test_many_tasks_with_one_wish_are_one_event_and_one_message():
