@@ -133,7 +133,8 @@ class WorkerDeath:
                 name = signals.Signals(self.signal).name
             except ValueError:
                 name = f"signal {self.signal}"
-            hint = " (often the kernel's out-of-memory killer)" if name == "SIGKILL" else ""
+            known = self.cause not in ("", f"killed by signal {self.signal}")
+            hint = " (often the kernel's out-of-memory killer)" if name == "SIGKILL" and not known else ""
             return f"killed by {name}{hint}"
         if self.exit_code is not None:
             return f"ended with exit code {self.exit_code}"

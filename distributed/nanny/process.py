@@ -41,7 +41,7 @@ class ProcessEnd:
     """How a process ended: exactly one of ``exit_code`` and ``signal``, unless somebody else has collected it.
 
     ``culprits``: those of the ``executing`` runs that ended it, when one thread is known to have done so. ``cause``:
-    what was told to :meth:`WorkerProcess.kill`.
+    what was told to :meth:`WorkerProcess.kill_now`.
     """
 
     pid: int
@@ -227,12 +227,16 @@ class WorkerProcess:
                 logger.warning("Worker process %d still alive after %.1f s, killing", self.pid, timeout)
         return await self.kill()
 
-    async def kill(self, cause: str = "") -> ProcessEnd:
-        """End the process at once, and wait until it is collected."""
+    def kill_now(self, cause: str = "") -> None:
+        """End the process at once; ``cause`` goes into the report of its end."""
         if self.is_alive():
             self._cause = self._cause or cause
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)
+
+    async def kill(self) -> ProcessEnd:
+        """End the process at once, and wait until it is collected."""
+        self.kill_now()
         return await asyncio.shield(self.ended)
 
     def end_now(self, reason: str, timeout: float) -> bool:

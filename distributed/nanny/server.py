@@ -23,6 +23,7 @@ from distributed.messages.control import RegisterNanny
 from distributed.messages.nanny import WorkerProcessExited, WorkerProcessStarted, WorkerVouched
 from distributed.messages.payload import ErrorInfo
 from distributed.nanny import environment
+from distributed.nanny.memory_watch import MemoryWatch
 from distributed.nanny.process import ProcessEnd, WorkerProcess
 from distributed.nanny.restart_policy import RestartPolicy
 from distributed.nanny.watch import Watch
@@ -195,6 +196,7 @@ class Nanny(Server):
             name=name,
         )
         self._log_tail = LogTail("distributed.nanny")
+        self._memory_watch = MemoryWatch(self.memory_limit)
         self._watch = Watch(
             self._tell, float(parse_timedelta(settings.get("distributed.scheduler.suspect-after", None) or 5.0))
         )
@@ -367,6 +369,7 @@ class Nanny(Server):
             if self.process is not None:
                 self._tell(WorkerProcessStarted(message["address"], self.process.pid))
                 self._watch.start(self.process, message["address"])
+                self._memory_watch.start(self.process)
         elif event == "listening":
             self._listening_at = message["address"]
         elif event == "directory":
@@ -382,6 +385,7 @@ class Nanny(Server):
         if process is not self.process:
             return
         self._watch.stop()
+        self._memory_watch.stop()
         had_started = self.worker_address is not None
         self._remove_traces()
         if self._started is not None and not self._started.done():

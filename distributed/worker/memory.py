@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import logging
 import math
 import os
 import time
@@ -11,7 +13,10 @@ from typing import Any
 
 import psutil
 
-from distributed.base.formatting import parse_bytes
+from distributed.base import settings
+from distributed.base.formatting import format_bytes, parse_bytes
+
+logger = logging.getLogger("distributed.worker")
 
 _SAMPLE_S = 0.4
 
@@ -82,6 +87,36 @@ class MemoryLimit:
 
     def __init__(self, memory_limit: int | None) -> None:
         self.memory_limit = memory_limit
+
+
+class PauseWatch:
+    """Says when a worker is to pause because memory is short, and when it may go on. The worker's process is its own.
+
+    Parameters
+    ----------
+    limit :
+        Bytes; None for none.
+    """
+
+    def __init__(self, limit: int | None) -> None:
+        fraction = settings.get("distributed.worker.memory.pause", 0.80)
+        self.pause_bytes = limit * float(fraction) if limit and fraction else math.inf
+        self.limit = limit
+        self.paused = False
+        self._process = psutil.Process()
+
+    def look(self) -> bool | None:
+        """True: pause now; False: go on now; None: as before."""
+        used = self._process.memory_info().rss
+        if not self.paused and used > self.pause_bytes:
+            gc.collect()
+            used = self._process.memory_info().rss
+        if (used > self.pause_bytes) is self.paused:
+            return None
+        self.paused = not self.paused
+        change = "pauses: it starts no more tasks until there is room" if self.paused else "goes on"
+        logger.warning("Worker uses %s of %s and %s", format_bytes(used), format_bytes(self.limit or 0), change)
+        return self.paused
 
 
 class _ProcessSample:

@@ -48,6 +48,7 @@ from distributed.worker.executor import Report, TaskExecutor
 from distributed.worker.plugin_host import PluginHost, plugin_name
 from distributed.worker.routes import worker_routes
 from distributed.worker.runtime import current_task, current_worker, get_task_key
+from distributed.worker.self_watch import SelfWatch
 from distributed.worker.state_machine.events import (
     DataUpdated,
     ExecuteSuccess,
@@ -242,6 +243,7 @@ class Worker(Server):
         self._preloads: list[preloading.Preload] = []
         self._data_given = data
         self._page = executing_page
+        self._self_watch: SelfWatch | None = None
         self._connection: Connection | None = None
         self._client: Any = None
         self._actor_thread: concurrent.futures.ThreadPoolExecutor | None = None
@@ -428,6 +430,9 @@ class Worker(Server):
             await preload.start()
         await self.plugin_host.add_all([(plugin_name(plugin), plugin) for plugin in self._given_plugins], strict=True)
         registered = await self._join(deadline)
+        if self._page is not None:
+            self._self_watch = SelfWatch(self)
+            self._self_watch.start()
         if self.lifetime:
             loop.call_later(self.lifetime, self._lifetime_ends)
         await self.plugin_host.add_all([*registered.plugins])
@@ -542,6 +547,8 @@ class Worker(Server):
         for timer in (self._heartbeat_timer, self._deadline_timer):
             if timer is not None:
                 timer.cancel()
+        if self._self_watch is not None:
+            self._self_watch.stop()
         connection = self._connection
         if connection is not None and not connection.closed:
             connection.send(WorkerClosing(reason))

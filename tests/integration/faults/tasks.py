@@ -213,3 +213,22 @@ def wait_for_file(path: str) -> str:
 
 def ignore(*args: Any) -> str:
     return "ignored"
+
+
+# -- memory
+
+
+def take_memory(path: str, step_bytes: int) -> None:
+    """Take much, then more and more in steps, for ever."""
+    note(path, "begun")
+    held = [b"x" * 100 * step_bytes]
+    while True:
+        held.append(b"x" * step_bytes)
+        time.sleep(0.01)
+
+
+def hold_memory(nbytes: int, path: str) -> int:
+    """Hold so much until a file appears."""
+    held = b"x" * nbytes
+    wait_for_file(path)
+    return len(held)
