@@ -35,6 +35,9 @@ _IOV = 512
 HIGH_WATER = 8 << 20
 LOW_WATER = 1 << 20
 
+OPEN_FDS: set[int] = set()
+"""Descriptors of the house's own connections in this process."""
+
 
 def max_frame_bytes() -> int:
     """Bytes that one frame may have at most (setting ``comm.max-frame-bytes``)."""
@@ -78,6 +81,7 @@ class SocketComm(Comm):
         self._loop = loop
         self._sock = sock
         self._fd = sock.fileno()
+        OPEN_FDS.add(self._fd)
         self._out: deque[memoryview] = deque()
         self._out_bytes = 0
         self._writing = False
@@ -328,6 +332,7 @@ class SocketComm(Comm):
         if self._writing:
             self._writing = False
             self._loop.remove_writer(self._fd)
+        OPEN_FDS.discard(self._fd)
         try:
             self._sock.shutdown(socket.SHUT_RDWR)
         except OSError:

@@ -184,6 +184,10 @@ class TaskExecutor:
         """Key by ident of the thread that runs it."""
         return {ident: task.key for ident, task in self.running.copy().items()}
 
+    def unreported(self) -> list[Key]:
+        """Keys of runs that have ended just now."""
+        return [event.key for event, _ in tuple(self._reports) if type(event) is not ExecuteSkipped]
+
     def opening(self, key: Key) -> str:
         """What the running task ``key`` has unpickled for it right now; empty when nothing, or it does not run."""
         return next((task.opening for task in self.running.copy().values() if task.key == key), "")

@@ -1,20 +1,32 @@
-"""What a worker that has a process of its own looks after: memory that becomes short. Shell.
+"""What a worker that has a process of its own looks after: memory that becomes short, and what tasks leave behind.
 
 A worker that shares its process with others, or with a user's program, cannot tell what of that process is its own.
+Shell.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import time
+from collections import deque
 from typing import Any
 
 from distributed.base import settings
 from distributed.base.formatting import parse_timedelta
+from distributed.base.keys import Key, user_key
 from distributed.base.status import Status
+from distributed.worker.leaks import Leak, LeakFinder, ProcessSampler
 from distributed.worker.memory import PauseWatch
+from distributed.worker.state_machine.events import ExecuteSkipped
 
 logger = logging.getLogger("distributed.worker")
+
+LEAKS_TOPIC = "task-leaks"
+MAX_LISTED = 20
+"""Keys, and things, in an event."""
+MAX_SHOWN = 5
+"""The same in a line of the log."""
 
 
 class SelfWatch:
@@ -22,7 +34,16 @@ class SelfWatch:
 
     def __init__(self, worker: Any) -> None:
         self.worker = worker
+        self.ended: deque[Key] = deque(maxlen=MAX_LISTED)
+        """The last runs that have ended since leaks were looked for."""
+        self.n_ended = 0
         self.pausing = PauseWatch(worker.memory_limit)
+        self._sampler: ProcessSampler | None = None
+        if settings.get("distributed.worker.leak-watch.enabled", True):
+            self._sampler = ProcessSampler(self._of_executors)
+            self._finder = LeakFinder(self._sampler.take())
+        self._leaks_s = float(parse_timedelta(settings.get("distributed.worker.leak-watch.interval", "500ms")))
+        self._leaks_at = time.monotonic() + self._leaks_s
         self._interval_s = float(parse_timedelta(settings.get("distributed.worker.memory.monitor-interval", "100ms")))
         self._timer: asyncio.TimerHandle | None = None
 
@@ -36,14 +57,59 @@ class SelfWatch:
             self._timer.cancel()
             self._timer = None
 
+    def on_ended(self, reports: list[Any]) -> None:
+        """Runs have ended, as the executor reports. Once for many: nothing here is done for each."""
+        self.n_ended += len(reports)
+        self.ended.extend([event.key for event, _ in reports[-MAX_LISTED:] if type(event) is not ExecuteSkipped])
+
     def _look(self) -> None:
         self.start()
-        worker = self.worker
         try:
-            change = self.pausing.look()
-            if change is True and worker.status is Status.running:
-                worker.pause()
-            elif change is False and worker.status is Status.paused:
-                worker.unpause()
+            self._look_for_memory()
+            now = time.monotonic()
+            if self._sampler is not None and now >= self._leaks_at and (self.n_ended or self._finder.suspects):
+                self._leaks_at = now + self._leaks_s
+                self._look_for_leaks(self._sampler)
         except Exception:
             logger.exception("The worker could not look after itself")
+
+    def _look_for_memory(self) -> None:
+        worker = self.worker
+        change = self.pausing.look()
+        if change is True and worker.status is Status.running:
+            worker.pause()
+        elif change is False and worker.status is Status.paused:
+            worker.unpause()
+
+    def _look_for_leaks(self, sampler: ProcessSampler) -> None:
+        # In this order: whoever has made something that is in the sample is in one of the three.
+        sample = sampler.take()
+        executor = self.worker.executor
+        running = {task.run_id: task.key for task in executor.running.copy().values()}
+        ended = [*self.ended, *executor.unreported()]
+        leaks = self._finder.look(sample, running, ended, max(self.n_ended, len(ended)))
+        self.ended.clear()
+        self.n_ended = 0
+        for leak in leaks:
+            self._report(leak)
+
+    def _report(self, leak: Leak) -> None:
+        keys = [user_key(key) for key in leak.keys]
+        items = leak.items[:MAX_LISTED]
+        event = {"kind": leak.kind, "items": items, "n": len(leak.items), "keys": keys, "n-tasks": leak.n_tasks}
+        self.worker.log_event(LEAKS_TOPIC, event)
+        who = f"task {keys[0]!r}"
+        if leak.n_tasks > 1:
+            more = ", ..." if leak.n_tasks > MAX_SHOWN else ""
+            who = f"one of {leak.n_tasks} tasks ({', '.join(map(repr, keys[:MAX_SHOWN]))}{more})"
+        more = ", ..." if len(leak.items) > MAX_SHOWN else ""
+        logger.warning("Left behind by %s: %s: %s%s", who, leak.kind, ", ".join(items[:MAX_SHOWN]), more)
+
+    def _of_executors(self) -> tuple[set[int], set[int]]:
+        """Threads and processes of the user's named executors, which stay."""
+        threads: set[int] = set()
+        processes: set[int] = set()
+        for executor in self.worker.executor.executors.values():
+            threads |= {thread.ident for thread in getattr(executor, "_threads", ())}
+            processes |= set(getattr(executor, "_processes", None) or ())
+        return threads, processes

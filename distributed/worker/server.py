@@ -640,6 +640,8 @@ class Worker(Server):
         self._act()
 
     def _on_reports(self, reports: list[Report]) -> None:
+        if self._self_watch is not None:
+            self._self_watch.on_ended(reports)
         results = self.effects.results
         handle = self.state.handle
         now = time.monotonic()

@@ -6,6 +6,8 @@ import asyncio
 import ctypes
 import os
 import signal
+import socket
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -232,3 +234,54 @@ def hold_memory(nbytes: int, path: str) -> int:
     held = b"x" * nbytes
     wait_for_file(path)
     return len(held)
+
+
+# -- things left behind
+
+_kept: list[Any] = []
+
+
+def leak_thread() -> None:
+    thread = threading.Thread(target=time.sleep, args=(600,), name="left-alone", daemon=True)
+    thread.start()
+
+
+def leak_file(path: str) -> int:
+    _kept.append(open(path, "w"))
+    return _kept[-1].fileno()
+
+
+def leak_connection(address: tuple[str, int]) -> int:
+    _kept.append(socket.create_connection(address))
+    return _kept[-1].fileno()
+
+
+def leak_process() -> int:
+    _kept.append(subprocess.Popen(["sleep", "600"]))
+    return _kept[-1].pid
+
+
+def leak_directory(path: str) -> None:
+    os.chdir(path)
+
+
+def leak_variable(name: str) -> None:
+    os.environ[name] = "secret value"
+
+
+async def leak_handler() -> None:
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # possible in the main thread only, where coroutines run
+
+
+def clean_up_after_itself(directory: str) -> int:
+    """Uses everything, for longer than leaks are looked for, and leaves nothing."""
+    before = os.getcwd()
+    os.environ["TEMPORARY"] = "1"
+    os.chdir(directory)
+    thread = threading.Thread(target=time.sleep, args=(0.3,))
+    thread.start()
+    with open("file", "w"), subprocess.Popen(["sleep", "0.3"]):
+        thread.join()
+    os.chdir(before)
+    del os.environ["TEMPORARY"]
+    return 1
