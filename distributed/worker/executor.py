@@ -186,7 +186,7 @@ class TaskExecutor:
 
     def unreported(self) -> list[Key]:
         """Keys of runs that have ended just now."""
-        return [event.key for event, _ in tuple(self._reports) if type(event) is not ExecuteSkipped]
+        return [event.key for event, _ in tuple(self._reports) if not isinstance(event, ExecuteSkipped)]
 
     def opening(self, key: Key) -> str:
         """What the running task ``key`` has unpickled for it right now; empty when nothing, or it does not run."""
