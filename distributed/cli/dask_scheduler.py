@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import gc
 import logging
 import os
@@ -107,8 +106,8 @@ def main(
     }
     if port is not None:
         options["port"] = port
-    elif not _names_a_port(host):
-        options["port"] = Scheduler.default_port
+    else:
+        options["port"] = None
     if dashboard_prefix:
         options["http_prefix"] = dashboard_prefix
     if idle_timeout is not None:
@@ -121,11 +120,6 @@ def main(
 
 
 _pid_file = pid_file
-
-
-def _names_a_port(host: str) -> bool:
-    rest = host.rpartition("://")[2].rpartition("]")[2]
-    return rest.count(":") == 1 and rest.rpartition(":")[2].isdigit()
 
 
 async def _serve(options: dict[str, Any]) -> None:
@@ -145,9 +139,6 @@ async def _serve(options: dict[str, Any]) -> None:
         signals = await until_signal(life, "scheduler")
     except OSError as e:
         problem = f"the scheduler did not start: {explain(e)}"
-        if e.errno == errno.EADDRINUSE:
-            port = options.get("port", "")
-            problem = f"port {port} is in use: {e}; choose another with --port, or --port 0 for any"
     except Exception as e:
         problem = f"the scheduler did not start: {explain(e)}"
     if scheduler is not None:

@@ -13,7 +13,7 @@ import errno
 import functools
 import os
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -153,6 +153,7 @@ def listen(
     secret: Secret | None = None,
     contact_host: str | None = None,
     default_port: int = 0,
+    more_ports: Sequence[int] = (),
     twin: bool = True,
 ) -> Listener:
     """A listener at ``address``, not yet started.
@@ -165,6 +166,7 @@ def listen(
     role: what this end is: client, worker, nanny or scheduler
     secret: what peers must prove to know; None: the environment's, else a new one that nobody has
     contact_host: host, or ``host:port``, to name in the contact address
+    more_ports: tried in order when the port is taken
     twin: tcp also listens at a unix socket for this machine's processes
     """
     scheme, location = addressing.parse_address(address)
@@ -173,7 +175,7 @@ def listen(
         secret = secrets.from_environment() or Secret.new()
     options: dict[str, Any] = {}
     if scheme not in ("inproc", "unix"):
-        options = {"contact_host": contact_host, "default_port": default_port, "twin": twin}
+        options = {"contact_host": contact_host, "default_port": default_port, "more_ports": more_ports, "twin": twin}
     return transport.listener(addressing.unparse_address(scheme, location), location, on_comm, role, secret, **options)
 
 

@@ -13,11 +13,13 @@ import errno
 import logging
 import os
 import socket
+from collections.abc import Sequence
 
 from distributed.base import settings
 from distributed.comm import addressing, unix
 from distributed.comm.accepting import Acceptor
 from distributed.comm.inproc import Door, doors
+from distributed.comm.port_holder import describe_holder
 from distributed.comm.secrets import Secret
 from distributed.comm.transport import Listener, OnComm
 
@@ -106,6 +108,7 @@ class TCPListener(Listener):
     ----------
     contact_host: the host, or ``host:port``, to name in ``contact_address`` instead of what was found (behind NAT, in a
         container, behind a relay)
+    more_ports: tried in order when ``port`` is taken
     twin: also listen at the unix twin, when the platform and the runtime directory allow
     """
 
@@ -118,6 +121,7 @@ class TCPListener(Listener):
         secret: Secret,
         *,
         contact_host: str | None = None,
+        more_ports: Sequence[int] = (),
         twin: bool = True,
     ) -> None:
         self._host = host
@@ -126,6 +130,7 @@ class TCPListener(Listener):
         self._role = role
         self._secret = secret
         self._contact_host = contact_host
+        self._more_ports = more_ports
         self._twin_wanted = twin
         self._acceptors: list[Acceptor] = []
         self._twin: unix.UnixListener | None = None
@@ -160,10 +165,26 @@ class TCPListener(Listener):
             await self._start_twin(host, port)
 
     async def _bind(self) -> list[socket.socket]:
+        ports = [self._port, *self._more_ports]
+        for last in ports[:-1]:
+            try:
+                return await self._bind_at(last)
+            except OSError as e:
+                if e.errno != errno.EADDRINUSE:
+                    raise
+                logger.warning("%s; trying the next port", e.strerror)
+        try:
+            return await self._bind_at(ports[-1])
+        except OSError as e:
+            if e.errno == errno.EADDRINUSE:
+                raise OSError(e.errno, f"{e.strerror}; choose another port, or 0 for any free one") from e.__cause__
+            raise
+
+    async def _bind_at(self, port: int) -> list[socket.socket]:
         backlog = int(settings.get("distributed.comm.socket-backlog", _DEFAULT_BACKLOG))
-        found = await resolve(self._host, self._port, passive=True)
+        found = await resolve(self._host, port, passive=True)
         socks: list[socket.socket] = []
-        port = self._port
+        wanted = port
         error: OSError | None = None
         for family, address in dict.fromkeys(found):
             sock = socket.socket(family, socket.SOCK_STREAM)
@@ -182,7 +203,11 @@ class TCPListener(Listener):
             socks.append(sock)
         if not socks:
             assert error is not None
-            raise OSError(error.errno, f"cannot listen at {self.listen_address}: {error.strerror or error}") from error
+            where = f"tcp://{addressing.unparse_host_port(self._host, wanted)}"
+            text = f"cannot listen at {where}: {error.strerror or error}"
+            if error.errno == errno.EADDRINUSE:
+                text += f"; {await asyncio.to_thread(describe_holder, wanted)}"
+            raise OSError(error.errno, text) from error
         return socks
 
     async def _start_twin(self, host: str, port: int) -> None:

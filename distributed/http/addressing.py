@@ -8,6 +8,7 @@ import warnings
 from typing import Any
 
 from distributed.comm.addressing import is_loopback
+from distributed.comm.port_holder import describe_holder
 
 LOOPBACK = "127.0.0.1"
 _BACKLOG = 128
@@ -57,8 +58,8 @@ def bind(host: str, port: int) -> socket.socket:
             raise OSError(e.errno, f"cannot serve web pages at {host}:{port}: {e.strerror}") from e
     found = _bind(family, (place[0], 0, *place[2:]))
     warnings.warn(
-        f"Port {port} is already in use: another cluster of yours may have it; the pages of this one are on port "
-        f"{found.getsockname()[1]} instead",
+        f"Port {port} is already in use ({describe_holder(port)}), perhaps by another cluster of yours; the pages of "
+        f"this one are on port {found.getsockname()[1]} instead",
         UserWarning,
         stacklevel=4,
     )

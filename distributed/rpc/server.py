@@ -215,7 +215,7 @@ class Server:
         Parameters
         ----------
         address: an address, a port, or None for ``tcp://`` with ``default_port``
-        options: ``contact_host``, ``twin`` (see ``comm.listen``)
+        options: ``contact_host``, ``more_ports``, ``twin`` (see ``comm.listen``)
         """
         if address is None or isinstance(address, int):
             address = f"tcp://:{self.default_port if address is None else address}"

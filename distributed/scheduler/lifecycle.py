@@ -79,12 +79,28 @@ def idle_limit(value: Any) -> float | None:
     return found or None
 
 
-def listen_address(host: str | None, port: Any, interface: str | None, protocol: str | None) -> str:
-    """Where to listen. Without a host or interface: on the loopback address; an empty ``host`` means all interfaces."""
+def listen_address(
+    host: str | None, port: Any, interface: str | None, protocol: str | None, default_port: int
+) -> tuple[str, tuple[int, ...]]:
+    """Where to listen, and the ports to try next when that one is taken.
+
+    Without a host or interface: on the loopback address; an empty ``host`` means all interfaces. ``port`` None: the
+    default one or, when it is taken, the next that is free.
+    """
     if host is None and interface is None and (protocol or "tcp").rstrip(":/") != "inproc":
         host = LOOPBACK
+    by_default = port is None and not _names_a_port(host or "")
+    if by_default:
+        port = default_port
     found = address_from_user_args(host=host, port=port, interface=interface, protocol=protocol)
-    return found or f"tcp://:{port or 0}"
+    # The port behind the default one is that of the web pages.
+    more = (*range(default_port + 2, default_port + 14), 0) if by_default else ()
+    return found or f"tcp://:{port or 0}", more
+
+
+def _names_a_port(host: str) -> bool:
+    rest = host.rpartition("://")[2].rpartition("]")[2]
+    return rest.count(":") == 1 and rest.rpartition(":")[2].isdigit()
 
 
 class IdleWatch:

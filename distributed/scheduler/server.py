@@ -85,8 +85,9 @@ class Scheduler(Server):
         Where to run; default: the running event loop.
     host : str, optional
         Name, address or URI to listen on; default: the loopback address only. Empty: all interfaces.
-    port : int
-        0 (default): a free one. ``start("tcp://")`` and the command line take 8786.
+    port : int, optional
+        0 (default): a free one. None: 8786, or the next free one when that is taken; so does the command line.
+        ``start("tcp://")`` takes 8786.
     interface, protocol, contact_address : str, optional
         Network interface to listen on, ``"tcp://"`` or ``"inproc://"``, and the address to tell others if it differs.
     scheduler_file : str, optional
@@ -156,7 +157,9 @@ class Scheduler(Server):
         if blocked_handlers is None:
             blocked_handlers = settings.get("distributed.scheduler.blocked-handlers", []) or []
         # Where it listens is checked now, so that a wrong argument is an error of this call.
-        self._listen_address = lifecycle.listen_address(host, port, interface, protocol)
+        self._listen_address, self._more_ports = lifecycle.listen_address(
+            host, port, interface, protocol, self.default_port
+        )
         super().__init__(
             blocked_handlers=blocked_handlers,
             role="scheduler",
@@ -422,6 +425,7 @@ class Scheduler(Server):
         await self.listen(
             self._listen_address if address is None else address,
             contact_host=get_address_host(contact) if contact and "://" in contact else contact,
+            more_ports=self._more_ports if address is None else (),
         )
         if contact and "://" not in contact:
             self.contact_address = f"{super().address.partition('://')[0]}://{contact}" if ":" in contact else None

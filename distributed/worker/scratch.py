@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import atexit
 import errno
+import logging
 import os
 import shutil
 import tempfile
 from pathlib import Path
 
 from distributed.base import settings
+
+logger = logging.getLogger("distributed.worker")
 
 _COMMON_NAME = "dask-scratch-space"
 
@@ -20,27 +23,46 @@ def make_directory(local_directory: str | os.PathLike[str] | None) -> str:
     Parameters
     ----------
     local_directory :
-        Where it is made (inside a directory that workers share); None: below dask's ``temporary-directory``, or where
-        this system keeps temporary files.
+        Where it is made (inside a directory that workers share); None: below dask's ``temporary-directory``, or, when
+        that cannot be, where this system keeps temporary files.
 
     Raises
     ------
     OSError
         It cannot be made there: the text names the path and the reason.
     """
-    if local_directory is None:
-        local_directory = settings.get("temporary-directory", None)
+    if local_directory is not None:
+        return _kept(_make_in(local_directory, "the worker's local_directory"))
+    configured = settings.get("temporary-directory", None)
+    if configured is not None:
+        try:
+            return _kept(_make_in(configured, "the configured temporary-directory"))
+        except OSError as error:
+            logger.warning("%s; using %s instead", error.strerror, tempfile.gettempdir())
     try:
-        if local_directory is None:
-            return _kept(tempfile.mkdtemp(prefix="dask-worker-"))
-        base = Path(local_directory).expanduser().absolute() / _COMMON_NAME
-        base.mkdir(parents=True, exist_ok=True)
-        return _kept(tempfile.mkdtemp(prefix="worker-", dir=base))
+        return _kept(tempfile.mkdtemp(prefix="dask-worker-"))
     except OSError as error:
-        number = error.errno or errno.EIO
-        where = os.fspath(local_directory) if local_directory is not None else tempfile.gettempdir()
-        text = f"the worker's local_directory {where!r} cannot be used: {os.strerror(number)}"
-        raise type(error)(number, text, error.filename) from error
+        raise _told(error, "the system's place for temporary files", tempfile.tempdir or "") from error
+
+
+def _make_in(where: str | os.PathLike[str], what: str) -> str:
+    try:
+        base = Path(where).expanduser().absolute() / _COMMON_NAME
+        base.mkdir(parents=True, exist_ok=True)
+        try:
+            return tempfile.mkdtemp(prefix="worker-", dir=base)
+        except PermissionError:
+            # Another user was here first: have one of our own beside it.
+            base = base.with_name(f"{_COMMON_NAME}-{os.getuid()}")
+            base.mkdir(exist_ok=True)
+            return tempfile.mkdtemp(prefix="worker-", dir=base)
+    except OSError as error:
+        raise _told(error, what, os.fspath(where)) from error
+
+
+def _told(error: OSError, what: str, where: str) -> OSError:
+    number = error.errno or errno.EIO
+    return type(error)(number, f"{what} {where!r} cannot be used: {os.strerror(number)}", error.filename)
 
 
 _mine: dict[str, int] = {}
@@ -65,7 +87,7 @@ def remove_directory(path: str) -> None:
     _mine.pop(path, None)
     shutil.rmtree(path, ignore_errors=True)
     parent = Path(path).parent
-    if parent.name == _COMMON_NAME:
+    if parent.name.startswith(_COMMON_NAME):
         try:
             parent.rmdir()
         except OSError:

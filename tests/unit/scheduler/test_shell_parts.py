@@ -127,11 +127,17 @@ class TestSettings:
             lifecycle.core_settings(allowed_failures=value)
 
     def test_listen_address(self):
-        address = lifecycle.listen_address
+        def address(*args):
+            return lifecycle.listen_address(*args, 8786)[0]
+
         assert address(None, 0, None, None) == "tcp://127.0.0.1:0"
         assert address(None, 5, None, "tcp://") == "tcp://127.0.0.1:5"
         assert address("", 5, None, None) == "tcp://:5"
         assert address(None, 0, None, "inproc://") == "inproc://"
+        assert lifecycle.listen_address(None, 8786, None, None, 8786)[1] == ()
+        assert lifecycle.listen_address("tcp://a:5", None, None, None, 8786) == ("tcp://a:5", ())
+        found, more = lifecycle.listen_address("", None, None, None, 8786)
+        assert found == "tcp://:8786" and more[0] == 8788 and more[-1] == 0
 
     def test_idle_limit(self):
         assert lifecycle.idle_limit("2s") == 2
