@@ -63,6 +63,9 @@ class LinkOwner(Protocol):
     def on_messages(self, messages: list[Any]) -> None:
         """News, each once and in order; or none, when the scheduler has only taken in more of ours."""
 
+    def on_unsendable(self, message: Any, error: Exception) -> None:
+        """This message cannot be encoded; the scheduler will never see it."""
+
     def before_question(self) -> None:
         """Send what has to be there before a question."""
 
@@ -154,6 +157,7 @@ class SchedulerLink:
             self.address, timeout, role="client", secret=self._secret, retry_refused_s=min(timeout, retry_refused_s)
         )
         connection = Connection(comm, {}, unpickle=True, owner=self.id)
+        connection.on_unsendable = self._owner.on_unsendable
         welcome: asyncio.Future[None] = loop.create_future()
 
         def on_first(messages: list[Any]) -> None:

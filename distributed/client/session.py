@@ -29,11 +29,13 @@ from distributed.messages.client_to_scheduler import (
     FireAndForget,
     ReleaseKeys,
     RetryKeys,
+    UpdateGraph,
     WantKeys,
 )
 from distributed.messages.control import Registered
 from distributed.messages.scheduler_to_client import EventLogged, NoWorkerForTasks, SchedulerClosing, SessionReply
 from distributed.messages.scheduler_to_worker import PeerLost
+from distributed.protocol.serialize import pack_error
 from distributed.rpc.connection import Connection
 from distributed.rpc.loop_runner import sync
 from distributed.rpc.pool import ConnectionPool
@@ -385,6 +387,15 @@ class Session:
 
     def _release_given_up(self, keys: list[Key]) -> None:
         self.outgoing.add(ReleaseKeys(keys))
+
+    def on_unsendable(self, message: Any, error: Exception) -> None:
+        """Futures of tasks that cannot be sent fail here."""
+        if type(message) is not UpdateGraph:
+            return
+        for spec in message.tasks:
+            state = self.table.states.get(spec.key)
+            if state is not None and not state.done:
+                self._apply_ready(self.table.fail_here(state, pack_error(error)))
 
     def _apply_ready(self, ready: Ready) -> None:
         for callback, state in ready:

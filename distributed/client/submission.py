@@ -28,6 +28,7 @@ from distributed.client.session import RUNNING, Session
 from distributed.client.tokens import SCALARS, CallTokens, function_name, general_token, unique_token
 from distributed.messages.client_to_scheduler import TaskOptions, TaskSpec
 from distributed.messages.payload import Attached, ErrorInfo, FunctionBlob, Payload
+from distributed.protocol.plain import dumps_plain
 from distributed.protocol.serialize import TaskInput, dumps, live, pack_error
 from distributed.protocol.sizeof import sizeof
 
@@ -195,6 +196,11 @@ def make_options(
         resources = resources if resources is not None else annotations.get("resources")
         executor = annotations.get("executor")
         others = {name: value for name, value in annotations.items() if name not in _KNOWN_ANNOTATIONS} or None
+    if others is not None:
+        try:
+            dumps_plain(others)
+        except Exception as e:
+            raise TypeError(f"annotations must be plain data, or at least what can be pickled: {e}") from e
     if priority is None:
         priority = 0
     if allow_other_workers is None:

@@ -137,7 +137,7 @@ class CountsJSON(PageHandler):
     """Numbers for programs."""
 
     def get(self) -> None:
-        self.send_json(queries.counts(self.owner.state))
+        self.send_json(queries.counts(self.owner.state) | self.owner.shell.streams.counts())
 
 
 class IdentityJSON(PageHandler):

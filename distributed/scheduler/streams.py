@@ -13,7 +13,7 @@ from typing import Any
 from distributed.base.errors import CommClosedError
 from distributed.messages.scheduler_to_client import KeyInMemory
 from distributed.rpc.connection import Connection
-from distributed.rpc.session import LIMIT_BYTES, SessionLink
+from distributed.rpc.session import LIMIT_BYTES, SessionEnd, SessionLink
 
 CLOSE_S = 2.0
 MAX_FAREWELLS = 1000
@@ -40,6 +40,7 @@ class Streams:
         self.clients: dict[str, SessionLink] = {}
         self.too_far_behind: dict[str, None] = {}
         self._farewells: dict[str, str] = {}
+        self._past = (0, 0, 0)
         self.workers: dict[str, Connection] = {}
         self.nannies: dict[str, Connection] = {}
         self._spawn = spawn
@@ -63,7 +64,10 @@ class Streams:
         """The client's session is over; should it come back, it will be told ``cause``."""
         self.too_far_behind.pop(client, None)
         link = self.clients.pop(client, None)
-        if link is None or not abort:
+        if link is None:
+            return
+        self._past = _added(self._past, link.end)
+        if not abort:
             return
         while len(self._farewells) >= MAX_FAREWELLS:
             del self._farewells[next(iter(self._farewells))]
@@ -77,6 +81,14 @@ class Streams:
         """Why the last session of this client has ended, in words."""
         return self._farewells.pop(client, "") or "this scheduler does not know it: it is another one, or was restarted"
 
+    def counts(self) -> dict[str, int]:
+        """Of all sessions so far: how often one went on over a new connection, messages sent again, and received again
+        (and dropped)."""
+        total = self._past
+        for link in self.clients.values():
+            total = _added(total, link.end)
+        return dict(zip(("sessions_resumed", "messages_resent", "messages_doubled"), total, strict=True))
+
     def drop_worker(self, address: str, messages: Iterable[Any] = ()) -> None:
         """The worker is out: send it these last messages and close."""
         connection = self.workers.pop(address, None)
@@ -86,6 +98,8 @@ class Streams:
 
     def client_of(self, connection: Connection | None) -> str | None:
         """Id of the client at the other end."""
+        if connection is None:
+            return None
         for client, link in self.clients.items():
             if link.connection is connection:
                 return client
@@ -104,6 +118,10 @@ class Streams:
             _, late = await asyncio.wait(drains, timeout=timeout)
             for task in late:
                 task.cancel()
+
+
+def _added(counts: tuple[int, int, int], end: SessionEnd) -> tuple[int, int, int]:
+    return counts[0] + max(0, end.n_resumed), counts[1] + end.n_resent, counts[2] + end.n_duplicates
 
 
 def _without_value(message: Any) -> Any:

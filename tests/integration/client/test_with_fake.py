@@ -739,6 +739,13 @@ def test_annotations(fake, client):
     assert options.priority == 7 and options.retries == 2 and options.annotations == {"colour": "red"}
 
 
+def test_annotations_that_cannot_be_sent(client):
+    import dask
+
+    with dask.annotate(lock=threading.Lock()), pytest.raises(TypeError, match=r"annotations must be .*lock"):
+        client.submit(inc, 1)
+
+
 def test_restart(fake, client):
     future = client.submit(inc, 1)
     future.result()

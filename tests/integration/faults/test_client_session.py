@@ -21,7 +21,7 @@ import pytest
 from distributed import FutureCancelledError
 from distributed.base.errors import CommClosedError
 from distributed.client import scheduler_link
-from distributed.comm import secrets
+from distributed.comm import secrets, sockets
 from distributed.scheduler import Scheduler
 from distributed.testing import gen_test, inc, open_port
 from distributed.testing.fault_proxy import FaultProxy
@@ -233,6 +233,8 @@ def test_thirty_cuts(seed: int, tmp_path: Path) -> None:
                 theirs = link_of(s, c.id).end
                 await until(lambda: theirs.applied == end.sent and end.applied == theirs.sent)
                 assert events_of(s, c.id).count("add-client") == 1
+                assert s.shell.streams.counts()["sessions_resumed"] >= 30
+                assert s.shell.streams.counts()["messages_doubled"] == 0
                 del futures
                 await until(lambda: not s.tasks)
 
@@ -402,6 +404,20 @@ async def test_a_scheduler_that_acknowledges_nothing_is_sent_no_more() -> None:
             assert c.session.outgoing and end.unacknowledged_bytes < 50 * 20_000
             proxy.resume()
             assert await asyncio.wait_for(c.gather(futures), 30) == [20_000] * 50
+
+
+@gen_test(timeout=60)
+async def test_a_submission_that_cannot_be_sent(monkeypatch: Any) -> None:
+    """Its future fails, something takes its number, and the session goes on, over the next connection, too."""
+    monkeypatch.setattr(sockets, "MAX_FIRST_SEGMENT", 30_000)
+    async with scheduler_here() as s, process("worker", s.address), FaultProxy(s.address) as proxy:
+        async with client(proxy.address) as c:
+            future = c.submit(len, list(range(20_000)))
+            with pytest.raises(ValueError, match="too large to send at once"):
+                await future
+            assert await c.submit(inc, 1).result() == 2
+            proxy.reset()
+            assert await c.submit(inc, 2).result() == 3
 
 
 def test_settings() -> None:

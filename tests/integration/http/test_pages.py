@@ -73,6 +73,7 @@ async def test_json():
         counts = json.loads(answer.body)
         assert counts["tasks"] == counts["memory"] == 2
         assert counts["workers"] == counts["clients"] == 1
+        assert counts["sessions_resumed"] == counts["messages_resent"] == counts["messages_doubled"] == 0
         assert counts["cores"] == 2
         assert set(counts) >= {
             "bytes", "clients", "cores", "erred", "hosts", "idle", "memory", "processing", "released", "saturated",
