@@ -201,6 +201,8 @@ def show(value: Any) -> str:
         return f"{value.type_name}({show(value.message)!r})"
     if isinstance(value, (Payload, FunctionBlob)):
         return "bytes"
+    if hasattr(value, "describe"):
+        return f"({show(value.describe())})"
     if isinstance(value, dict):
         return ",".join([f"{show(k)}:{show(v)}" for k, v in value.items()]) or "none"
     if isinstance(value, (list, tuple)):

@@ -15,13 +15,14 @@ import pytest
 
 from distributed.scheduler.state_machine import tables as scheduler_tables
 from distributed.scheduler.state_machine import transitions as scheduler
+from distributed.simulation.episode import Episode
+from distributed.simulation.faults import make_script
 from distributed.worker.state_machine import tables as worker_tables
 from distributed.worker.state_machine import transitions as worker
 from distributed.worker.state_machine.task import ALL_STATES
 from docs import states
 from tests.playbooks.conftest import play
 from tests.playbooks.notation import read
-from tests.simulation.test_cores_together import episode
 from tests.unit.scheduler.state_machine.test_random import World
 from tests.unit.worker.state_machine.test_random import Chaos
 
@@ -90,7 +91,7 @@ def test_chance_finds_no_other_transition():
             chaos.run(200)
             chaos.make_peace()
         for seed in range(1000, 1005):
-            episode(seed)
+            Episode(make_script(seed)).run()
     for core, (_, transitions, _) in CORES.items():
         assert len(seen[core]) > len(transitions) // 2
         assert sorted(seen[core].keys() - transitions.keys()) == [], f"not in the table of the {core}"
