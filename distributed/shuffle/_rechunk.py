@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from distributed.shuffle import geometry, tasks
+from distributed.shuffle.barrier_task import P2PBarrierTask
 from distributed.shuffle.names import barrier_key
 from distributed.shuffle.pieces import PICKLE, RAW, Piece, as_bytes
-from distributed.shuffle.spec import P2PBarrierTask
 from distributed.shuffle.tasks import p2p_barrier
 
 

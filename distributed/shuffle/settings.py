@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from distributed.base import settings
 from distributed.protocol import compression
 
-_SHARE_OF_MEMORY = 8
+_SHARE_OF_MEMORY = 16
 
 
 @dataclass(frozen=True)
