@@ -23,6 +23,17 @@ def test_pinned_tasks_run_where_they_are_told() -> None:
         env.ignore_all()
 
 
+def test_a_task_that_went_ahead_comes_back() -> None:
+    with TestEnv({"a": 1, "b": 1}, default_durations_s={"x": 1e-4, "y": 1e-4}) as env:
+        env.submit(a_task("x"), a_task("y", "x"))
+        assert (env.where("x"), env.where("y")) == ("a", "a")
+        env.event(PinTasks([("y", "tcp://b:1")]))
+        assert env.task("y").state == "waiting"
+        env.finish("x")
+        assert env.where("y") == "b"
+        env.ignore_all()
+
+
 def test_what_else_the_submission_said_stays_and_comes_back() -> None:
     with TestEnv({"a": 1, "b": 1}) as env:
         options = TaskOptions(priority=3, retries=2, workers=("a",))
