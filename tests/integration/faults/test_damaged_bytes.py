@@ -13,7 +13,6 @@ from typing import Any
 import psutil
 import pytest
 
-from distributed import FutureCancelledError
 from distributed.base.errors import CommClosedError, DeserializeError, FrameError
 from distributed.comm import Secret, connect, handshake, listen, secrets, sockets
 from distributed.messages.control import Control, Reply
@@ -88,19 +87,16 @@ async def test_no_damaged_message_is_delivered() -> None:
 
 @gen_test(config=CHECKED)
 async def test_client_link(caplog: Any) -> None:
-    """The futures say that the link was lost; the client is back at once, and all it has is right."""
+    """The client is back at once and says again what was lost; nobody notices but the log."""
     script = Script(up=Faults(flip_one_in=10_000, flip_from=3000), connections=(0,))
     caplog.set_level(logging.INFO, "distributed")
     async with scheduler_here() as s, process("worker", s.address), FaultProxy(s.address, script, seed=3) as proxy:
         async with client(proxy.address) as c:
             right = {i: digest(noise(i)) for i in range(100)}
             futures = {i: c.submit(digest, noise(i), pure=False) for i in right}
-            with pytest.raises(FutureCancelledError, match="scheduler-connection-lost"):
-                await asyncio.wait_for(c.gather(list(futures.values())), 10)
-            finished = {i: f for i, f in futures.items() if f.status == "finished"}
-            assert {i: await f for i, f in finished.items()} == {i: right[i] for i in finished}
-            await until(lambda: c.status == "running" and proxy.n_connections == 2)
-            assert await c.gather([c.submit(digest, noise(i), pure=False) for i in right]) == [*right.values()]
+            results = await asyncio.wait_for(c.gather(list(futures.values())), 20)
+            assert results == [*right.values()]
+            assert proxy.n_connections == 2 and proxy.n_flipped("up") >= 1
     lines = [line for line in records(caplog, "distributed.comm") if "cannot be used" in line]
     assert len(lines) == 1 and "client at tcp://127.0.0.1:" in lines[0] and "wrong checksum" in lines[0], lines
     assert "bad stream " in lines[0]
@@ -146,7 +142,7 @@ async def test_link_between_workers() -> None:
 
 @pytest.mark.parametrize("how", ["truncate_at", "reset_at"])
 def test_cut_in_the_middle_of_a_message(how: str, caplog: Any) -> None:
-    """Nothing of the message is applied; the client says so and connects again."""
+    """Nothing of the message is applied; the client connects again, and says it once more."""
 
     @gen_test()
     async def test() -> None:
@@ -154,11 +150,8 @@ def test_cut_in_the_middle_of_a_message(how: str, caplog: Any) -> None:
         async with scheduler_here() as s, process("worker", s.address), FaultProxy(s.address, script) as proxy:
             async with client(proxy.address) as c:
                 future = c.submit(len, noise(1, 1_000_000), pure=False)
-                with pytest.raises(FutureCancelledError, match="scheduler-connection-lost"):
-                    await asyncio.wait_for(future.result(), 10)
-                assert not s.tasks
-                assert await asyncio.wait_for(c.submit(len, noise(1, 1_000_000)).result(), 10) == 1_000_000
-                assert proxy.n_connections == 2
+                assert await asyncio.wait_for(future.result(), 20) == 1_000_000
+                assert proxy.n_connections == 2 and len(s.tasks) == 1
 
     caplog.set_level(logging.INFO, "distributed")
     test()
