@@ -248,7 +248,7 @@ class SpecCluster(Cluster):
         if self.status in (Status.created, Status.starting):
             await self._start()
         if self._last_correction is not None and self.status == Status.running:
-            await self._last_correction
+            await asyncio.shield(self._last_correction)
         return self
 
     async def _close(self) -> None:
@@ -297,12 +297,15 @@ class SpecCluster(Cluster):
 
     # --- what there should be, and making it so ---------------------------------------------------------------------
 
-    def _correct_state(self) -> asyncio.Task[None]:
-        """Bring ``workers`` in line with ``worker_spec``; calls that come before it has begun share one."""
+    def _correct_state(self) -> asyncio.Future[None]:
+        """Bring ``workers`` in line with ``worker_spec``; calls that come before it has begun share one.
+
+        It goes on when those who wait for it are cancelled: workers half started would be left.
+        """
         if self._correct_state_waiting is None:
             task = asyncio.ensure_future(self._correct_state_internal())
             self._correct_state_waiting = self._last_correction = task
-        return self._correct_state_waiting
+        return asyncio.shield(self._correct_state_waiting)
 
     async def _correct_state_internal(self) -> None:
         async with self._lock:

@@ -9,6 +9,7 @@ runs a coroutine function there and waits.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import importlib
 import inspect
@@ -295,29 +296,20 @@ class LoopRunner:
         self._started = False
         if self._asynchronous:
             return
-        loop = self.loop
-        with _in_use_lock:
-            running = _in_use.get(loop)
-            if running is None:
-                return
-            running.count -= 1
-            if running.count > 0:
-                return
-            del _in_use[loop]
-        thread = running.thread
-        if thread is None:
-            return
-        inner = as_asyncio_loop(loop)
-        try:
-            inner.call_soon_threadsafe(inner.stop)
-        except RuntimeError:
-            return
-        if thread is threading.current_thread():
+        thread = _let_go(self.loop)
+        if thread is None or thread is threading.current_thread():
             return
         thread.join(timeout)
         if thread.is_alive():
             logger.warning("The event loop's thread is busy and has not ended within %g s", timeout)
             return
+
+    def __del__(self) -> None:
+        # Whoever had it is garbage and has not closed it. The collector, which runs in any thread, must wait neither
+        # for a lock nor for a thread: the loop lets go of itself.
+        if self._started and not self._asynchronous and self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # closed
+                as_asyncio_loop(self._loop).call_soon_threadsafe(_let_go, self._loop)
 
     def run_sync(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Call ``func`` on the loop and wait for its result; the loop is started for it, and only for it, when it
@@ -335,6 +327,26 @@ class LoopRunner:
 
     def __repr__(self) -> str:
         return f"<LoopRunner {'started' if self._started else 'not started'}>"
+
+
+def _let_go(loop: IOLoop) -> threading.Thread | None:
+    """One user less; the loop's thread, if it was told to end now."""
+    with _in_use_lock:
+        running = _in_use.get(loop)
+        if running is None:
+            return None
+        running.count -= 1
+        if running.count > 0:
+            return None
+        del _in_use[loop]
+    if running.thread is None:
+        return None
+    inner = as_asyncio_loop(loop)
+    try:
+        inner.call_soon_threadsafe(inner.stop)
+    except RuntimeError:
+        return None
+    return running.thread
 
 
 def _start_thread(loop: IOLoop, close_after: bool) -> threading.Thread:

@@ -48,6 +48,21 @@ def test_from_plain_code() -> None:
 
 
 @gen_test()
+async def test_scaling_outlives_who_waits_for_it() -> None:
+    nanny = {"cls": Nanny, "options": {"nthreads": 1, "host": "127.0.0.1"}}
+    async with SpecCluster(scheduler=SCHEDULER, worker=nanny, asynchronous=True) as cluster:
+        waiting = asyncio.ensure_future(_wait_for(cluster.scale(1)))
+        await async_poll_for(lambda: 0 in cluster.workers and cluster.workers[0].pid)
+        waiting.cancel()
+        await async_poll_for(lambda: cluster.observed == {0}, timeout=30)
+        assert cluster.workers[0].status is Status.running
+
+
+async def _wait_for(awaitable: Any) -> None:
+    await awaitable
+
+
+@gen_test()
 async def test_default_scheduler() -> None:
     async with SpecCluster(worker=WORKER, asynchronous=True) as cluster:
         assert cluster.scheduler_address.startswith("tcp://127.0.0.1:")

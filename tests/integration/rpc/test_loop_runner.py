@@ -3,6 +3,7 @@ from __future__ import annotations
 import _thread
 import asyncio
 import contextvars
+import gc
 import subprocess
 import sys
 import threading
@@ -13,6 +14,7 @@ from tornado.ioloop import IOLoop
 
 from distributed.rpc import loop_runner
 from distributed.rpc.loop_runner import LoopRunner, SyncMethodMixin, sync
+from distributed.testing.waiting import poll_for
 
 
 async def answer(x=1):
@@ -129,6 +131,20 @@ def test_asynchronous():
     asyncio.run(main())
     with pytest.raises(RuntimeError, match="running event loop"):
         LoopRunner(asynchronous=True)
+
+
+def test_a_runner_that_was_not_stopped_ends_as_garbage():
+    threads = set(threading.enumerate())
+    first = LoopRunner()
+    first.start()
+    second = LoopRunner(loop=first.loop)
+    second.start()
+    del first
+    gc.collect()
+    assert second.run_sync(answer) == 1
+    del second
+    gc.collect()
+    poll_for(lambda: set(threading.enumerate()) <= threads)
 
 
 def test_sync_on_the_loops_own_thread(runner):
