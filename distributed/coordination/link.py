@@ -16,6 +16,7 @@ import itertools
 import logging
 import math
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -24,7 +25,7 @@ from distributed.base import defaults, settings
 from distributed.base.errors import CommClosedError
 from distributed.base.keys import Key, as_key
 from distributed.messages.client_to_scheduler import SessionRequest
-from distributed.messages.payload import Payload
+from distributed.messages.payload import Attached, Payload
 from distributed.messages.scheduler_to_client import SessionReply
 from distributed.protocol.plain import dumps_plain, loads_plain
 from distributed.protocol.serialize import dumps, loads, unpack_error
@@ -33,6 +34,8 @@ logger = logging.getLogger("distributed.coordination")
 
 _LOOK_S = 2.0
 """How often a waiting thread looks whether the loop that should wake it is still alive."""
+_SLACK_S = 2.0
+"""The scheduler keeps the time limits of requests; a caller that has one waits for so long more to be told."""
 _RENEWALS = 5
 """A lease is renewed so many times in the time after which it would be stale."""
 _EXTENSION = "coordination"
@@ -103,8 +106,12 @@ class Link:
         lock.acquire()
         answer = Answer(lock.release, undo)
         number = self._post(op, kwargs, answer)
+        limit = kwargs.get("timeout")
+        deadline = math.inf if limit is None else time.monotonic() + limit + _SLACK_S
         try:
             while not lock.acquire(timeout=_LOOK_S):
+                if time.monotonic() >= deadline:
+                    raise self._unanswered(op, limit)
                 if self.session.status == "closed" and not answer.over:
                     raise CommClosedError(f"the client was closed while a thread waited for the answer to {op!r}")
         except BaseException:
@@ -124,8 +131,13 @@ class Link:
 
         answer = Answer(wake, undo)
         number = self._post(op, kwargs, answer)
+        limit = kwargs.get("timeout")
         try:
-            await future
+            if limit is None:
+                await future
+            elif not (await asyncio.wait([future], timeout=limit + _SLACK_S))[0]:
+                self._give_up(answer, number)
+                raise self._unanswered(op, limit)
         except asyncio.CancelledError:
             self._give_up(answer, number)
             raise
@@ -142,6 +154,10 @@ class Link:
         self._open[number] = answer
         self.session.post(SessionRequest(number, op, body))
         return number
+
+    def _unanswered(self, op: str, limit: float | None) -> TimeoutError:
+        why = self.session.link.down_text() or "the scheduler does not answer, though it is connected"
+        return TimeoutError(f"no answer to {op!r} within {limit:g} s: {why}")
 
     def _give_up(self, answer: Answer, number: int) -> None:
         if answer.over:
@@ -217,9 +233,7 @@ class Handle:
     kind = "handle"
 
     def __init__(self, name: Any, client: Any) -> None:
-        self.name = (
-            f"{self.kind}-{uuid.uuid4().hex}" if name is None else checked_name(name, f"the name of a {self.kind}")
-        )
+        self.name = f"{self.kind}-{new_id()}" if name is None else checked_name(name, f"the name of a {self.kind}")
         self._client = as_client(client)
 
     @property
@@ -269,6 +283,13 @@ class Handle:
             return value if then is None else then(value)
         return _asked(link, op, kwargs, then, undo, keep)
 
+    def _refuse_with(self, asynchronous: bool, instead: str) -> None:
+        if self.asynchronous is not asynchronous:
+            where = (
+                "on the event loop of its client" if self.asynchronous else "elsewhere than on its client's event loop"
+            )
+            raise TypeError(f"{self!r} is used {where}: write {instead!r}")
+
     def _check_open(self) -> None:
         if self.client.status in ("closing", "closed"):
             raise defaults.load("distributed.client:ClosedClientError")(f"the client of {self!r} is closed")
@@ -288,6 +309,11 @@ async def _asked(link: Link, op: str, kwargs: dict[str, Any], then: Any, undo: A
 
 def _nothing() -> None:
     return None
+
+
+def new_id() -> str:
+    """A text that nobody else has."""
+    return uuid.uuid4().hex
 
 
 def link_of(client: Any) -> Link:
@@ -348,7 +374,7 @@ def pack(value: Any, client: Any) -> dict[str, Any]:
 
     Raises ``SerializationError`` when it cannot be pickled.
     """
-    return {"value": dumps(value), "keys": _keys_of(value, client)}
+    return {"value": _apart(dumps(value), client), "keys": _keys_of(value, client)}
 
 
 def _keys_of(value: Any, client: Any) -> list[Key]:
@@ -364,16 +390,26 @@ def _keys_of(value: Any, client: Any) -> list[Key]:
 _PLAIN = frozenset([type(None), bool, int, float, complex, str, bytes])
 
 
+def _apart(payload: Payload, client: Any) -> Payload:
+    """The payload with memory of its own. A wire copies by itself; a scheduler in this process would share memory with
+    the object that was put in, and all that are taken out."""
+    attached = payload.attached
+    connection = client.session.connection
+    if attached is None or (connection is not None and not connection.same_process):
+        return payload
+    return Payload(payload.data, Attached([bytearray(memoryview(buffer)) for buffer in attached.buffers]))
+
+
 def unpack(payloads: Iterable[Payload], keys: Iterable[Key], transit: int, client: Any) -> list[Any]:
     """The objects that came, their futures being of ``client``; confirms their arrival."""
     if not transit:
-        return [loads(payload) for payload in payloads]
+        return [loads(_apart(payload, client)) for payload in payloads]
     make_future = defaults.load("Future")
     # Held until the objects are open: the scheduler keeps the keys for us until we confirm, and these after that.
     held = [make_future(key, client) for key in keys]
     try:
         with defaults.load("distributed.client.current:as_current")(client):
-            return [loads(payload) for payload in payloads]
+            return [loads(_apart(payload, client)) for payload in payloads]
     finally:
         link_of(client).tell("coordination_arrived", {"transit": transit})
         del held

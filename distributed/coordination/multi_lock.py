@@ -8,13 +8,12 @@ one is first wherever it stands: it waits for holders only, never for another re
 from __future__ import annotations
 
 import logging
-import uuid
 from collections import OrderedDict, deque
 from collections.abc import Iterable
 from typing import Any
 
 from distributed.coordination.leases import Lease, Leases
-from distributed.coordination.link import Handle, checked_name, timeout_seconds
+from distributed.coordination.link import Handle, checked_name, new_id, timeout_seconds
 from distributed.coordination.waiters import Name, Waiter, Waiters
 
 logger = logging.getLogger("distributed.coordination")
@@ -44,7 +43,7 @@ class MultiLock(Handle):
             raise TypeError(f"names= must be a list of names, not {names!r}")
         self.names = names if isinstance(names, str) else list(names or ())
         self._names = list(dict.fromkeys([checked_name(name, "each of names=") for name in self.names]))
-        self.id = uuid.uuid4().hex
+        self.id = new_id()
         self._lease: int | None = None
 
     def acquire(self, blocking: bool = True, timeout: Any = None, num_locks: int | None = None) -> Any:
@@ -119,6 +118,7 @@ class MultiLock(Handle):
         return self._lease is not None
 
     def __enter__(self) -> MultiLock:
+        self._refuse_with(False, "async with")
         self.acquire()
         return self
 
@@ -126,6 +126,7 @@ class MultiLock(Handle):
         self.release()
 
     async def __aenter__(self) -> MultiLock:
+        self._refuse_with(True, "with")
         await self.acquire()
         return self
 

@@ -7,14 +7,13 @@ holds at most ``MAX_UNREAD`` messages: of a subscriber that does not read the ol
 from __future__ import annotations
 
 import logging
-import uuid
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 from distributed.base.keys import Key
 from distributed.coordination.held_keys import HeldKeys, Stored
-from distributed.coordination.link import Handle, pack, timeout_seconds, unpack
+from distributed.coordination.link import Handle, new_id, pack, timeout_seconds, unpack
 from distributed.coordination.waiters import Name, Waiter, Waiters
 
 logger = logging.getLogger("distributed.coordination")
@@ -87,7 +86,7 @@ class Sub(Handle):
     def __init__(self, name: Any, worker: Any = None, client: Any = None) -> None:
         _must_have_name(name)
         super().__init__(name, client)
-        self.id = uuid.uuid4().hex
+        self.id = new_id()
         self._buffer: deque[Any] = deque()
         self._subscribed = False
         kwargs = {"id": self.id}
@@ -152,6 +151,7 @@ class Sub(Handle):
             pass
 
     def __next__(self) -> Any:
+        self._refuse_with(False, "async for")
         return self.get()
 
     next = __next__
@@ -160,6 +160,7 @@ class Sub(Handle):
         return self
 
     async def __anext__(self) -> Any:
+        self._refuse_with(True, "for")
         return await self._get(None)
 
     def __aiter__(self) -> AsyncIterator[Any]:

@@ -178,6 +178,7 @@ class Semaphore(Handle):
         return self._ask("semaphore_close", {})
 
     def __enter__(self) -> Any:
+        self._refuse_with(False, "async with")
         self.acquire()
         return self
 
@@ -185,6 +186,7 @@ class Semaphore(Handle):
         self.release()
 
     async def __aenter__(self) -> Any:
+        self._refuse_with(True, "with")
         await self.acquire()
         return self
 

@@ -48,7 +48,9 @@ class Effects:
         Who waits for the end of a worker's retirement, by address.
     """
 
-    def __init__(self, streams: Streams, plugins: PluginHost, events: EventLog, forget: Callable[[str], None]) -> None:
+    def __init__(
+        self, streams: Streams, plugins: PluginHost, events: EventLog, forget: Callable[[str, bool], None]
+    ) -> None:
         self.refusals: dict[str, str] = {}
         self.retirements: dict[str, asyncio.Future[RetirementEnded]] = {}
         # Called with the id of a client whose session is over.
@@ -103,7 +105,7 @@ class Effects:
     def _remove_worker(self, removed: WorkerRemoved, messages: Sequence[Any]) -> None:
         address = removed.address
         self._streams.drop_worker(address, messages)
-        self._forget(address)
+        self._forget(address, removed.expected)
         log = logger.info if removed.expected else logger.warning
         log("Removed worker %s (%s): %s", address, removed.name, removed.cause)
         if removed.n_rerun or removed.n_requeued or removed.n_recomputed:

@@ -46,7 +46,7 @@ class Shell:
     spawn
         Runs a coroutine in the background.
     forget
-        Called with the address of a worker that left.
+        Called with the address of a worker that left, and whether that was expected.
     session_buffer
         Bytes that may be on their way to one client.
     """
@@ -59,7 +59,7 @@ class Shell:
         log_length: int,
         keep_events_s: float,
         spawn: Callable[[Any], Any],
-        forget: Callable[[str], None],
+        forget: Callable[[str, bool], None],
         session_buffer: int = LIMIT_BYTES,
     ) -> None:
         self.state = SchedulerState(settings)

@@ -233,6 +233,28 @@ async def test_a_session_that_is_over(c, s, caplog):
     await nothing_left(s)
 
 
+@gen_cluster(client=True, nthreads=[])
+async def test_a_scheduler_that_does_not_answer(c, s, monkeypatch):
+    monkeypatch.setattr("distributed.coordination.link._SLACK_S", 0.1)
+    monkeypatch.setattr(s.shell, "on_requests", lambda client, requests: None)
+    with pytest.raises(TimeoutError, match="the scheduler does not answer"):
+        await Lock("x").acquire(timeout=0.05)
+    monkeypatch.undo()
+    assert await Lock("x").acquire(timeout=5)
+
+
+@gen_cluster(client=True, nthreads=[])
+async def test_the_wrong_kind_of_with(c, s):
+    for handle in (Lock("x"), Semaphore(1, "y"), MultiLock(["z"])):
+        with pytest.raises(TypeError, match="'async with'"), handle:
+            pass
+    sub = Sub("x")
+    with pytest.raises(TypeError, match="'async for'"):
+        next(sub)
+    sub.close()
+    await nothing_left(s)
+
+
 # ---------------------------------------------------------------- multi-locks
 
 
@@ -423,6 +445,22 @@ async def test_what_cannot_be_pickled_is_an_error_at_the_caller(c, s):
         with pytest.raises(Exception, match="pickle"):
             await bad()
     assert await Queue("x").qsize() == 0
+
+
+@gen_cluster(client=True, nthreads=[])
+async def test_large_values_share_no_memory(c, s):
+    np = pytest.importorskip("numpy")
+    queue, variable = Queue("x"), Variable("x")
+    for array in (np.arange(300_000), np.asfortranarray(np.arange(300_000).reshape(300, 1000))):
+        expected = array.copy()
+        await queue.put(array)
+        await variable.set([array])
+        array[:] = -1
+        got, first, second = await queue.get(), (await variable.get())[0], (await variable.get())[0]
+        for one in (got, first, second):
+            assert (one == expected).all()
+            one[:] = -2
+    await variable.delete()
 
 
 # ---------------------------------------------------------------- topics

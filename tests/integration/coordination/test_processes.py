@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -207,6 +209,38 @@ def test_bad_input(cluster, client):
             make()
         assert str(caught.value)
     assert not len(tables(cluster).waiters) and not len(tables(cluster).leases)
+
+
+def test_the_wrong_kind_of_with(cluster, client):
+    async def use(handle):
+        async with handle:
+            pass
+
+    for handle in (Lock("x"), Semaphore(1, "y"), MultiLock(["z"])):
+        with pytest.raises(TypeError, match="write 'with'"):
+            asyncio.run(use(handle))
+        with handle:
+            pass
+
+
+def test_threads_of_one_client(cluster, client):
+    """Many threads and one lock object each, or one for all."""
+    inside, shared, seen = [], Semaphore(1, "shared"), []
+
+    def work(handle):
+        for _ in range(20):
+            with handle:
+                inside.append(1)
+                seen.append(len(inside))
+                inside.pop()
+
+    for handles in ([Lock("one") for _ in range(5)], [shared] * 5):
+        threads = [threading.Thread(target=work, args=(handle,)) for handle in handles]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+    assert seen == [1] * 200
 
 
 def test_without_a_client():

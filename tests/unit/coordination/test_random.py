@@ -201,3 +201,74 @@ def test_queues(seed):
     assert sorted(value for value, _ in left[0]) == sorted(inside)
     world.leave("last")
     world.assert_empty()
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_keys_of_values(seed):
+    """Variables, topics and events: a key is wanted exactly as long as it is stored, or on its way to a client."""
+    rng, world = random.Random(seed), World()
+    world.tables.pubsub.max_unread = 4
+    stored: dict[str, list[str]] = {}
+    on_the_way: dict[tuple[str, int], list[str]] = {}
+    waiting: dict[tuple[str, int], str] = {}
+    subscribed: dict[str, str] = {}
+    n_subscriptions = 0
+
+    def look() -> None:
+        for request, kind in list(waiting.items()):
+            if request not in world.answers:
+                continue
+            del waiting[request]
+            answer = world.answers.pop(request)
+            if isinstance(answer, Exception) or kind == "event":
+                continue
+            keys, transit = answer[1:] if kind == "variable" else ([k for _, ks in answer[0] for k in ks], answer[1])
+            if transit:
+                on_the_way[request[0], transit] = keys
+        unread = [key for boxes in world.tables.pubsub.topics.values() for box in boxes.values()
+                  for item in box.items for key in item.keys]  # fmt: skip
+        needed = [*[key for keys in stored.values() for key in keys], *unread]
+        needed += [key for keys in on_the_way.values() for key in keys]
+        assert world.wanted == set(needed)
+
+    for _ in range(300):
+        client, name, what = rng.choice(CLIENTS), rng.choice(NAMES), rng.random()
+        timeout = rng.choice([None, 0, 3])
+        keys = [f"k{rng.randint(0, 5)}" for _ in range(rng.randint(0, 2))]
+        if what < 0.2:
+            stored[name] = keys
+            world.get(client, "variable_set", name=name, value=1, keys=keys)
+        elif what < 0.4:
+            waiting[world.ask(client, "variable_get", timeout, name=name)] = "variable"
+        elif what < 0.45:
+            stored.pop(name, None)
+            world.get(client, "variable_delete", name=name)
+        elif what < 0.5 and client not in subscribed:
+            n_subscriptions += 1
+            subscribed[client] = f"s{n_subscriptions}"
+            world.get(client, "pubsub_subscribe", name="t", id=subscribed[client])
+        elif what < 0.6:
+            world.get(client, "pubsub_put", name="t", value=1, keys=keys)
+        elif what < 0.65 and client in subscribed:
+            waiting[world.ask(client, "pubsub_get", timeout, name="t", id=subscribed[client])] = "topic"
+        elif what < 0.7:
+            waiting[world.ask(client, "event_wait", timeout, name=name)] = "event"
+        elif what < 0.75:
+            world.get(client, rng.choice(["event_set", "event_clear"]), name=name)
+        elif what < 0.85 and on_the_way:
+            client, transit = rng.choice(list(on_the_way))
+            del on_the_way[client, transit]
+            world.get(client, "coordination_arrived", transit=transit)
+        elif what < 0.9:
+            world.leave(client)
+            subscribed.pop(client, None)
+            waiting = {request: kind for request, kind in waiting.items() if request[0] != client}
+            on_the_way = {way: keys for way, keys in on_the_way.items() if way[0] != client}
+        else:
+            world.pass_time(1)
+        look()
+    for name in NAMES:
+        world.get("last", "variable_delete", name=name)
+    for client in CLIENTS:
+        world.leave(client)
+    world.assert_empty()
