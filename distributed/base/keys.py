@@ -35,6 +35,13 @@ def as_key(key: Any, depth: int = 0) -> Key:
         if -(1 << 63) <= key < (1 << 64):
             return key  # type: ignore[no-any-return]
         raise TypeError(f"a key that is an int must fit into 64 bits, not {key!r}")
+    if kind is tuple and depth < MAX_KEY_DEPTH:  # what most tuples are: flat, and good as they are
+        for part in key:
+            part_kind = type(part)
+            if part_kind is not str and (part_kind is not int or not -(1 << 63) <= part < (1 << 64)):
+                break
+        else:
+            return key  # type: ignore[no-any-return]
     if kind is tuple or isinstance(key, tuple):
         if depth >= MAX_KEY_DEPTH:
             raise TypeError(f"keys nest at most {MAX_KEY_DEPTH} tuples deep")

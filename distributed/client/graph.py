@@ -260,14 +260,19 @@ def _as_lists(keys: Any) -> Any:
 
 
 def _plain_call(spec: Any, node: Any) -> tuple[tuple[Any, ...], dict[str, Any], tuple[Key, ...]] | None:
-    """``(args, kwargs, dependencies)`` of a node whose arguments are values and references; None for nested nodes."""
+    """``(args, kwargs, dependencies)`` of a node whose arguments are values, references and lists of these; None for
+    other nodes."""
     places: dict[Any, TaskInput] = {}
+    # What dask makes of a list in a legacy graph.
+    as_container, a_list = getattr(spec, "_identity_cast", None), {"typ": list}
 
     def fill(arg: Any) -> Any:
         if isinstance(arg, spec.TaskRef):
             target = arg.key
         elif type(arg) is spec.Alias:
             target = arg.target
+        elif type(arg) is spec.List or (type(arg) is spec.Task and arg.func is as_container and arg.kwargs == a_list):
+            return [fill(part) for part in arg.args]
         elif isinstance(arg, spec.GraphNode):
             raise _Nested
         else:

@@ -144,6 +144,18 @@ class Connection:
         if self._out and not self._flush_scheduled:
             self._schedule_flush()
 
+    def send_later(self, messages: Iterable[Any], delay_s: float) -> None:
+        """Queue several that nobody waits for: they leave with the next that are sent, or after ``delay_s``."""
+        if self._closing:
+            raise self._closed_error()
+        if not self._out:
+            self._loop.call_later(delay_s, self._flush_rest)
+        self._out.extend(messages)
+
+    def _flush_rest(self) -> None:
+        if self._out and not self._flush_scheduled:
+            self._send_out()
+
     def _schedule_flush(self) -> None:
         self._flush_scheduled = True
         try:

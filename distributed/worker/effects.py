@@ -36,7 +36,7 @@ class Effects:
         executor: TaskExecutor,
         store: DataStore,
         transfer: DataTransfer,
-        send: Callable[[list[WorkerToScheduler]], None],
+        send: Callable[[list[WorkerToScheduler], bool], None],
     ) -> None:
         self.executor = executor
         self.store = store
@@ -55,7 +55,7 @@ class Effects:
                 case StoreResult():
                     self._store_result(it)
                 case SendToScheduler():
-                    self._send(it.messages)
+                    self._send(it.messages, it.quiet)
                 case Evict():
                     for key in it.keys:
                         self.store.discard(key)

@@ -64,6 +64,8 @@ logger = logging.getLogger("distributed.worker")
 
 _HTTP_SERVER = "distributed.http.server:start_http_server"
 _WAIT_FOR_TASKS_S = 0.5
+# How long a report may wait for company when everybody who needs the result is here.
+_QUIET_S = 0.001
 
 
 class SchedulerCalls:
@@ -690,10 +692,13 @@ class Worker(Server):
         self.state.handle_deadline(time.monotonic())
         self._act()
 
-    def _send(self, messages: list[Any]) -> None:
+    def _send(self, messages: list[Any], quiet: bool = False) -> None:
         connection = self._connection
         if connection is not None and not connection.closed:
-            connection.send_many(messages)
+            if quiet:
+                connection.send_later(messages, _QUIET_S)
+            else:
+                connection.send_many(messages)
 
     def _on_loop(self, function: Callable[[], None]) -> None:
         if threading.get_ident() == self.thread_id:

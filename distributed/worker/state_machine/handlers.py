@@ -159,6 +159,9 @@ def on_execute_success(t: Tables, event: ExecuteSuccess) -> None:
             event.metadata,
         )
     )
+    if ts.dependents and spec is not None and not spec.wanted:
+        # What needs it is here already; the scheduler, and so everybody else, can wait.
+        t.outbox.n_quiet += 1
     if ts.dependencies:
         fetching.unlink(t, ts)
 

@@ -83,9 +83,10 @@ class AbortGather(Struct, eq=False):
 
 
 class SendToScheduler(Struct, eq=False):
-    """Send these, in this order."""
+    """Send these, in this order. ``quiet``: nobody waits for them, so a moment later will do, with what comes next."""
 
     messages: list[WorkerToScheduler]
+    quiet: bool = False
 
 
 Instruction: TypeAlias = (

@@ -16,11 +16,13 @@ from distributed.worker.state_machine.instructions import Evict, Instruction, Se
 class Outbox:
     """Instructions that wait to be performed. ``before_take`` does what is decided once per batch of events."""
 
-    __slots__ = ("_added", "before_take", "instructions", "messages")
+    __slots__ = ("_added", "before_take", "instructions", "messages", "n_quiet")
 
     def __init__(self, before_take: Callable[[], None]) -> None:
         self.instructions: list[Instruction] = []
         self.messages: list[WorkerToScheduler] = []
+        # How many of the messages nobody waits for.
+        self.n_quiet = 0
         self.before_take = before_take
         self._added: list[tuple[Key, int]] | None = None
 
@@ -30,8 +32,9 @@ class Outbox:
         instructions = self.instructions
         self.instructions = []
         if self.messages:
-            instructions.append(SendToScheduler(self.messages))
+            instructions.append(SendToScheduler(self.messages, self.n_quiet == len(self.messages)))
             self.messages = []
+            self.n_quiet = 0
             self._added = None
         return instructions
 
