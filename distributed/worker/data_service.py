@@ -80,14 +80,10 @@ class DataService:
         """Put what came from ``producer`` into the store; the size of each key."""
         nbytes = {key: arrived_nbytes(payload) for key, payload in data.items()}
         if self.store.is_custom:
-            await asyncio.get_running_loop().run_in_executor(self.offload, self._seal_all, data, producer)
-        else:
-            self._seal_all(data, producer)
-        return nbytes
-
-    def _seal_all(self, data: dict[Key, Payload], producer: str) -> None:
+            data = await asyncio.to_thread(self.store.opened_apart, data, producer)
         for key, payload in data.items():
             self.store.seal(key, payload, producer)
+        return nbytes
 
     def close(self) -> None:
         """End the thread."""

@@ -104,22 +104,25 @@ class DataStore(MutableMapping[Any, Any]):
             self.values_by_key[sealed.key] = value
         return value
 
-    def seal(self, key: Key, payload: Payload, producer: str) -> None:
-        """Keep what arrived from ``producer``. What came alive (same process) is open at once.
+    def opened_apart(self, arrived: dict[Key, Payload], producer: str) -> dict[Key, Payload]:
+        """What has arrived, opened, for a custom mapping, which holds open values.
 
-        With a custom mapping the value is opened here.
+        To be called in a thread: opening runs code that came with the values, which may take its time. What cannot be
+        opened stays sealed: whoever needs it will be told.
         """
-        attached = payload.attached
-        if attached is not None and attached.is_live:
-            self[key] = attached.live
-        elif self.is_custom:
+        opened: dict[Key, Payload] = {}
+        for key, payload in arrived.items():
             sealed = Sealed(key, payload, producer)
             try:
-                self[key] = sealed.open()
-            except Exception:  # whoever needs the value will be told
-                self[key] = sealed
-        else:
-            self.values_by_key[key] = Sealed(key, payload, producer)
+                opened[key] = serialize.live(sealed.open())
+            except BaseException:
+                opened[key] = serialize.live(sealed)
+        return opened
+
+    def seal(self, key: Key, payload: Payload, producer: str) -> None:
+        """Keep what arrived from ``producer``; what came alive (same process, :meth:`opened_apart`) is open at once."""
+        attached = payload.attached
+        self[key] = attached.live if attached is not None and attached.is_live else Sealed(key, payload, producer)
 
     def discard(self, key: Key) -> bool:
         """Drop the value; whether there was one."""

@@ -16,6 +16,7 @@ from distributed.base.keys import Key
 from distributed.messages.payload import ErrorInfo, Payload
 from distributed.rpc.pool import ConnectionPool
 from distributed.worker.data_service import arrived_nbytes
+from distributed.worker.data_store import DataStore
 from distributed.worker.state_machine.events import GatherDepFailure, GatherDepSuccess
 
 logger = logging.getLogger("distributed.worker")
@@ -30,6 +31,8 @@ class DataTransfer:
     ----------
     pool :
         Connections to peers.
+    store :
+        Where the values will go.
     me :
         Address of this worker, told to peers.
     on_answer :
@@ -39,11 +42,13 @@ class DataTransfer:
     def __init__(
         self,
         pool: ConnectionPool,
+        store: DataStore,
         me: Callable[[], str],
         on_answer: Callable[[GatherDepSuccess | GatherDepFailure, Arrived], None],
         spawn: Callable[[Any], Any],
     ) -> None:
         self.pool = pool
+        self.store = store
         self.bytes_received = 0
         self._me = me
         self._on_answer = on_answer
@@ -78,6 +83,8 @@ class DataTransfer:
                     unreadable[key] = value
             nbytes = {key: arrived_nbytes(payload) for key, payload in arrived.items()}
             self.bytes_received += sum(nbytes.values())
+            if self.store.is_custom:
+                arrived = await asyncio.to_thread(self.store.opened_apart, arrived, worker)
             event = GatherDepSuccess(worker, nbytes, unreadable)
         except asyncio.CancelledError:
             reason = self._aborted.pop(worker, None)

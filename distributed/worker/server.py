@@ -423,7 +423,7 @@ class Worker(Server):
             int(settings.get("distributed.admin.max-error-length", 10_000)),
         )
         self.data_service = DataService(self._store, self._nbytes_of, is_inproc)
-        self.transfer = DataTransfer(self.rpc, lambda: self.address, self._on_gathered, self.add_task)
+        self.transfer = DataTransfer(self.rpc, self._store, lambda: self.address, self._on_gathered, self.add_task)
         self.effects = Effects(self.executor, self._store, self.transfer, self._send)
         if self.dashboard_address is not None:
             self._web = defaults.load(_HTTP_SERVER)(self, self.dashboard_address, self.http_prefix)

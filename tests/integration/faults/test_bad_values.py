@@ -198,3 +198,17 @@ def test_an_exit_of_the_exception_itself(pair: Client) -> None:
     """``TaskExited`` carries what was raised, so long as that can travel."""
     error = pair.submit(exec, "raise SystemExit(RuntimeError('inner'))").exception(SHORT_S)
     assert type(error) is TaskExited and "inner" in str(error)
+
+
+def test_unpickling_into_a_mapping_of_the_user(tmp_path: Path, cleanup: None) -> None:
+    """Such a mapping holds open values, so they are opened as they arrive: not on the worker's loop either."""
+    gate = tmp_path / "gate"
+    with small_cluster(2, 1, data=dict) as client:
+        bad = client.submit(HangsWhenOpened, str(gate), workers=[0])
+        broken = client.submit(RaisesWhenOpened, workers=[0])
+        consumer = client.submit(ignore, bad, workers=[1])
+        poll(lambda: "asked from" in client.why(consumer)["text"])
+        assert client.submit(ignore, workers=[1], pure=False).result(SHORT_S) == "ignored"
+        gate.touch()
+        assert consumer.result(SHORT_S) == "ignored"
+        assert type(client.submit(ignore, broken, workers=[1], pure=False).exception(SHORT_S)) is DeserializeError

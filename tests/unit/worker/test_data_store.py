@@ -39,8 +39,11 @@ def test_custom_mapping_holds_open_values() -> None:
     inner: Any = UserDict()
     store = DataStore(inner)
     store["x"] = 1
-    store.seal("y", serialize.dumps(2), "peer")
-    assert dict(inner) == {"x": 1, "y": 2}
+    arrived = store.opened_apart({"y": serialize.dumps(2), "z": Payload(b"no pickle")}, "peer")
+    for key, payload in arrived.items():
+        store.seal(key, payload, "peer")
+    assert dict(inner) | {"z": None} == {"x": 1, "y": 2, "z": None}
+    assert type(inner["z"]) is Sealed and store.hold("z").producer == "peer"
     assert store.discard("x")
     assert "x" not in inner
 
