@@ -15,6 +15,7 @@ n reports a signal=9 executing=x                                    the nanny of
 n vouches a state=running executing=x                               ... its process lives, its loop is silent
 operator restarts | retires a timeout=5 | moves x to=b drop=a | rebalances | replicates x n=2 | threads a 2
 operator resources a GPU:1
+operator pins x=a y=none | recomputes x                             what the tables of shuffles ask for
 time passes 0.5                                                     seconds, with all deadlines in them
 why x                                                               asks the core; the answer comes out
 =================================================================== =================================================
@@ -275,6 +276,11 @@ class SchedulerStage:
                 self.handle(ev.SetThreads(address(names[0]), int(names[1])))
             case "resources":
                 self.handle(ev.SetResources(address(names[0]), {names[1].split(":")[0]: float(names[1].split(":")[1])}))
+            case "pins":
+                pins = [(key, line.take(key)) for key in list(line.options)]
+                self.handle(ev.PinTasks([(key, None if to == "none" else address(to)) for key, to in pins]))
+            case "recomputes":
+                self.handle(ev.RecomputeTasks(list(names), "its share is lost"))
             case _:
                 raise BadPlaybook(f"{line.text!r}: an operator does no such thing")
 
@@ -328,6 +334,8 @@ class SchedulerStage:
     def of_task(self, ts: TaskState) -> Iterator[str]:
         if ts.processing_on is not None:
             yield f"run {ts.run_id} on {ts.processing_on.name}"
+            if ts.n_waiting:
+                yield f"ahead of {ts.n_waiting} inputs"
         if ts.state == "waiting" and ts.n_waiting:
             yield f"waits for {ts.n_waiting}"
         if ts.state == "queued":

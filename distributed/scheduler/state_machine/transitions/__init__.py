@@ -13,7 +13,11 @@ STATES: Final = ("released", "waiting", "queued", "no-worker", "processing", "me
 # (from, to): (diagram, when, module of this folder or of the folder above)
 TRANSITIONS: Final[dict[tuple[str, str], tuple[str, str, str]]] = {
     ("released", "waiting"): ("work", "needed by a client or by a task", "start"),
-    ("waiting", "processing"): ("work", "its inputs are in memory and a worker was chosen", "assign"),
+    ("waiting", "processing"): (
+        "work",
+        "its inputs are in memory, or come where it is sent; a worker was chosen",
+        "assign",
+    ),
     ("waiting", "queued"): ("work", "ready, and no worker has room", "placement"),
     ("waiting", "no-worker"): ("work", "ready, and no worker qualifies", "placement"),
     ("queued", "processing"): ("work", "a worker has room", "assign"),
