@@ -65,6 +65,7 @@ class Faults:
             self.stop_the_only_holder: 1,
             self.terminate_one: 1,
             self.kill_a_nanny: 1.5,
+            self.stop_a_nanny: 0.7,
             self.rescale: 3,
             self.rescale_and_kill: 1.5,
             self.retire_one: 1,
@@ -194,11 +195,19 @@ class Faults:
 
     def kill_a_nanny(self) -> None:
         """The nanny, not its worker."""
-        nannies = [m for m in self._members() if isinstance(m, NannyProgram) and m.pid and m.worker_pid()]
-        if nannies:
-            nanny = self.rng.choice(nannies)
-            self._send(psutil.Process(nanny.pid), signal.SIGKILL, f"a nanny, of worker {nanny.name}")
+        nanny = self._a_nanny()
+        if nanny is not None:
+            self._send(nanny, signal.SIGKILL, "a nanny")
             self.tally.add("nannies killed")
+
+    def stop_a_nanny(self) -> None:
+        nanny = self._a_nanny()
+        if nanny is not None:
+            self._stop(nanny, self.patience_s * self.rng.uniform(0.5, 2.5), "a nanny")
+
+    def _a_nanny(self) -> psutil.Process | None:
+        nannies = [m for m in self._members() if isinstance(m, NannyProgram) and m.pid and m.worker_pid()]
+        return psutil.Process(self.rng.choice(nannies).pid) if nannies else None
 
     def _after(self, delay: float, process: psutil.Process, why: str) -> None:
         def kill() -> None:

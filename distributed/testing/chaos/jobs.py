@@ -19,6 +19,7 @@ import dask
 
 from distributed.base.errors import DataLostError, KilledWorker
 from distributed.client import Client, as_completed, wait
+from distributed.coordination import Queue
 from distributed.testing.chaos import tasks
 from distributed.testing.chaos.tally import Tally
 
@@ -211,6 +212,59 @@ def replicate(run: JobRun) -> None:
     run.expect(run.client.gather(sums), [tasks.checksum(tasks.blob(i, 100_000)) for i in range(n)])
 
 
+def rechunk(run: JobRun) -> None:
+    """An array over many keys that change hands between workers, all with all."""
+    try:
+        import dask.array as da
+        import numpy as np
+    except ImportError as e:
+        raise Excused(f"no {e.name}") from None
+    n, parts = run.rng.choice([60, 200]), run.rng.randrange(2, 6)
+    array = da.arange(n * n, chunks=n * n // parts).reshape(n, n)
+    how = run.rng.choice(["p2p", "tasks"])
+    run.submitted(parts * parts)
+    turned = array.rechunk((n, n // parts), method=how).sum(axis=0)
+    found = run.client.compute(turned).result()
+    run.expect(found.tolist(), np.arange(n * n).reshape(n, n).sum(axis=0).tolist(), f"rechunk by {how}")
+
+
+# ---------------------------------------------------------------- what tasks and clients share
+
+
+def actor(run: JobRun) -> None:
+    """Counts on, as long as its worker lives."""
+    run.submitted(1)
+    n = run.rng.randrange(1, 20)
+    try:
+        counter = run.client.submit(tasks.Counter, actor=True, pure=False).result()
+        found = [counter.increment().result() for _ in range(n)]
+    except Exception as e:
+        if isinstance(e, CancelledError) or "actor" not in str(e):
+            raise
+        raise Excused("the actor's worker died") from None
+    run.expect(found, list(range(1, n + 1)))
+
+
+def lock(run: JobRun) -> None:
+    n = run.rng.randrange(2, 10)
+    run.submitted(n)
+    name = f"lock-{run.rng.randrange(10**12)}"
+    futures = run.client.map(tasks.in_turn, range(n), lock=name, pure=False)
+    run.expect(run.client.gather(futures), list(range(n)))
+
+
+def queue(run: JobRun) -> None:
+    """A task that runs twice may put twice; nothing may be missing."""
+    n = run.rng.randrange(2, 10)
+    run.submitted(n)
+    shared = Queue(f"queue-{run.rng.randrange(10**12)}", client=run.client)
+    try:
+        run.client.gather(run.client.map(tasks.put, range(n), queue=shared.name, pure=False))
+        run.expect(set(shared.get(batch=True)), set(range(n)))
+    finally:
+        shared.close()
+
+
 # ---------------------------------------------------------------- futures, in all their uses
 
 
@@ -343,6 +397,10 @@ JOBS: dict[str, _Job] = {
     "large values": _Job(5, large_values),
     "scatter": _Job(4, scatter, may_lose=True),
     "replicate": _Job(2, replicate),
+    "rechunk": _Job(2, rechunk),
+    "actor": _Job(2, actor),
+    "lock": _Job(2, lock),
+    "queue": _Job(2, queue),
     "as_completed": _Job(3, completed),
     "cancel": _Job(4, cancel),
     "release": _Job(4, release),

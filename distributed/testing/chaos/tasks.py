@@ -10,8 +10,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from distributed.client import worker_client
+from distributed.coordination import Lock, Queue
 
 __all__ = [
+    "Counter",
     "add",
     "blob",
     "checksum",
@@ -20,10 +22,12 @@ __all__ = [
     "fail",
     "flaky",
     "hold_gil",
+    "in_turn",
     "inc",
     "nested_sum",
     "pause",
     "pick",
+    "put",
     "split",
     "total",
 ]
@@ -107,3 +111,26 @@ def nested_sum(n: int) -> Any:
     """A task that submits tasks and waits for them."""
     with worker_client() as client:
         return sum(client.gather(client.map(inc, range(n), pure=False)))
+
+
+class Counter:
+    """An actor."""
+
+    def __init__(self) -> None:
+        self.n = 0
+
+    def increment(self) -> int:
+        self.n += 1
+        return self.n
+
+
+def in_turn(x: int, lock: str) -> int:
+    """One task at a time; when its worker dies inside, the next one must get its turn all the same."""
+    with Lock(lock):
+        time.sleep(0.01)
+    return x
+
+
+def put(x: int, queue: str) -> None:
+    """Into a queue that all share."""
+    Queue(queue).put(x)
