@@ -44,6 +44,7 @@ class Coordination:
         self._scheduler = scheduler
         self._shell = scheduler.shell
         self._timer: asyncio.TimerHandle | None = None
+        self._rings_at = 0.0
         self._replies: dict[str, list[SessionReply]] = {}
         scheduler.extensions.update(
             semaphores=tables.semaphores,
@@ -122,10 +123,11 @@ class Coordination:
         """One timer, which may ring early but never late."""
         deadline = self.tables.next_deadline()
         timer = self._timer
-        if deadline is None or (timer is not None and timer.when() <= deadline):
+        if deadline is None or (timer is not None and self._rings_at <= deadline):
             return
         if timer is not None:
             timer.cancel()
+        self._rings_at = deadline
         self._timer = asyncio.get_running_loop().call_at(deadline, self._ring)
 
     def _ring(self) -> None:

@@ -79,6 +79,7 @@ class Shell:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._beat_due = False
         self._timer: asyncio.TimerHandle | None = None
+        self._rings_at = 0.0
         self._slow_graph = False
 
     def start(self) -> None:
@@ -200,11 +201,12 @@ class Shell:
         """One timer, which may ring early but never late: to move it with every beat costs more than a look in vain."""
         deadline = self.state.next_deadline()
         timer = self._timer
-        if deadline is None or (timer is not None and timer.when() <= deadline):
+        if deadline is None or (timer is not None and self._rings_at <= deadline):
             return
         if timer is not None:
             timer.cancel()
         assert self._loop is not None
+        self._rings_at = deadline
         self._timer = self._loop.call_at(deadline, self._ring)
 
     def _ring(self) -> None:

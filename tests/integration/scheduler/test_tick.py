@@ -275,3 +275,17 @@ class TestRegistration:
             assert s.workers[w.address].name == 7
             assert s.identity()["workers"][w.address]["name"] == 7
             assert s.coerce_address(7) == w.address
+
+
+@on_both_loops
+async def test_deadline_that_has_passed_already():
+    """uvloop makes a bare handle of a timer that is due: the next beat must do without its ``when``."""
+    async with scheduler() as s, FakeWorker(s) as w, FakeClient(s) as c:
+        s.shell.state.next_look = 0.0
+        s.shell._arm()
+        s.shell._arm()
+        s.shell.beat()
+        c.submit("x-1")
+        await until(lambda: c.of(KeyInMemory))
+        await until(lambda: s.shell.state.next_look > 0)
+        assert not w.lost
