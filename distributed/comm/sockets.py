@@ -140,6 +140,7 @@ class SocketComm(Comm):
                     # The kernel has given all it had, or the segment is complete and little follows it.
                     more = True
                 quota -= n
+                self.received_bytes += n
                 for frame in frames:
                     self._on_frame(frame)
                 if not more:

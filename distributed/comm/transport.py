@@ -35,6 +35,8 @@ class Comm(ABC):
     role, peer_role: what the two ends said they are: client, worker, nanny or scheduler
     same_process: messages are handed over as the objects they are; nothing is serialised
     sent_bytes: bytes that ``send`` has accepted so far (an estimate where nothing is serialised)
+    received_bytes: bytes that have come so far, also those of a message that is not whole; 0 where nothing is
+        serialised
     """
 
     local_address: str = ""
@@ -43,6 +45,7 @@ class Comm(ABC):
     peer_role: str = ""
     same_process: ClassVar[bool] = False
     sent_bytes: int = 0
+    received_bytes: int = 0
 
     @abstractmethod
     def start(self, on_batch: OnBatch, on_close: OnClose, codec: WireCodec) -> None:

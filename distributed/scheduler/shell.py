@@ -22,7 +22,7 @@ from distributed.scheduler.effects import Effects
 from distributed.scheduler.event_log import EventLog
 from distributed.scheduler.plugin_host import PluginHost
 from distributed.scheduler.state_machine import SchedulerSettings, SchedulerState
-from distributed.scheduler.state_machine.events import ClientLeft
+from distributed.scheduler.state_machine.events import ClientLeft, WorkerSends
 from distributed.scheduler.streams import Streams
 
 TOO_FAR_BEHIND = "client too far behind: it has not taken in what was sent to it (distributed.comm.session-buffer)"
@@ -217,6 +217,9 @@ class Shell:
         deadline = self.state.next_deadline()
         if deadline is not None and deadline <= now + 1e-3:
             try:
+                if self.state.next_look is not None and self.state.next_look <= now + 1e-3:
+                    for address in self.streams.senders():
+                        self.state.handle(WorkerSends(address), "", now)
                 self.state.handle_deadline(max(now, deadline))
             except Exception:
                 logger.exception("Error in the scheduler's core at a deadline")

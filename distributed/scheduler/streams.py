@@ -42,8 +42,15 @@ class Streams:
         self._farewells: dict[str, str] = {}
         self._past = (0, 0, 0)
         self.workers: dict[str, Connection] = {}
+        self._received: dict[str, int] = {}
         self.nannies: dict[str, Connection] = {}
         self._spawn = spawn
+
+    def senders(self) -> list[str]:
+        """Addresses of the workers from which bytes have come since this was last asked."""
+        before = self._received
+        self._received = now = {address: c.comm.received_bytes for address, c in self.workers.items()}
+        return [address for address, nbytes in now.items() if nbytes != before.get(address)]
 
     def to_worker(self, address: str, messages: Iterable[Any]) -> None:
         """Send now, as one batch."""

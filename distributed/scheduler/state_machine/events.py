@@ -49,6 +49,12 @@ class WorkerLost(Struct):
     cause: str = "connection lost"
 
 
+class WorkerSends(Struct):
+    """Bytes have come from a worker since we last looked, perhaps of a long message that is not yet whole."""
+
+    address: str
+
+
 class Restart(Struct):
     """Cancel every task and start new worker processes."""
 
@@ -109,6 +115,7 @@ SchedulerEvent = (
     | ClientLeft
     | WorkerJoined
     | WorkerLost
+    | WorkerSends
     | Restart
     | RetireWorkers
     | MoveReplicas

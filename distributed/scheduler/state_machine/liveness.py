@@ -1,6 +1,7 @@
 """Who is silent, and what follows from it. Pure.
 
-A worker's event loop sends heartbeats. When they stay away, its process may be stopped, a task may hold the interpreter
+A worker's event loop sends heartbeats. On a slow line they may come late, behind a long message, whose bytes count as
+well (``WorkerSends``). When they stay away, its process may be stopped, a task may hold the interpreter
 lock, the machine may be gone or the line dead: the silence itself does not tell. The nanny shares neither loop nor lock
 with the worker; it looks at the process and *vouches* for it (``WorkerVouched``) while it lives and is not stopped.
 
@@ -27,6 +28,7 @@ from distributed.base.keys import Key
 from distributed.messages.nanny import WorkerVouched
 from distributed.messages.scheduler_to_worker import CloseWorkerOrder, PeerLost
 from distributed.scheduler.state_machine.entities import Vouch, WorkerState
+from distributed.scheduler.state_machine.events import WorkerSends
 from distributed.scheduler.state_machine.fleet import remove, set_status
 from distributed.scheduler.state_machine.instructions import WorkerAnswered, WorkerSuspected
 from distributed.scheduler.state_machine.tables import Tables
@@ -149,6 +151,15 @@ def on_worker_vouched(state: Tables, event: WorkerVouched, source: str) -> None:
     else:
         seen = ws.vouch.seen if ws.vouch is not None else -inf
     ws.vouch = Vouch(seen, event.process_state, keys)
+
+
+def on_worker_sends(state: Tables, event: WorkerSends, source: str) -> None:
+    """A worker whose heartbeats wait behind something long is not silent."""
+    ws = state.workers.get(event.address)
+    if ws is not None:
+        if ws.suspect_since is not None or ws.vouch is not None:
+            answered(state, ws)
+        ws.last_seen = state.now
 
 
 def answered(state: Tables, ws: WorkerState) -> None:

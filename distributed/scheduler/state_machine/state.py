@@ -30,7 +30,7 @@ from distributed.scheduler.state_machine import deadlines, events
 from distributed.scheduler.state_machine.events import SchedulerEvent
 from distributed.scheduler.state_machine.explain import Explanation, explain
 from distributed.scheduler.state_machine.handlers import from_clients, from_operators, from_workers
-from distributed.scheduler.state_machine.liveness import on_worker_vouched
+from distributed.scheduler.state_machine.liveness import on_worker_sends, on_worker_vouched
 from distributed.scheduler.state_machine.outbox import Outbox
 from distributed.scheduler.state_machine.pins import on_pin_tasks, on_recompute_tasks
 from distributed.scheduler.state_machine.placement import place_ready
@@ -89,6 +89,7 @@ HANDLERS: dict[type, Handler] = {
     events.ClientLeft: from_clients.on_client_left,
     events.WorkerJoined: from_operators.on_worker_joined,
     events.WorkerLost: from_operators.on_worker_lost,
+    events.WorkerSends: on_worker_sends,
     events.Restart: from_operators.on_restart,
     events.RetireWorkers: on_retire_workers,
     events.MoveReplicas: on_move_replicas,

@@ -48,6 +48,19 @@ async def test_slow_network(caplog: Any) -> None:
             assert len(s.workers) == 1
 
 
+@gen_test(config=SHORT_PATIENCE, timeout=60)
+async def test_one_long_message_on_a_slow_network(caplog: Any) -> None:
+    """Heartbeats wait behind a value that takes longer than the patience: the bytes that come are signs of life."""
+    caplog.set_level(logging.INFO, "distributed")
+    async with scheduler_here() as s, FaultProxy(s.address, Script(up=Faults(bytes_per_s=125_000))) as proxy:
+        async with process("worker", proxy.address), client(s.address, direct_to_workers=False) as c:
+            begin = time.monotonic()
+            assert await c.submit(noise, 1, 400_000).result() == noise(1, 400_000)
+            assert time.monotonic() - begin > 3.0
+            assert not [line for line in records(caplog, "distributed.scheduler") if "ilent" in line or "ost" in line]
+            assert len(s.workers) == 1 and proxy.n_connections == 1
+
+
 @gen_test()
 async def test_reset_of_the_clients_link(caplog: Any) -> None:
     """The client says so and is back; what was pending goes on."""
