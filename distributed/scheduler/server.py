@@ -214,14 +214,11 @@ class Scheduler(Server):
         self.preloads: list[Preload] = make_preloads(self, preload, preload_argv)
 
     def _forget_worker(self, address: str, expected: bool) -> None:
-        """A worker is gone. If it could not say so, it could not close the client that its tasks shared either, and
-        nobody will come back for that session."""
+        """A worker is gone, and with it the client that its tasks shared: nobody will come back for that session."""
         self.rpc.remove(address)
-        if expected:
-            return
         prefix = f"Client-worker-{address}-"
         for client in [client for client in self.shell.streams.clients if client.startswith(prefix)]:
-            self.shell.apply(ClientLeft(client, f"its worker {address} is gone"))
+            self.shell.apply(ClientLeft(client, f"its worker {address} is gone", expected))
 
     # ---------------------------------------------------------------- the state, as plugins know it
 

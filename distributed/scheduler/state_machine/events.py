@@ -30,10 +30,11 @@ class ClientLost(Struct):
 
 
 class ClientLeft(Struct):
-    """The client is gone for good; what only it wants is released."""
+    """The client is gone for good; what only it wants is released. ``expected``: it ends by itself, too."""
 
     client: str
     cause: str = "closed"
+    expected: bool = False
 
 
 class WorkerJoined(Struct):

@@ -128,6 +128,16 @@ def test_the_locks_of_a_killed_worker_go_on(cluster, client):
     tables(cluster).validate()
 
 
+def test_a_restart_frees_what_tasks_held(cluster, client):
+    def hold():
+        assert Lock("x").acquire()
+
+    client.gather([client.submit(hold)])
+    assert Lock("x").locked()
+    client.restart(timeout=BOUND_S)
+    assert Lock("x").acquire(timeout=BOUND_S)
+
+
 def test_tasks_on_two_workers_share_everything(cluster, client):
     def work(i):
         with Semaphore(2, "s"):

@@ -52,7 +52,7 @@ def on_client_lost(state: Tables, event: ClientLost, source: str) -> None:
 def on_client_left(state: Tables, event: ClientLeft, source: str) -> None:
     cs = state.clients.get(event.client)
     if cs is not None:
-        remove_client(state, cs, event.cause, expected=False)
+        remove_client(state, cs, event.cause, event.expected)
 
 
 def on_client_closing(state: Tables, event: ClientClosing, source: str) -> None:
