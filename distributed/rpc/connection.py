@@ -156,6 +156,15 @@ class Connection:
         if self._out and not self._flush_scheduled:
             self._send_out()
 
+    def send_batch(self, header: Any, messages: list[Any]) -> None:
+        """Hand ``header`` and ``messages`` to the transport now, after all that was sent before."""
+        if self._closing:
+            raise self._closed_error()
+        out = self._out
+        out.append(header)
+        out.extend(messages)
+        self._send_out()
+
     def _schedule_flush(self) -> None:
         self._flush_scheduled = True
         try:

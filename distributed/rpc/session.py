@@ -61,7 +61,7 @@ class SessionEnd:
 
     __slots__ = ("limit_bytes", "sent", "acknowledged", "applied", "unacknowledged_bytes", "n_resent",
                  "n_duplicates", "n_resumed", "fault", "ack_due", "_kept", "_left", "_doubled",
-                 "_ask_from")  # fmt: skip
+                 "_ask_from", "_sizes")  # fmt: skip
 
     def __init__(self, limit_bytes: int = LIMIT_BYTES) -> None:
         self.limit_bytes = limit_bytes
@@ -71,8 +71,9 @@ class SessionEnd:
         self.n_resumed = -1  # the first connection is no other one
         self.fault = ""
         self.ack_due = False
-        # Batches that are kept: number of the last message, the messages, their size.
-        self._kept: deque[tuple[int, list[Any], int]] = deque()
+        # Batches that are kept: number of the last message, the messages.
+        self._kept: deque[tuple[int, list[Any]]] = deque()
+        self._sizes: deque[int] = deque()
         # Messages of the batch at hand that have not come yet, and how many of these were taken in before.
         self._left = 0
         self._doubled = 0
@@ -84,15 +85,15 @@ class SessionEnd:
         """Number these messages; the header goes before them. The list must not be changed afterwards."""
         count = len(messages)
         first = self.sent + 1
-        self.sent += count
-        self._kept.append((self.sent, messages, 0))
+        self.sent = last = self.sent + count
+        self._kept.append((last, messages))
+        self._sizes.append(0)
         self.ack_due = False
         return BatchHeader(first, count, self.applied)
 
     def weigh(self, nbytes: int) -> None:
         """The messages of the last ``push`` take ``nbytes``."""
-        last, messages, _ = self._kept[-1]
-        self._kept[-1] = (last, messages, nbytes)
+        self._sizes[-1] = nbytes
         self.unacknowledged_bytes += nbytes
 
     def header(self, ask: bool = False) -> BatchHeader:
@@ -115,7 +116,23 @@ class SessionEnd:
     # --- receiving
 
     def receive(self, stream: list[Any]) -> list[Any]:
-        """The messages of ``stream`` (with its headers, in any portions) that are new. Look at ``fault`` then."""
+        """The messages of ``stream`` (with its headers, in any portions) that are new. Look at ``fault`` then. The list
+        belongs to the session."""
+        header = stream[0]
+        if (
+            type(header) is BatchHeader
+            and header.count == len(stream) - 1
+            and header.first == self.applied + 1
+            and header.applied <= self.sent
+            and not self._left
+            and not self.fault
+        ):  # one batch, the next one: as nearly always
+            self.applied += header.count
+            self.ack_due = self.ack_due or header.ask
+            if header.applied > self.acknowledged:
+                self._acknowledge(header.applied)
+            del stream[0]
+            return stream
         fresh: list[Any] = []
         at, end = 0, len(stream)
         while at < end and not self.fault:
@@ -144,18 +161,18 @@ class SessionEnd:
         elif header.first > self.applied + 1 or header.first < 1 or header.count < 0:
             self.fault = f"message {self.applied + 1} should come next, not {header.first}"
         else:
-            self._acknowledge(header.applied)
+            if header.applied > self.acknowledged:
+                self._acknowledge(header.applied)
             self.ack_due = self.ack_due or header.ask
             self._left = header.count
             self._doubled = min(header.count, self.applied + 1 - header.first)
 
     def _acknowledge(self, number: int) -> None:
-        if number <= self.acknowledged:
-            return
         self.acknowledged = number
         kept = self._kept
         while kept and kept[0][0] <= number:
-            self.unacknowledged_bytes -= kept.popleft()[2]
+            kept.popleft()
+            self.unacknowledged_bytes -= self._sizes.popleft()
         self._ask_from = self.limit_bytes // 8
 
     # --- going on
@@ -176,7 +193,7 @@ class SessionEnd:
         self.n_resumed += 1
         self._acknowledge(peer_applied)
         again = []
-        for last, messages, _ in self._kept:
+        for last, messages in self._kept:
             rest = messages[max(0, len(messages) - (last - peer_applied)) :]
             again.append((BatchHeader(last - len(rest) + 1, len(rest), self.applied), rest))
             self.n_resent += len(rest)
@@ -214,10 +231,9 @@ class SessionLink:
         old, self.connection = self.connection, connection
         connection.numbered = True
         for header, messages in self.end.resume(peer_applied):
-            self._post(connection, header, messages)
+            connection.send_batch(header, messages)
         if self.end.wants_ack():
             connection.send(self.end.header(ask=True))
-        connection.flush()
         return old
 
     def detach(self) -> None:
@@ -228,22 +244,18 @@ class SessionLink:
         """Send these as one batch, now. The list belongs to the session afterwards."""
         end = self.end
         header = end.push(messages)
-        header.ask = ask
+        if ask:
+            header.ask = True
         connection = self.connection
         if connection is None or connection.closed:
             end.weigh(_size(messages))
             return
-        before = connection.comm.sent_bytes
-        self._post(connection, header, messages)
-        connection.flush()
-        end.weigh(connection.comm.sent_bytes - before)
+        comm = connection.comm
+        before = comm.sent_bytes
+        connection.send_batch(header, messages)
+        end.weigh(comm.sent_bytes - before)
         if end.wants_ack():
             connection.send(end.header(ask=True))
-
-    @staticmethod
-    def _post(connection: Connection, header: BatchHeader, messages: list[Any]) -> None:
-        connection.send(header)
-        connection.send_many(messages)
 
     def receive(self, connection: Connection, stream: list[Any]) -> list[Any]:
         """What is new of what ``connection`` has brought. A connection that brings nonsense is aborted: the session

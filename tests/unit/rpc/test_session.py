@@ -52,7 +52,7 @@ def test_going_on_in_the_middle_of_a_batch() -> None:
 def test_what_comes_twice_is_dropped_and_counted() -> None:
     a, b = SessionEnd(), SessionEnd()
     stream = send(a, "1", "2", "3")
-    assert b.receive(stream) == ["1", "2", "3"]
+    assert b.receive(list(stream)) == ["1", "2", "3"]
     assert b.receive(stream) == []
     again = [BatchHeader(2, 3), "2", "3", "4"]
     assert b.receive(again) == ["4"]
