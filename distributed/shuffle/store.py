@@ -153,8 +153,9 @@ class PieceStore:
         if self.limiter is not None and self._pending_nbytes:
             self.limiter.release(self._pending_nbytes)
         self._pending_nbytes = 0
-        remove = asyncio.get_running_loop().run_in_executor(None, shutil.rmtree, self.directory, True)
-        await asyncio.shield(remove)
+        if self.nbytes_on_disk or os.path.exists(self.directory):
+            remove = asyncio.get_running_loop().run_in_executor(self._executor, shutil.rmtree, self.directory, True)
+            await asyncio.shield(remove)
 
     def _path(self, partition: int) -> str:
         return os.path.join(self.directory, str(partition))
