@@ -35,6 +35,11 @@ def make_part(i: int, n_rows: int) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
+def summary(part: pd.DataFrame) -> pd.DataFrame:
+    """Looks at a whole partition."""
+    return pd.DataFrame({"n": [len(part)], "x0": [float(part["x0"].sum())]})
+
+
 class Sampler:
     """Peaks of the processes' memory and of the files below a directory."""
 
@@ -111,7 +116,8 @@ def shuffle_frame(args: argparse.Namespace, client: Any) -> bool:
     df = dd.from_map(make_part, range(args.partitions), n_rows=n_rows, meta=make_part(0, 1).iloc[:0])
     with dask.config.set({"dataframe.shuffle.method": args.method}):
         out = df.shuffle("key", npartitions=args.partitions)
-        rows, total = dask.compute(out.map_partitions(len, meta=("n", int)).sum(), out["x0"].sum())
+        sums = out.map_partitions(summary, meta={"n": int, "x0": float}).sum().compute()
+    rows, total = sums["n"], sums["x0"]
     expected = sum(float(make_part(i, n_rows)["x0"].sum()) for i in range(args.partitions)) if args.check else total
     return bool(rows == n_rows * args.partitions and abs(total - expected) <= 1e-9 * abs(expected))
 

@@ -29,6 +29,8 @@ class ShuffleRun:
         Address of this worker.
     holders
         Partition ``p`` lies with ``holders[p % len(holders)]``.
+    message_nbytes
+        A message to a holder is sent as soon as it has so many; the same for all workers.
     ask
         Asks a peer; raises ``OSError`` when it cannot be reached.
     """
@@ -38,6 +40,7 @@ class ShuffleRun:
         shuffle_id: str,
         run_id: int,
         holders: list[str],
+        message_nbytes: int,
         spec: ShuffleSpec,
         store: PieceStore,
         me: str,
@@ -52,6 +55,7 @@ class ShuffleRun:
         self.ended = asyncio.Event()
         self.end_reason = ""
         self._me = me
+        self._message_nbytes = message_nbytes
         self._ask_peer = ask
         self._settings = settings
         self._seen: set[tuple[int, int]] = set()
@@ -73,7 +77,7 @@ class ShuffleRun:
         ShuffleFailedError
             A holder could not take its pieces, or cannot be reached.
         """
-        limit = self._settings.message_nbytes
+        limit = self._message_nbytes
         waiting: dict[str, tuple[list[Piece], int]] = {}
         on_the_way: deque[concurrent.futures.Future[Any]] = deque()
         number = 0

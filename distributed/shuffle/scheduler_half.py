@@ -6,10 +6,12 @@ task, which goes to the workers unopened.
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Iterable
 from typing import Any, assert_never
 
+from distributed.base import settings
 from distributed.base.errors import CommClosedError
 from distributed.base.keys import Key, as_key
 from distributed.scheduler.state_machine import TaskState, WorkerState
@@ -47,7 +49,8 @@ class ShuffleSchedulerPlugin:
     # ---------------------------------------------------------------- what workers ask
 
     async def get(self, id: str, worker: str, may_open: bool) -> dict[str, Any]:
-        """The present run of a shuffle: ``run_id``, ``holders``, and the pickle of its barrier task as ``barrier``.
+        """The present run of a shuffle: ``run_id``, ``holders``, ``message_nbytes``, and the pickle of its barrier task
+        as ``barrier``.
 
         Raises ``ValueError`` when no client needs the shuffle (any more), or there is no run and none may be opened.
         """
@@ -59,7 +62,17 @@ class ShuffleSchedulerPlugin:
             raise ValueError(f"there is no run of shuffle {id}")
         self._told.setdefault(id, {})[worker] = None
         assert ts.run_spec is not None
-        return {"run_id": run.run_id, "holders": list(run.holders), "barrier": ts.run_spec.payload}
+        return {
+            "run_id": run.run_id,
+            "holders": list(run.holders),
+            "message_nbytes": self._message_nbytes,
+            "barrier": ts.run_spec.payload,
+        }
+
+    @functools.cached_property
+    def _message_nbytes(self) -> int:
+        """One number for all workers: holders know a message by its place among those of its input."""
+        return max(1, int(settings.get_bytes("distributed.p2p.comm.message-bytes-limit", "2 MiB")))
 
     def barrier(self, id: str, run_ids: list[int], stats: dict[str, Any] | None = None) -> bool:
         """All inputs are with their holders. Returns whether the unpacks may start; if not, a new run is on its way."""
@@ -98,8 +111,14 @@ class ShuffleSchedulerPlugin:
         chosen = [ws for ws in allowed if ws.running] or [ws for ws in state.workers.values() if ws.running]
         if not chosen:
             chosen = [ws for ws in state.workers.values() if ws.alive]
-        run = self.plan.open(id, [ws.address for ws in chosen], self._partner(ts))
-        holders = {address: state.workers[address] for address in run.holders if address in state.workers}
+        partner = self._partner(ts)
+        if partner is not None:
+            # What its own watch is about to find must not become ours.
+            for address in self.plan.runs[partner].holders:
+                if address not in state.workers:
+                    self._perform(self.plan.lose_holder(address))
+        run = self.plan.open(id, [ws.address for ws in chosen], partner)
+        holders = {address: state.workers.get(address) for address in run.holders}
         self._log(id, "run-started", run_id=run.run_id, holders=list(run.holders))
         self.scheduler.shell.spawn(self._watch(run, ts, holders))
         return run
@@ -116,7 +135,7 @@ class ShuffleSchedulerPlugin:
             return None
         return None
 
-    async def _watch(self, run: Run, ts: TaskState, holders: dict[str, WorkerState]) -> None:
+    async def _watch(self, run: Run, ts: TaskState, holders: dict[str, WorkerState | None]) -> None:
         """Until the run is over: end it when its barrier is no longer needed, void it when a holder is gone."""
         state = self.scheduler.state
         epoch = -1
@@ -141,9 +160,9 @@ class ShuffleSchedulerPlugin:
         else:
             self._perform(self.plan.end(run.shuffle_id, "failed" if ts.state == "erred" else "no longer needed"))
 
-    def _lost(self, holders: dict[str, WorkerState]) -> str | None:
+    def _lost(self, holders: dict[str, WorkerState | None]) -> str | None:
         workers = self.scheduler.state.workers
-        return next((address for address, ws in holders.items() if workers.get(address) is not ws), None)
+        return next((a for a, ws in holders.items() if ws is None or workers.get(a) is not ws), None)
 
     # ---------------------------------------------------------------- acting
 

@@ -14,8 +14,6 @@ _SHARE_OF_MEMORY = 16
 class ShuffleSettings:
     """Seconds and bytes."""
 
-    message_nbytes: int = 2 << 20
-    """A message to a holder is sent as soon as it has so many."""
     concurrency: int = 10
     """Messages of one transfer that may be on their way at once."""
     n_retries: int = 10
@@ -43,7 +41,6 @@ def load(memory_limit_nbytes: int) -> ShuffleSettings:
     if memory_limit_nbytes:
         buffer_nbytes = max(1, min(buffer_nbytes, memory_limit_nbytes // _SHARE_OF_MEMORY))
     return ShuffleSettings(
-        message_nbytes=max(1, int(settings.get_bytes("distributed.p2p.comm.message-bytes-limit", "2 MiB"))),
         concurrency=max(1, int(settings.get("distributed.p2p.comm.concurrency", 10))),
         n_retries=max(0, int(settings.get("distributed.p2p.comm.retry.count", 10))),
         min_delay_s=float(settings.get_seconds("distributed.p2p.comm.retry.delay.min", "1s")),

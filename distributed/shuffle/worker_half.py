@@ -192,7 +192,17 @@ class ShuffleWorkerPlugin:
         directory = os.path.join(self.worker.local_directory, f"shuffle-{id}-{run_id}")
         limiter = self.limiter if self.settings.disk and spec.disk else None
         store = stores.PieceStore(directory, limiter, self._disk, self.settings.compression)
-        run = ShuffleRun(id, run_id, list(found["holders"]), spec, store, self.worker.address, self._ask, self.settings)
+        run = ShuffleRun(
+            id,
+            run_id,
+            list(found["holders"]),
+            found["message_nbytes"],
+            spec,
+            store,
+            self.worker.address,
+            self._ask,
+            self.settings,
+        )
         if self.closed:
             raise CommClosedError(f"the worker {self.worker.address_safe} closes")
         self.runs[id] = run

@@ -190,6 +190,37 @@ async def test_a_worker_that_comes_late_only_sends(c: Any, s: Any, a: Any, b: An
         await all_gone(s, a, b, late)
 
 
+@gen_cluster(client=True, nthreads=[("127.0.0.1", 1)] * 3, config=SMALL, timeout=60)
+async def test_a_holder_retires(c: Any, s: Any, *workers: Any, tmp_path: Path) -> None:
+    gate = str(tmp_path / "gate")
+    await c.run(hold_unpacks, gate=gate)
+    future = c.compute(a_shuffle())
+    await async_poll_for(lambda: phase(s) == UNPACK, timeout=30)
+    retiring = asyncio.ensure_future(s.retire_workers([workers[1].address], close_workers=True))
+    Path(gate).touch()
+    check(await future)
+    await retiring
+    await all_gone(s, workers[0], workers[2])
+
+
+@gen_cluster(client=True, nthreads=[("127.0.0.1", 2)] * 3, config=SMALL, timeout=60)
+async def test_a_join_loses_a_holder_of_both_sides(c: Any, s: Any, *workers: Any, tmp_path: Path) -> None:
+    gate = str(tmp_path / "gate")
+    left = dd.from_map(make_input, range(N_INPUTS), gate=gate, meta=META)
+    right = pd.DataFrame({"x": range(1000), "z": range(1000)})
+    joined = left.merge(dd.from_pandas(right, npartitions=4), on="x", shuffle_method="p2p", broadcast=False)
+    future = c.compute(joined)
+    await async_poll_for(lambda: len(plan_of(s).runs) == 2 and transfers_done(s) >= 4, timeout=30)
+    await workers[0].close()
+    Path(gate).touch()
+    result = await future
+    assert (result["x"] == result["z"]).all()
+    check(result.drop(columns="z"))
+    last = {event["id"]: tuple(event["holders"]) for event in events(s, "run-started")}
+    assert len(last) == 2 and len(set(last.values())) == 1, "both sides have the same holders"
+    await all_gone(s, *workers[1:])
+
+
 @gen_cluster(client=True, config=SMALL)
 async def test_cancelled_in_the_middle(c: Any, s: Any, a: Any, b: Any, tmp_path: Path) -> None:
     gate = str(tmp_path / "gate")
