@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
-from distributed.base.errors import CommClosedError, DeserializeError, FrameError
+from distributed.base.errors import CommClosedError, DeserializeError, FrameError, HandshakeRefused
 from distributed.comm import Secret, connect, handshake, listen, secrets, sockets
 from distributed.messages.control import Control, Reply
 from distributed.messages.payload import Attached, Payload
@@ -83,6 +83,27 @@ async def test_no_damaged_message_is_delivered() -> None:
         plain = [(m.id, m.body.data, [bytes(b) for b in m.body.attached.buffers]) for m in stream]
         assert plain == as_sent[: len(plain)]
     assert 0 < sum(map(len, got)) < 30 * 300
+
+
+@pytest.mark.parametrize("direction", ["up", "down"])
+def test_damaged_handshake(direction: str) -> None:
+    """It looks like a stranger's or a wrong secret's; the peer tries once more before it believes that."""
+
+    @gen_test(config=CHECKED)
+    async def test() -> None:
+        async with scheduler_here() as s:
+            for at in (3, 9, 20, 40, 75):
+                script = Script(**{direction: Faults(flip_at=(at,))}, connections=(0,))
+                async with FaultProxy(s.address, script) as proxy, client(proxy.address):
+                    assert proxy.n_connections == 2, at
+            script = Script(up=Faults(flip_at=(70,)))
+            async with FaultProxy(s.address, script) as proxy:
+                with pytest.raises(HandshakeRefused):
+                    async with client(proxy.address):
+                        pass
+                assert proxy.n_connections == 2
+
+    test()
 
 
 @gen_test(config=CHECKED)
