@@ -6,6 +6,7 @@ scheduler computes x#1 needs=y@a:8;z@b,c duration=0.1               ``priority=2
 scheduler frees x y | drops x | copies x@a:8 | steals x#1           drops: only the copy
 scheduler says x@a,b | says x                                       who holds x now
 scheduler sets closing_gracefully | defines f | closes
+scheduler loses a                                                   a was given up, although its connections stand
 executor returns x#1 nbytes=8 duration=0.1                          ``+unshippable``
 executor raises x#1 | reschedules x#1 | skips x#1 | secedes x#1
 a sends x y unreadable=z                                            answers a fetch; what is not named is not there
@@ -30,6 +31,7 @@ from distributed.messages.scheduler_to_worker import (
     DefineFunction,
     FreeKeys,
     HoldersChanged,
+    PeerLost,
     RemoveReplicas,
     SetStatus,
     StealRequest,
@@ -148,6 +150,8 @@ class WorkerStage:
                 return HoldersChanged([need_of(word) for word in line.names])
             case "sets":
                 return SetStatus(line.names[0])
+            case "loses":
+                return PeerLost(address(line.names[0]), "given up")
             case "defines":
                 return DefineFunction(FunctionBlob(b"f", Payload(b"pickle")))
             case "closes":

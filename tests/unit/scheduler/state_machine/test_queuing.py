@@ -56,3 +56,20 @@ def test_what_left_otherwise_is_skipped() -> None:
     assert len(queue) == 3 and queue.peek() is tasks[-3] and queue.position(tasks[-1]) == 2
     assert queue._n_entries < 2000, "left-overs are swept now and then"
     assert [take(queue) for _ in range(3)] == tasks[-3:]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_position_is_the_place_in_the_order(seed: int) -> None:
+    rng = Random(seed)
+    queue = TaskQueue()
+    tasks = [queued(i, rng.choice([-1, 0]), rng.choice([1, 2]), rng.randrange(30)) for i in range(200)]
+    for ts in tasks:
+        queue.push(ts)
+    for ts in rng.sample(tasks, 60):  # some leave, some of these come back and leave a dead entry behind
+        queue.remove(ts)
+        ts.state = "released"
+        if rng.random() < 0.5:
+            ts.state = "queued"
+            queue.push(ts)
+    order = list(queue)
+    assert [queue.position(ts) for ts in order] == list(range(len(order)))
