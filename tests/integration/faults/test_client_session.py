@@ -20,7 +20,7 @@ import pytest
 
 from distributed import FutureCancelledError
 from distributed.base.errors import CommClosedError
-from distributed.client import scheduler_link
+from distributed.client import admin, scheduler_link
 from distributed.comm import secrets, sockets
 from distributed.scheduler import Scheduler
 from distributed.testing import gen_test, inc, open_port
@@ -239,6 +239,24 @@ def test_thirty_cuts(seed: int, tmp_path: Path) -> None:
                 await until(lambda: not s.tasks)
 
     test()
+
+
+@gen_test(timeout=60)
+async def test_partition(monkeypatch: Any) -> None:
+    """Nothing comes through, and no end is told: work goes on, futures are pending, and all is there on heal."""
+    monkeypatch.setattr(admin, "ANSWER_S", 0.3)
+    async with scheduler_here() as s, process("worker", s.address), FaultProxy(s.address) as proxy:
+        async with client(proxy.address) as c:
+            futures = c.map(slow_inc, range(4))
+            await until(lambda: len(s.tasks) == 4)
+            proxy.stall()
+            late = c.submit(inc, futures[3])
+            await all_in_memory(s, 4)
+            assert {f.status for f in [*futures, late]} == {"pending"}
+            assert "does not answer; it was last heard" in (await c.why(futures[0]))["text"]
+            proxy.resume()
+            assert await asyncio.wait_for(c.gather([*futures, late]), 20) == [1, 2, 3, 4, 5]
+            assert c.session.link.counts == {"resumed": 0, "resent": 0, "duplicates": 0}
 
 
 @gen_test(timeout=60)
