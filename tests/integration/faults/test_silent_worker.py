@@ -17,6 +17,7 @@ import pytest
 
 from distributed import Client, LocalCluster
 from distributed.testing.waiting import poll_for
+from tests.integration.cli.test_programs import SCHEDULER, WORKER, running
 
 LIMITS = {
     "distributed.scheduler.suspect-after": "1s",
@@ -128,3 +129,26 @@ def test_task_that_holds_the_gil_is_told_apart_from_a_stopped_worker(client: Cli
     poll_for(lambda: client.get_events("gil-held"))
     ((_, event),) = client.get_events("gil-held")
     assert event["keys"] == ["greedy"] and event["seconds"] > 5
+
+
+def test_scheduler_that_was_stopped_blames_nobody(tmp_path: Path) -> None:
+    """It stood still for longer than its patience with workers: that was not their silence."""
+    env = os.environ | {
+        "DASK_DISTRIBUTED__SCHEDULER__SUSPECT_AFTER": "1s",
+        "DASK_DISTRIBUTED__SCHEDULER__LOST_AFTER": "2s",
+    }
+    log = tmp_path / "runs"
+    with running([*SCHEDULER, "--port", "0", "--host", "127.0.0.1"], env=env) as scheduler:
+        address = scheduler.line(r"Start scheduler at: +(\S+)")
+        with running([*WORKER, address, "--nthreads", "1"], env=env), Client(address, timeout=20) as client:
+            client.wait_for_workers(1)
+            future = client.submit(append_pid, str(log), 5.0)
+            poll_for(lambda: pids_in(log))
+            scheduler.process.send_signal(signal.SIGSTOP)
+            try:
+                time.sleep(3.5)  # the fault itself: the time that it stands still
+            finally:
+                scheduler.process.send_signal(signal.SIGCONT)
+            assert future.result(timeout=30) in pids_in(log)
+            assert len(pids_in(log)) == 1
+            assert not actions(client, "worker-suspect") and not actions(client, "remove-worker")
