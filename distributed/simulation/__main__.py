@@ -93,7 +93,7 @@ def _play_one(episode: Episode, options: argparse.Namespace) -> int:
 
 def _play_many(options: argparse.Namespace) -> int:
     if options.planted == "list":
-        print("\n".join([f"{name}: {bug.what}" for name, bug in planted.BUGS.items()]))
+        print("\n".join([f"{name}: {bug[0]}" for name, bug in planted.BUGS.items()]))
         return 0
     began = time.monotonic()
     total = Chunk(0, 0.0, 0, {}, [])

@@ -47,7 +47,7 @@ class EventRules:
         self._current = False
         self._was = ""
         self._used = 0
-        self._blame: dict[TaskState, tuple[int, int, str]] = {}
+        self._blame: dict[TaskState, tuple[int, int, str, int]] = {}
 
     def expect(self, core: SchedulerState, event: Any, source: str) -> None:
         """Take note of what the event may change."""
@@ -58,10 +58,12 @@ class EventRules:
                 on = ts.processing_on
                 self._current = on is not None and on.address == source and ts.run_id == event.run_id
                 self._was = ts.state
-                self._used = ts.rare.retries_used if ts.rare is not None else 0
+                self._used = _used(ts)
         elif event is None or kind in _REMOVALS:
             self._blame = {
-                ts: (ts.suspicious, ts.run_id, ws.address) for ws in core.workers.values() for ts in ws.processing
+                ts: (ts.suspicious, ts.run_id, ws.address, _used(ts))
+                for ws in core.workers.values()
+                for ts in ws.processing
             }
 
     def check(self, core: SchedulerState, event: Any, source: str) -> None:
@@ -88,7 +90,7 @@ class EventRules:
         ts = self._task
         if ts is None:
             return
-        used = ts.rare.retries_used if ts.rare is not None else 0
+        used = _used(ts)
         if not self._current:
             require(ts.state == self._was and used == self._used, "I2 only the current run's report counts", ts, event)
         elif event.retriable and self._used < ts.policy.retries:
@@ -100,8 +102,8 @@ class EventRules:
 
     def _check_blame(self, core: SchedulerState, event: Any) -> None:
         kind = type(event)
-        limits: dict[str, int] = {}
-        for ts, (before, run_id, address) in self._blame.items():
+        for ts, (before, run_id, address, used) in self._blame.items():
+            require(_used(ts) == used, "I5 what machines do costs no retry", ts, event)
             grown = ts.suspicious - before
             removed = address not in core.workers
             if kind is WorkerProcessExited and event.executing is not None:
@@ -111,9 +113,12 @@ class EventRules:
                 require(not grown, "I5 an orderly end blames nobody", ts, event)
             else:
                 require(grown in (0, 1) and (removed or not grown), "I5 a death is blamed once", ts, grown, event)
-                limits[address] = limits.get(address, 0) + grown
             if ts.suspicious > core.settings.allowed_failures:
                 require(ts.state not in ("waiting", "processing"), "I5 who has killed too many is given up", ts)
+
+
+def _used(ts: TaskState) -> int:
+    return ts.rare.retries_used if ts.rare is not None else 0
 
 
 def check_tables(core: SchedulerState) -> None:

@@ -1,6 +1,7 @@
 """A client: what it wants, what it has been told, and a connection that may break. Pure.
 
-After a broken connection its futures are cancelled and it joins again under its old name, as the product does today.
+Its session (the real one, of ``rpc.session``) goes on over the next connection, unless the scheduler has given it up
+by then: only that cancels its futures.
 """
 
 from __future__ import annotations
@@ -28,11 +29,12 @@ from distributed.messages.scheduler_to_client import (
     KeysLost,
     KeysRetried,
 )
+from distributed.rpc.session import SessionEnd
 from distributed.simulation.links import Connection
 from distributed.simulation.simulator import Simulator
 
 NOT_DONE = frozenset(["pending", "lost"])
-REJOIN_S = 0.05
+REJOIN_S = (0.0, 0.05, 0.5, 2.0)
 
 
 class SimClient:
@@ -43,7 +45,7 @@ class SimClient:
     states
         Of each key that it holds futures of: ``pending``, ``finished``, ``error`` or ``lost``. Cancelled ones are gone.
     n_lost
-        How often its connection broke.
+        How often a session of it was over.
     """
 
     def __init__(
@@ -58,6 +60,9 @@ class SimClient:
         self._accept = accept
         self._outgoing: list[Any] = []
         self._submission = 0
+        self._session = ""
+        self._end = SessionEnd()
+        self._rng = sim.stream(name)
         self.connection = self._connect()
 
     def _connect(self) -> Connection:
@@ -66,29 +71,42 @@ class SimClient:
         connection.down.on_end = self._lost
         self._accept(connection)
         self.connection = connection
-        connection.up.send([RegisterClient(self.name)])
+        connection.up.send([RegisterClient(self.name, session=self._session, applied=self._end.applied)])
         return connection
 
     def _lost(self) -> None:
         self.connected = False
-        self.n_lost += 1
         self.connection.up.end()
-        self._outgoing.clear()
-        self.states.clear()
         self.sim.note(self.name, "connection lost")
-        self.sim.after(REJOIN_S, self._rejoin)
+        self.sim.after(self._rng.choice(REJOIN_S), self._rejoin)
 
     def _rejoin(self) -> None:
         self._connect()
 
+    def _enter(self, registered: Registered) -> None:
+        first = not self._session
+        back = registered.session == self._session and self._end.can_resume(registered.applied)
+        if not back:
+            self._end = SessionEnd()
+            if not first:
+                self.n_lost += 1
+                self.states.clear()
+                self.sim.note(self.name, "session over")
+        self._session = registered.session
+        self.connected = True
+        for header, messages in self._end.resume(registered.applied if back else 0):
+            self.connection.up.send([header, *messages])
+        outgoing, self._outgoing = self._outgoing, []
+        for message in outgoing:
+            self._send(message)
+
     def _hear(self, batch: list[Any]) -> None:
-        for message in batch:
-            kind = type(message)
-            if kind is Registered:
-                self.connected = True
-                self.connection.up.send(self._outgoing)
-                self._outgoing = []
-                continue
+        if type(batch[0]) is Registered:
+            self._enter(batch[0])
+            batch = batch[1:]
+        fresh = self._end.receive(batch)
+        assert not self._end.fault, f"{self.name}: {self._end.fault}"
+        for message in fresh:
             self.sim.note(f"to {self.name}", message)
             self._learn(message)
 
@@ -165,7 +183,9 @@ class SimClient:
         self._send(DataScattered([ReplicaOnWorkers(key, holders, nbytes)]))
 
     def _send(self, message: Any) -> None:
-        if self.connected:
-            self.connection.up.send([message])
-        else:
+        if not self._session:
             self._outgoing.append(message)
+            return
+        header = self._end.push([message])
+        if self.connected:
+            self.connection.up.send([header, message])

@@ -119,7 +119,7 @@ class Cluster:
             left.remove(address)
             if taken:
                 held.append(address)
-            if not left and held and client.connected:
+            if not left and held:
                 client.scattered(key, tuple(held), act.nbytes)
 
         def ask(address: str) -> None:
@@ -240,7 +240,7 @@ _DO: dict[type, Callable[[Cluster, Any], None]] = {
     acts.StartWorker: Cluster._start_worker,
     acts.StopWorker: lambda cluster, act: cluster._with_node(act.worker, Node.stop),
     acts.Crash: lambda cluster, act: cluster._with_node(act.worker, lambda node: node.crash(act)),
-    acts.Freeze: lambda cluster, act: cluster._with_node(act.worker, lambda node: node.freeze_for(act.for_s)),
+    acts.Freeze: lambda cluster, act: cluster._with_node(act.worker, lambda node: node.freeze(act)),
     acts.PauseWorker: lambda cluster, act: cluster._with_node(act.worker, lambda node: node.pause_for(act.for_s)),
     acts.LoseData: Cluster._lose_data,
     acts.SetResources: Cluster._set_resources,

@@ -15,7 +15,7 @@ from distributed.simulation.process import Process
 from distributed.simulation.script import Script
 
 # Virtual seconds within which everything must have ended once faults have stopped.
-LIMIT_S = 120.0
+LIMIT_S = 300.0
 # Up to so many tasks all tables are checked after every event; beyond, the more the rarer.
 EVERY_EVENT = 30
 
@@ -155,19 +155,21 @@ class Episode:
         cluster = self.cluster
         core = cluster.core
         starting = any(node.process is not None and not node.process.registered for node in cluster.nodes.values())
-        waiting = [ts.policy for ts in core.unrunnable]
-        if not waiting and not core.running and not starting:
+        if not core.unrunnable and not core.running and not starting:
             cluster.do(script.StartWorker(cluster.sim.now, self._rescuer(), 2))
-        for policy in dict.fromkeys(waiting):
+        wishes = {ts.policy: ts for ts in core.unrunnable}
+        for policy, ts in wishes.items():
             names = [name for name in policy.workers or () if "://" not in name]
             resources = policy.resources or {}
             host = next((name for name in names if name.startswith("10.")), "10.0.0.0")
             name = next((name for name in names if not name.startswith("10.")), "") or self._rescuer()
-            node = cluster.nodes.get(name)
-            if node is not None and node.process is not None:
-                cluster.do(script.SetResources(cluster.sim.now, name, {**node.plan.resources, **resources}))
-            else:
-                cluster.do(script.StartWorker(cluster.sim.now, name, 2, host, dict(resources)))
+            pinned = [ws.name for dep in ts.dependencies if dep.unshippable is not None for ws in dep.who_has]
+            for known in [name, *pinned]:
+                node = cluster.nodes.get(known)
+                if node is not None and node.process is not None:
+                    more = {**node.plan.resources, **resources}
+                    cluster.do(script.SetResources(cluster.sim.now, known, more))
+            cluster.do(script.StartWorker(cluster.sim.now, name, 2, host, dict(resources)))
 
     def _rescuer(self) -> str:
         self._n_rescuers += 1

@@ -38,7 +38,7 @@ class Faults:
         """What may happen, with weights."""
         optional: list[tuple[str, int, Callable[[float], acts.Act]]] = [
             ("crash", 2, self._crash),
-            ("freeze", 2, lambda at: acts.Freeze(at, self._worker(), self._seconds())),
+            ("freeze", 2, lambda at: acts.Freeze(at, self._worker(), self._seconds(), self.rng.random() < 0.6)),
             ("pause", 2, lambda at: acts.PauseWorker(at, self._worker(), self._seconds())),
             ("lose-data", 1, lambda at: acts.LoseData(at, self._worker(), self.rng.choice([1, 3]))),
             ("resources", 1, self._resources),
@@ -143,6 +143,7 @@ def _scheduler_settings(rng: Random, features: frozenset[str]) -> dict[str, Any]
         "steal_interval_s": rng.choice([0.005, 0.05]),
         "steal_backlog_s": rng.choice([0.0, 0.001]),
         "steal_batch": rng.choice([1, 200]),
+        "client_grace_s": rng.choice([0.0, 0.4, 30.0, None]),
         "exit_report_s": rng.choice([0.0, 0.5]),
         "allowed_failures": rng.choice([0, 1, 3]),
         "no_workers_timeout_s": rng.choice([None, None, None, 1.0]),

@@ -7,8 +7,14 @@ from typing import Any
 
 from distributed.messages.control import Refused, RegisterClient, Registered, RegisterWorker
 from distributed.messages.worker_to_scheduler import WorkerClosing
-from distributed.scheduler.state_machine.events import ClientJoined, ClientLeft, WorkerJoined, WorkerLost
-from distributed.scheduler.state_machine.instructions import RetirementEnded, WorkerRefused, WorkerRemoved
+from distributed.rpc.session import SessionEnd
+from distributed.scheduler.state_machine.events import ClientJoined, ClientLeft, ClientLost, WorkerJoined, WorkerLost
+from distributed.scheduler.state_machine.instructions import (
+    ClientRemoved,
+    RetirementEnded,
+    WorkerRefused,
+    WorkerRemoved,
+)
 from distributed.scheduler.state_machine.outbox import OutboxBatch
 from distributed.scheduler.state_machine.settings import SchedulerSettings
 from distributed.scheduler.state_machine.state import SchedulerState
@@ -23,6 +29,23 @@ LAZY_S = 0.0005
 
 def _nobody(address: str) -> None:
     """Nobody has asked."""
+
+
+class _Session:
+    """A client's session: it outlives the connections that carry it."""
+
+    __slots__ = ("connection", "end", "id")
+
+    def __init__(self, name: str) -> None:
+        self.id = name
+        self.end = SessionEnd()
+        self.connection: Connection | None = None
+
+    def send(self, messages: list[Any]) -> None:
+        """Send now, or when a connection stands again."""
+        header = self.end.push(messages)
+        if self.connection is not None:
+            self.connection.down.send([header, *messages])
 
 
 class Host:
@@ -47,7 +70,7 @@ class Host:
         self.sim = sim
         self.core = SchedulerState(settings, sim.seed)
         self.workers: dict[str, Connection] = {}
-        self.clients: dict[str, Connection] = {}
+        self.sessions: dict[str, _Session] = {}
         self._lazy = lazy
         self._rng = sim.stream("host")
         self._expect = expect
@@ -55,6 +78,7 @@ class Host:
         self._beat_due = False
         self._timer: float | None = None
         self._refused: dict[str, str] = {}
+        self._n_sessions = 0
         self.on_retired: Callable[[str], None] = _nobody
 
     # connections
@@ -73,18 +97,33 @@ class Host:
             self._admit_client(connection, first)
             batch = batch[1:]
         name = connection.name
-        if name and (self.workers.get(name) is connection or self.clients.get(name) is connection):
+        session = self.sessions.get(name)
+        if self.workers.get(name) is connection:
             self.apply(batch, name)
+        elif session is not None and session.connection is connection:
+            fresh = session.end.receive(batch)
+            assert not session.end.fault, f"{name}: {session.end.fault}"
+            self.apply(fresh, name)
 
     def _admit_client(self, connection: Connection, first: RegisterClient) -> None:
-        old = self.clients.pop(first.client, None)
-        if old is not None:  # it has come back before its lost connection was noticed
-            old.down.end()
-            self.apply([ClientLeft(first.client)], "")
-        connection.name = first.client
-        self.clients[first.client] = connection
-        connection.down.send([WELCOME])
-        self.apply([ClientJoined(first.client)], "")
+        client = first.client
+        self.beat()  # what is decided already may end the session of this id
+        session = self.sessions.get(client)
+        back = session is not None and first.session == session.id and session.end.can_resume(first.applied)
+        if session is None or not back:
+            if session is not None:
+                self.apply([ClientLeft(client, "a new session has begun under its id")], "")
+                self.beat()
+            self._n_sessions += 1
+            session = self.sessions[client] = _Session(f"session-{self._n_sessions}")
+        connection.name = client
+        connection.down.send([Registered("", "", session=session.id, applied=session.end.applied)])
+        if session.connection is not None:  # it has come before its lost connection was noticed
+            session.connection.down.end()
+        session.connection = connection
+        for header, messages in session.end.resume(first.applied if back else 0):
+            connection.down.send([header, *messages])
+        self.apply([ClientJoined(client)], "")
 
     def _admit_worker(self, connection: Connection, first: RegisterWorker) -> None:
         address = first.address
@@ -114,9 +153,10 @@ class Host:
             del self.workers[name]
             if name in self.core.workers:
                 self.apply([WorkerLost(name, "connection lost")], "")
-        elif self.clients.get(name) is connection:
-            del self.clients[name]
-            self.apply([ClientLeft(name)], "")
+        session = self.sessions.get(name)
+        if session is not None and session.connection is connection:
+            session.connection = None
+            self.apply([ClientLost(name)], "")
 
     # events
 
@@ -161,6 +201,10 @@ class Host:
                 if connection is not None:
                     connection.down.send(last_words[instruction.address])
                     connection.down.end()
+            elif type(instruction) is ClientRemoved:
+                session = self.sessions.pop(instruction.client, None)
+                if session is not None and session.connection is not None:
+                    session.connection.down.end()
             elif type(instruction) is WorkerRefused:
                 self._refused[instruction.address] = instruction.reason
             elif type(instruction) is RetirementEnded:
@@ -175,8 +219,8 @@ class Host:
             if address in self.workers:
                 self.workers[address].down.send(messages)
         for client, messages in out.to_clients.items():
-            if client in self.clients:
-                self.clients[client].down.send(messages)
+            if client in self.sessions:
+                self.sessions[client].send(messages)
 
     def _see_out(self, address: str) -> None:
         ws = self.core.workers.get(address)

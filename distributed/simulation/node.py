@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from distributed.messages.control import RegisterWorker
-from distributed.messages.nanny import WorkerProcessExited
+from distributed.messages.nanny import WorkerProcessExited, WorkerVouched
 from distributed.simulation.process import Process, Surroundings
-from distributed.simulation.script import Crash, StartWorker
+from distributed.simulation.script import Crash, Freeze, StartWorker
 from distributed.worker.state_machine.events import Pause, Unpause
 
 SIGKILL = 9
@@ -68,12 +68,24 @@ class Node:
             process.awake(lambda: process.event(Pause()))
             self.around.sim.after(seconds, lambda: process.awake(lambda: process.event(Unpause())))
 
-    def freeze_for(self, seconds: float) -> None:
-        """The process stands still for a while."""
+    def freeze(self, how: Freeze) -> None:
+        """The process stands still for a while, and its nanny looks at it."""
         process = self.process
         if process is not None and not process.frozen:
             process.freeze()
-            self.around.sim.after(seconds, process.thaw)
+            self.around.sim.after(how.for_s, process.thaw)
+            if self.plan.nanny and process.registered and self.around.heartbeat_s:
+                self._watch(process, self.around.sim.now, "stopped" if how.stopped else "running")
+
+    def _watch(self, process: Process, since: float, state: str) -> None:
+        sim = self.around.sim
+        if process.frozen and process.alive:
+            silent_s = sim.now - since
+            if silent_s > 2 * self.around.heartbeat_s:
+                running = process.executor.executing()
+                vouched = WorkerVouched(process.address, process.info.pid, silent_s, state, running)
+                self.around.host.apply([vouched], "")
+            sim.after(self.around.heartbeat_s, lambda: self._watch(process, since, state))
 
     def _process_ended(self, process: Process, reason: str, restart: bool | None) -> None:
         self.process = None

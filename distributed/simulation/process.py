@@ -231,6 +231,8 @@ class Process:
             self.unshippable.add(key)
 
     def _plan_of(self, execute: Execute) -> TaskPlan:
+        taken_back = execute.run_id in self.core.stale
+        assert not taken_back, f"I2 a run that was taken back does not begin: {execute.key!r} at {self.address}"
         if not execute.alias:
             return self.around.runs.plan(execute.key)
         source = execute.dependencies[0]

@@ -143,11 +143,13 @@ class Crash(Struct, tag="crash", omit_defaults=True):
 
 
 class Freeze(Struct, tag="freeze", omit_defaults=True):
-    """The worker's process does nothing for a while (SIGSTOP, swapping)."""
+    """The worker's process does nothing for a while. ``stopped``: SIGSTOP; else it runs, but its loop does not (a task
+    holds the interpreter lock), and its nanny vouches for it."""
 
     at: float
     worker: str
     for_s: float
+    stopped: bool = True
 
 
 class PauseWorker(Struct, tag="pause", omit_defaults=True):

@@ -132,13 +132,13 @@ def remove(
         move.to.pop(ws, None)
     state.moves = {ts: move for ts, move in state.moves.items() if move.to}
 
-    tasks = [ts for ts in ws.processing if not ts.n_waiting]  # what was sent ahead comes back with these
+    tasks = list(ws.processing)
     sort_by_priority(tasks)
     begun = _begun(ws, tasks, report)
+    n_requeued = sum([not ts.n_waiting for ts in tasks if ts not in begun])
     death = _death(ws, cause, report) if blame else None
     killed = _rerun_tasks(state, tasks, _culprits(begun, report), death)
     n_rerun = len(begun) - len(killed)
-    n_requeued = len(tasks) - len(begun)
     lost = [ts for ts in list(ws.has_what) if remove_replica(ts, ws)]
     n_recomputed = lose_values(state, lost, ws.address, cause)
     for ts in killed:
@@ -163,7 +163,8 @@ def _rerun_tasks(
     workers."""
     killed: list[TaskState] = []
     for ts in tasks:
-        requeue(state, ts, free=False)
+        if ts.processing_on is not None:  # else it was sent ahead, and came back with an input
+            requeue(state, ts, free=False)
         if death is None or ts not in culprits:
             continue
         rare = ts.make_rare()
@@ -177,11 +178,12 @@ def _rerun_tasks(
 
 
 def _begun(ws: WorkerState, tasks: list[TaskState], report: WorkerProcessExited | None) -> dict[TaskState, None]:
-    """The tasks that were being executed; when nobody knows, as many as there are threads, and the detached ones."""
+    """The tasks that were being executed (also one sent ahead, when the news of its input was lost with the worker);
+    when nobody knows, as many as there are threads, and the detached ones."""
     if report is not None and report.executing is not None:
         executing = frozenset(report.executing)
         return {ts: None for ts in tasks if ts.run_id in executing}
-    threads = [ts for ts in tasks if ts not in ws.long_running][: ws.nthreads]
+    threads = [ts for ts in tasks if ts not in ws.long_running and not ts.n_waiting][: ws.nthreads]
     return dict.fromkeys([*threads, *ws.long_running])
 
 

@@ -19,7 +19,7 @@ from distributed.scheduler.state_machine.occupancy import (
     refresh_worker,
 )
 from distributed.scheduler.state_machine.queuing import TaskQueue, sort_by_priority
-from distributed.scheduler.state_machine.restrictions import allowed_workers, unsatisfied
+from distributed.scheduler.state_machine.restrictions import allowed_workers, has_resources, unsatisfied
 from distributed.scheduler.state_machine.tables import Tables, set_state
 from distributed.scheduler.state_machine.transitions.assign import assign
 from distributed.scheduler.state_machine.unrunnable import Cause
@@ -175,7 +175,7 @@ def choose_worker(state: Tables, ts: TaskState) -> WorkerState | None:
             if ws.running and (allowed is None or ws in allowed):
                 local[ws] = local.get(ws, 0) + nbytes
     if pinned is not None:
-        return _on_holder(pinned, allowed)
+        return _on_holder(pinned, allowed, policy)
     idlest = _idlest(state, policy, allowed, avoid)
     if idlest is None:
         return None
@@ -202,13 +202,14 @@ def choose_worker(state: Tables, ts: TaskState) -> WorkerState | None:
     return best
 
 
-def _on_holder(dep: TaskState, allowed: dict[WorkerState, None] | None) -> WorkerState | None:
-    """The value of ``dep`` cannot be shipped: its dependents run where it lies, whatever they wish."""
+def _on_holder(dep: TaskState, allowed: dict[WorkerState, None] | None, policy: Policy) -> WorkerState | None:
+    """The value of ``dep`` cannot be shipped: its dependents run where it lies, whatever workers they wish for (but not
+    without the resources that they need)."""
     for ws in dep.who_has:
         if ws.running and (allowed is None or ws in allowed):
             return ws
     for ws in dep.who_has:
-        if ws.alive and ws.nthreads:
+        if ws.alive and ws.nthreads and has_resources(ws, policy.resources):
             return ws
     return None
 

@@ -92,6 +92,18 @@ def test_cancelled_states_leave_the_table():
     assert new.status == "cancelled" and not table.states
 
 
+def test_what_the_scheduler_cancels_is_given_up():
+    """A message of ours may have crossed the news, and made it want the keys again for us."""
+    table = FutureTable()
+    given_up = []
+    table.on_given_up = given_up.extend
+    held(table)
+    table.apply([KeysCancelled(["x", "nowhere"], "lost")])
+    held(table)
+    table.apply([ClusterRestarted()])
+    assert given_up == ["x", "x"]
+
+
 def test_waiters_that_give_up_leave_nothing():
     table = FutureTable()
     state = held(table)

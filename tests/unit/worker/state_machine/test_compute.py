@@ -332,6 +332,12 @@ def test_constrained_tasks_do_not_starve_behind_short_ones(make_env):
     env.claim_all(StoreResult), env.claim_all(TaskFinished)
 
 
+def test_nothing_is_handed_over_ahead_of_time_without_a_share(make_env):
+    env = make_env(nthreads=2, handover_s=0.0)
+    env.send(*[a_task(f"x{i}", i, duration_s=1e-6) for i in range(1, 9)])
+    assert env.executed() == ["x1", "x2"]
+
+
 def test_set_resources(env):
     env.send(a_task("g", 1, resources={"GPU": 1}))
     env.state.set_resources({"GPU": 2})

@@ -172,6 +172,21 @@ def test_keys_that_the_peer_says_it_lacks_in_a_failure(env):
     assert list(env.gathered().values()) == [["x", "w"]]
 
 
+def test_a_peer_that_fails_twice_is_given_up_by_all_that_wait_for_it_alone(make_env):
+    env = make_env(gather_nbytes=1)
+    env.send(AcquireReplicas([TaskNeed("x", (A,), 8), TaskNeed("w", (A,), 8), TaskNeed("v", (A,), 8)]))
+    ((_, first),) = env.gathered().items()
+    env.send(unreachable(A, *first))
+    assert [m.keys for m in env.claim_all(ReplicasDropped)] == [first]
+    env.claim(MissingData)
+    env.wait(1.0)
+    ((_, second),) = env.gathered().items()
+    env.send(unreachable(A, *second))
+    assert len(env.claim_all(MissingData)) == 2
+    assert sum([len(m.keys) for m in env.claim_all(ReplicasDropped)]) == 2
+    assert not env.states()
+
+
 def test_an_input_said_to_be_here_that_is_not(env):
     env.send(a_task("y", 1, ("x", ME)))
     assert env.claim(MissingData).holder == ME
