@@ -14,7 +14,6 @@ from typing import Any
 from distributed.base import settings
 from distributed.coordination.link import lease_timeout_s
 from distributed.coordination.tables import Tables
-from distributed.coordination.waiters import Waiter
 from distributed.messages.client_to_scheduler import ReleaseKeys, SessionRequest, WantKeys
 from distributed.messages.scheduler_to_client import SessionReply
 from distributed.protocol.plain import dumps_plain, loads_plain
@@ -69,13 +68,11 @@ class Coordination:
 
     def _take_in(self, client: str, request: SessionRequest, now: float) -> None:
         op = request.op
-        verb = self.tables.operations.get(op)
-        if verb is None:
-            raise ValueError(f"unknown operation {op!r}: the scheduler has no table that knows it")
         if op in self._scheduler.blocked_handlers:
             raise ValueError(f"the operation {op!r} is blocked on the scheduler (blocked_handlers)")
         kwargs = loads_plain(request.body, unpickle=False)
-        verb(Waiter(client, request.number, kwargs.pop("timeout", None)), now, **kwargs)
+        waiter = self.tables.waiters.new(client, request.number, kwargs.pop("timeout", None))
+        self.tables.request(op, waiter, now, **kwargs)
 
     def client_gone(self, client: str) -> None:
         """What the client waits for and holds is free."""

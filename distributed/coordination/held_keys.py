@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from distributed.base.keys import Key
+from distributed.base.keys import Key, as_key
 
 
 class Stored:
@@ -19,7 +19,7 @@ class Stored:
 
     def __init__(self, value: Any, keys: Iterable[Key] = ()) -> None:
         self.value = value
-        self.keys = tuple(keys)
+        self.keys = tuple([as_key(key) for key in keys])
 
 
 class HeldKeys:

@@ -340,6 +340,8 @@ def as_client(given: Any) -> Any:
 def checked_name(name: Any, what: str) -> Any:
     """The name as it travels. Raises TypeError when it cannot be one."""
     try:
+        if name != name:
+            raise TypeError("not a number")
         return as_key(name)
     except TypeError:
         raise TypeError(

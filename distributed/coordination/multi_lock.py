@@ -10,8 +10,10 @@ from __future__ import annotations
 import logging
 from collections import OrderedDict, deque
 from collections.abc import Iterable
+from operator import index
 from typing import Any
 
+from distributed.base.keys import as_key
 from distributed.coordination.leases import Lease, Leases
 from distributed.coordination.link import Handle, checked_name, new_id, timeout_seconds
 from distributed.coordination.waiters import Name, Waiter, Waiters
@@ -163,7 +165,8 @@ class MultiLocks:
 
     def acquire(self, waiter: Waiter, now: float, name: Name, names: list[Name], n: int) -> None:
         """Answered with the number of the lease, or with None when time is up. ``name`` is of no meaning."""
-        names = list(dict.fromkeys(names))
+        names = list(dict.fromkeys([as_key(wanted) for wanted in names]))
+        n = index(n)
         if not 1 <= n <= len(names):
             raise ValueError(f"cannot acquire {n} of {len(names)} locks")
         waiter.wish = names, n

@@ -204,6 +204,8 @@ class PubSub:
 
     def subscribe(self, waiter: Waiter, now: float, name: Name, id: str) -> None:
         """Answered when messages are kept for it."""
+        if not isinstance(id, str) or id in self.topics.get(name, ()):
+            raise ValueError(f"a subscription needs an id of its own, not {id!r}")
         box = Mailbox(waiter.client, id, name)
         self.topics.setdefault(name, {})[id] = box
         self._by_client.setdefault(waiter.client, {})[id] = box

@@ -9,6 +9,7 @@ A queue that is empty, that nobody waits at, and that no connected client has gi
 from __future__ import annotations
 
 from collections import OrderedDict, deque
+from operator import index
 from typing import Any
 
 from distributed.base.keys import Key
@@ -179,8 +180,8 @@ class Queues:
 
     def put(self, waiter: Waiter, now: float, name: Name, value: Any, keys: list[Key], maxsize: int = 0) -> None:
         """Answered with None when the item is in, or with a TimeoutError."""
-        queue = self._find(name, waiter.client, maxsize)
         stored = Stored(value, keys)
+        queue = self._find(name, waiter.client, maxsize)
         waiter.wish = _Brought(queue, stored)
         self._held.hold(stored.keys)
         if not queue.is_full and not queue.putters:
@@ -200,6 +201,7 @@ class Queues:
 
         ``n`` items; 0: one; -1: all that are there, be it none.
         """
+        n = index(n)
         queue = self._find(name, waiter.client, maxsize)
         wanted = waiter.wish = _Wanted(queue, len(queue.items) if n < 0 else max(1, n))
         if n < 0 or (not queue.getters and len(queue.items) >= wanted.n):
@@ -217,8 +219,8 @@ class Queues:
         self, waiter: Waiter, now: float, name: Name, items: list[tuple[Any, list[Key]]], transit: int
     ) -> None:
         """Nobody has taken these: they are the first again."""
-        queue = self._find(name, waiter.client, 0)
         stored = [Stored(value, keys) for value, keys in items]
+        queue = self._find(name, waiter.client, 0)
         for item in stored:
             self._held.hold(item.keys)
         self._held.arrived(waiter.client, transit)
@@ -249,6 +251,7 @@ class Queues:
         self._waiters.answer(waiter, None)
 
     def _find(self, name: Name, client: str, maxsize: int) -> QueueState:
+        maxsize = index(maxsize)
         queue = self.by_name.get(name)
         if queue is None:
             queue = self.by_name[name] = QueueState(name)

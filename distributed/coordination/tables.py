@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from distributed.base.keys import as_key
 from distributed.coordination.event import Events
 from distributed.coordination.held_keys import HeldKeys
 from distributed.coordination.leases import Lease, Leases
@@ -66,7 +67,12 @@ class Tables:
 
     def request(self, op: str, waiter: Waiter, now: float, **kwargs: Any) -> None:
         """One request; its answer is among ``waiters.take_answers()``, now or later. Raises when it is refused."""
-        self.operations[op](waiter, now, **kwargs)
+        verb = self.operations.get(op)
+        if verb is None:
+            raise ValueError(f"unknown operation {op!r}: the scheduler has no table that knows it")
+        if "name" in kwargs:
+            kwargs["name"] = as_key(kwargs["name"])  # a dict's key, in whatever condition it has come
+        verb(waiter, now, **kwargs)
 
     def _renew(self, waiter: Waiter, now: float, leases: list[int]) -> None:
         self.waiters.answer(waiter, self.leases.renew(waiter.client, leases, now))

@@ -9,6 +9,7 @@ or forget a deadline in a way of its own.
 from __future__ import annotations
 
 import heapq
+import math
 from typing import Any, Protocol
 
 Name = Any
@@ -65,6 +66,16 @@ class Waiters:
     def __len__(self) -> int:
         return self._n_open
 
+    def new(self, client: str, number: int, timeout_s: float | None = None) -> Waiter:
+        """A request that has come in. Raises TypeError or ValueError when it can be none."""
+        if type(number) is not int or not (timeout_s is None or type(timeout_s) in (int, float)):
+            raise TypeError(f"a request needs a number and a time limit in seconds, not {number!r} and {timeout_s!r}")
+        if timeout_s is not None and not math.isfinite(timeout_s):
+            raise ValueError(f"a time limit must be finite, not {timeout_s!r}")
+        if number in self._open.get(client, ()):
+            raise ValueError(f"request {number} of {client} waits already: numbers must be unique")
+        return Waiter(client, number, timeout_s)
+
     def of_client(self, client: str) -> list[Waiter]:
         """Those of one client, in the order in which they came."""
         return list(self._open.get(client, {}).values())
@@ -87,10 +98,7 @@ class Waiters:
         if waiter.timeout_s is not None and waiter.timeout_s <= 0:
             self.answer(waiter, late)
             return False
-        of_client = self._open.setdefault(waiter.client, {})
-        if waiter.number in of_client:
-            raise ValueError(f"request {waiter.number} of {waiter.client} waits already: numbers must be unique")
-        of_client[waiter.number] = waiter
+        self._open.setdefault(waiter.client, {})[waiter.number] = waiter
         waiter.table = table
         self._n_open += 1
         if waiter.timeout_s is not None:

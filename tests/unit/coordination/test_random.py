@@ -6,7 +6,9 @@ served, that nobody waits for what is free, that no item is lost or doubled, and
 
 from __future__ import annotations
 
+import inspect
 import random
+from typing import Any
 
 import pytest
 
@@ -271,4 +273,53 @@ def test_keys_of_values(seed):
         world.get("last", "variable_delete", name=name)
     for client in CLIENTS:
         world.leave(client)
+    world.assert_empty()
+
+
+GARBAGE: list[Any] = [
+    None,
+    True,
+    -1,
+    0,
+    3,
+    2.5,
+    "x",
+    b"x",
+    ["x"],
+    [["x"]],
+    {"x": 1},
+    ("x", 1),
+    [("v", ["k"])],
+    float("nan"),
+]
+NAMES_OF_ARGUMENTS = [
+    *["batch", "id", "items", "keys", "lease", "leases", "max_leases", "maxsize", "n", "name", "names", "register"],
+    *["request", "transient", "transit", "value"],
+]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_garbage(seed):
+    """Whatever a peer sends is answered or refused, and leaves nothing behind when it has gone."""
+    rng, world = random.Random(seed), World()
+    operations = sorted(world.tables.operations)
+    n_refused = 0
+    for _ in range(600):
+        op = rng.choice(operations)
+        accepted = inspect.signature(world.tables.operations[op]).parameters
+        names = [name for name in NAMES_OF_ARGUMENTS if name in accepted or rng.random() < 0.02]
+        kwargs = {name: rng.choice(GARBAGE) for name in names if rng.random() < 0.95}
+        try:
+            world.ask(rng.choice(CLIENTS), op, rng.choice([None, 0, 1, "1", float("nan")]), **kwargs)
+        except Exception:
+            n_refused += 1
+        world.settle()
+    assert 50 < n_refused < 590
+    for client in CLIENTS:
+        world.leave(client)
+    tables = world.tables
+    for name in list(tables.queues.by_name):
+        world.get("last", "queue_close", name=name)
+    for name in list(tables.variables.values):
+        world.get("last", "variable_delete", name=name)
     world.assert_empty()

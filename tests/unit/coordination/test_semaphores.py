@@ -181,14 +181,17 @@ def test_close_with_holders_and_waiters():
     assert w.answers[c] is not None, "a new semaphore of this name"
 
 
-def test_a_number_given_twice_is_refused():
-    from distributed.coordination.waiters import Waiter
-
+def test_requests_that_can_be_none():
     w = World()
     lock(w, "a")
-    w.tables.request("semaphore_acquire", Waiter("b", 5), w.now, name="x", transient=True)
+    b = lock(w, "b")
     with pytest.raises(ValueError, match="numbers must be unique"):
-        w.tables.request("semaphore_acquire", Waiter("b", 5), w.now, name="x", transient=True)
+        w.tables.waiters.new("b", b[1])
+    for number, timeout in [("1", None), (None, None), (True, None), (5, "1s"), (5, True)]:
+        with pytest.raises(TypeError, match="needs a number"):
+            w.tables.waiters.new("b", number, timeout)
+    with pytest.raises(ValueError, match="finite"):
+        w.tables.waiters.new("b", 5, float("nan"))
     w.tables.validate()
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from distributed.coordination.tables import Tables
-from distributed.coordination.waiters import Waiter
 
 
 class World:
@@ -21,7 +20,8 @@ class World:
     def ask(self, client: str, op: str, timeout: float | None = None, **kwargs: Any) -> tuple[str, int]:
         """Returns the request; look for its answer in ``answers``."""
         number = self._numbers[client] = self._numbers.get(client, 0) + 1
-        self.tables.request(op, Waiter(client, number, timeout), self.now, **kwargs)
+        waiter = self.tables.waiters.new(client, number, timeout)
+        self.tables.request(op, waiter, self.now, **kwargs)
         self.settle()
         return client, number
 
