@@ -49,6 +49,8 @@ class Faults:
         self.patience_s = patience_s
         self.n_workers = n_workers
         self.history: list[str] = []
+        self.n_restarts = 0
+        """Grows by one when a restart of all begins, and by one when it ends: it is odd while one is under way."""
         self._began = time.monotonic()
         self._stopped: list[tuple[float, psutil.Process]] = []
         self._at_moment: dict[str, float] = {}
@@ -60,6 +62,7 @@ class Faults:
             self.kill_all: 0.5,
             self.stop_shortly: 3,
             self.stop_long: 2,
+            self.stop_all: 0.4,
             self.kill_one_that_starts: 2,
             self.kill_the_only_holder: 2,
             self.stop_the_only_holder: 1,
@@ -70,6 +73,7 @@ class Faults:
             self.rescale_and_kill: 1.5,
             self.retire_one: 1,
             self.restart_one: 0.7,
+            self.restart_all: 0.4,
             self.adapt: 0.7,
             self.kill_at_a_moment: 3,
         }
@@ -172,6 +176,12 @@ class Faults:
     def stop_long(self) -> None:
         for process in self._choose(1):
             self._stop(process, self.patience_s * self.rng.uniform(1.2, 2.5), "longer than the scheduler waits")
+
+    def stop_all(self) -> None:
+        seconds = self.patience_s * self.rng.uniform(0.5, 2)
+        for process in self.workers():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                self._stop(process, seconds, "all at once")
 
     def kill_one_that_starts(self) -> None:
         """Kill a worker, and then the one that is started in its place, somewhere between its start and its first
@@ -299,6 +309,26 @@ class Faults:
 
     def restart_one(self) -> None:
         self._ask("restart_workers", timeout=20, on_error="return")
+
+    def restart_all(self) -> None:
+        """All tasks are forgotten, all workers start anew; something dies meanwhile."""
+        cluster = self.cluster
+        self._note("restart")
+        self.tally.add("restart all")
+        self.n_restarts += 1
+
+        async def ask() -> None:
+            try:
+                await cluster.scheduler_comm.restart(timeout=30, wait_for_workers=False)
+            except (OSError, TimeoutError, RuntimeError) as e:
+                self._note(f"restart: {e}")
+            finally:
+                self.n_restarts += 1
+
+        cluster.loop.add_callback(ask)
+        if self.rng.random() < 0.5:
+            for process in self._choose(1):
+                self._after(self.rng.random(), process, "during a restart")
 
     def _ask(self, op: str, **kwargs: Any) -> None:
         """Ask the scheduler to do something to one worker, in the background."""

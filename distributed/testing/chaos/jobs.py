@@ -18,7 +18,7 @@ from typing import Any
 import dask
 
 from distributed.base.errors import DataLostError, KilledWorker
-from distributed.client import Client, as_completed, wait
+from distributed.client import Client, Future, as_completed, wait
 from distributed.coordination import Queue
 from distributed.testing.chaos import tasks
 from distributed.testing.chaos.tally import Tally
@@ -59,6 +59,14 @@ class JobRun:
     def submitted(self, n: int) -> None:
         """Count tasks."""
         self.tally.add("tasks", n)
+
+
+def _error_of(future: Future) -> BaseException | None:
+    """What the task has raised. Raises CancelledError when it will never raise anything."""
+    error: BaseException | None = future.exception()
+    if error is None and future.cancelled():
+        raise CancelledError(future.key)
+    return error
 
 
 def _short(value: Any) -> str:
@@ -334,7 +342,7 @@ def failing(run: JobRun) -> None:
     after = run.client.submit(tasks.inc, bad, pure=False)
     good = run.client.map(tasks.inc, [x, x + 1], pure=False)
     for future in run.rng.sample([bad, after], 2):
-        error = future.exception()
+        error = _error_of(future)
         run.expect((type(error), str(error)), (tasks.ExpectedFailure, f"told to fail: {x}"))
     run.expect(run.client.gather(good), [x + 1, x + 2])
 
@@ -342,7 +350,7 @@ def failing(run: JobRun) -> None:
 def exiting(run: JobRun) -> None:
     """A task that ends every process that runs it is given up, and says how they ended."""
     run.submitted(1)
-    error = run.client.submit(tasks.exit_process, EXIT_CODE, pure=False).exception()
+    error = _error_of(run.client.submit(tasks.exit_process, EXIT_CODE, pure=False))
     if not isinstance(error, KilledWorker):
         raise WrongResult(f"a task that ends its process gave {error!r}")
     run.expect(any(death.exit_code == EXIT_CODE for death in error.attempts), True, "an exit code in KilledWorker")
