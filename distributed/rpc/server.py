@@ -93,6 +93,7 @@ class Server:
         self._handler_tasks: set[asyncio.Task[Any]] = set()
         self._starting: asyncio.Task[Any] | None = None
         self._closing: asyncio.Task[None] | None = None
+        self._ended = False  # everything is let go of, also after a start that failed
         self._close_waiters: set[asyncio.Task[Any]] = set()
         self._finished: asyncio.Event | None = None
         self._registered_addresses: list[str] = []
@@ -380,7 +381,7 @@ class Server:
         """End in order: no new connections, what is to be said is said, everything is let go of. Idempotent; callers
         after the first wait for it."""
         if self._closing is None:
-            if self._status is Status.closed:
+            if self._ended:
                 return
             self._closing = asyncio.get_running_loop().create_task(self._close_once(**options))
         me = asyncio.current_task()
@@ -406,6 +407,7 @@ class Server:
         finally:
             await self._let_go()
             self._status = Status.failed if failed else Status.closed
+            self._ended = True
             if self._finished is not None:
                 self._finished.set()
 

@@ -68,6 +68,20 @@ async def test_worker_with_another_protocol(tmp_path: Path, caplog: Any) -> None
 
 
 @gen_test()
+async def test_nanny_with_another_protocol(tmp_path: Path) -> None:
+    """Its own, or its worker's: one error line and no further try; it says once that it ends."""
+    preload = tmp_path / "other.py"
+    preload.write_text(OTHER_PROTOCOL)
+    async with scheduler_here() as s:
+        for option in ("--preload", "--preload-nanny"):
+            with running([*WORKER, s.address, "--nthreads", "1", option, str(preload)]) as program:
+                code, text = await asyncio.to_thread(program.end_by_itself, 20)
+            (line,) = [line for line in text.splitlines() if line.startswith("Error")]
+            assert code == 1 and "version 1 here, 99 there" in line and "Traceback" not in text, text
+            assert text.count("ends: nanny-close") == 1, text
+
+
+@gen_test()
 async def test_client_with_another_protocol(monkeypatch: pytest.MonkeyPatch) -> None:
     async with process("scheduler") as (address, _):
         monkeypatch.setattr(handshake, "PROTOCOL_VERSION", 99)
