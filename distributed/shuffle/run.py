@@ -67,8 +67,9 @@ class ShuffleRun:
 
     # ---------------------------------------------------------------- in a task's thread
 
-    def transfer(self, data: Any, source: int) -> None:
-        """Split an input and send its pieces to their holders; returns when all have got theirs.
+    def transfer(self, data: Any, source: int) -> int:
+        """Split an input and send its pieces to their holders; returns when all have got theirs how many bytes that
+        were.
 
         Raises
         ------
@@ -80,10 +81,10 @@ class ShuffleRun:
         limit = self._message_nbytes
         waiting: dict[str, tuple[list[Piece], int]] = {}
         on_the_way: deque[concurrent.futures.Future[Any]] = deque()
-        number = 0
+        number = nbytes_sent = 0
 
         def post(holder: str, pieces: list[Piece]) -> None:
-            nonlocal number
+            nonlocal number, nbytes_sent
             while len(on_the_way) >= self._settings.concurrency:
                 on_the_way.popleft().result()
             index, content = pack(pieces)
@@ -96,6 +97,7 @@ class ShuffleRun:
                 "data": Payload(b"", Attached([content])),
             }
             number += 1
+            nbytes_sent += len(content)
             sending = self.ask(holder, "shuffle_receive", message)
             on_the_way.append(asyncio.run_coroutine_threadsafe(sending, self._loop))
 
@@ -116,6 +118,7 @@ class ShuffleRun:
         finally:
             for sending in on_the_way:
                 sending.cancel()
+        return nbytes_sent
 
     # ---------------------------------------------------------------- on the loop
 

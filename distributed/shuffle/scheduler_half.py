@@ -119,7 +119,7 @@ class ShuffleSchedulerPlugin:
                     self._perform(self.plan.lose_holder(address))
         run = self.plan.open(id, [ws.address for ws in chosen], partner)
         holders = {address: state.workers.get(address) for address in run.holders}
-        self._log(id, "run-started", run_id=run.run_id, holders=list(run.holders))
+        self._log(id, "run-started", run_id=run.run_id, holders=list(run.holders), n_inputs=len(ts.dependencies))
         self.scheduler.shell.spawn(self._watch(run, ts, holders))
         return run
 

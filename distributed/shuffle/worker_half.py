@@ -80,9 +80,10 @@ class ShuffleWorkerPlugin:
         """
         run = self._wait(self.get_run(id, may_open=True))
         try:
-            run.transfer(data, source)
+            nbytes = run.transfer(data, source)
         except RunEndedError as error:
             raise _again(id, error) from None
+        self._log(id, "input-sent", run_id=run.run_id, source=source, nbytes=nbytes)
         return run.run_id
 
     def barrier(self, id: str, run_ids: list[int]) -> int:
@@ -112,6 +113,7 @@ class ShuffleWorkerPlugin:
             pieces = self._read(run, partition)
         except RunEndedError as error:
             raise _again(id, error) from None
+        self._log(id, "output-read", run_id=run_id, partition=partition, nbytes=sum(p.nbytes for p in pieces))
         return run.spec.join(partition, pieces)
 
     async def _present_run(self, id: str, run_id: int) -> ShuffleRun:
@@ -285,12 +287,13 @@ class ShuffleWorkerPlugin:
             run.end_reason = reason
             run.ended.set()
             if run.store.nbytes_on_disk:
-                self.worker.log_event(
-                    TOPIC, {"action": "p2p-files-removed", "id": run.shuffle_id, "nbytes": run.store.nbytes_on_disk}
-                )
+                self._log(run.shuffle_id, "files-removed", run_id=run.run_id, nbytes=run.store.nbytes_on_disk)
             task = asyncio.ensure_future(run.end(reason))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+
+    def _log(self, id: str, action: str, **facts: Any) -> None:
+        self.worker.log_event([TOPIC, f"{TOPIC}-{id}"], {"action": f"p2p-{action}", "id": id, **facts})
 
     async def close(self) -> None:
         """End everything; tasks that wait here get an error."""

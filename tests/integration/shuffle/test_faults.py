@@ -110,6 +110,9 @@ async def test_unpacks_run_where_their_partition_lies_and_nothing_stays(c: Any, 
     assert all(address == started["holders"][key[-1] % 2] for key, address in placed.items())
     (passed,) = events(s, "barrier-passed")
     assert passed["nbytes"] > TOTAL * 24 and passed["nbytes_on_disk"] > 0
+    assert started["n_inputs"] == len(events(s, "input-sent")) == N_INPUTS
+    assert sum(event["nbytes"] for event in events(s, "input-sent")) == passed["nbytes"]
+    assert sorted(event["partition"] for event in events(s, "output-read")) == list(range(12))
     await all_gone(s, a, b)
 
 
