@@ -31,6 +31,8 @@ logger = logging.getLogger("distributed.rpc")
 T = TypeVar("T")
 
 _START_TIMEOUT_S = 30.0
+# Two threads may ask for the IOLoop of one loop, and there can be one only.
+_making = threading.Lock()
 # How often a waiting thread looks whether the loop that should wake it is still alive.
 _LOOK_S = 2.0
 
@@ -63,8 +65,9 @@ def as_io_loop(loop: Any) -> IOLoop:
     if isinstance(loop, IOLoop):
         return loop
     inner = as_asyncio_loop(loop)
-    known = IOLoop._ioloop_for_asyncio.get(inner)
-    return known if known is not None else IOLoop(make_current=False, asyncio_loop=inner)
+    with _making:
+        known = IOLoop._ioloop_for_asyncio.get(inner)
+        return known if known is not None else IOLoop(make_current=False, asyncio_loop=inner)
 
 
 def running_loop() -> asyncio.AbstractEventLoop | None:

@@ -284,3 +284,34 @@ def test_sync_methods(runner):
         assert not thing.asynchronous
 
     asyncio.run(elsewhere())
+
+
+def test_many_threads_ask_for_the_io_loop_of_one_loop():
+    """Asking at once gives all of them the same one; there can be no two."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        _ask_for_io_loops()
+    finally:
+        sys.setswitchinterval(interval)
+
+
+def _ask_for_io_loops():
+    for _ in range(50):
+        inner = asyncio.new_event_loop()
+        start, found = threading.Barrier(8), []
+
+        def ask(inner=inner, start=start, found=found):
+            start.wait()
+            try:
+                found.append(loop_runner.as_io_loop(inner))
+            except RuntimeError as e:
+                found.append(e)
+
+        threads = [threading.Thread(target=ask) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(found) == 8 and len(set(map(id, found))) == 1
+        found[0].close(all_fds=True)
