@@ -17,6 +17,7 @@ from typing import Any
 
 from distributed.base.errors import DeserializeError, SerializationError
 from distributed.base.keys import Key, as_key, user_key
+from distributed.client import current
 from distributed.client.future_table import FutureState
 from distributed.client.futures import Future, cancelled_error, raise_again
 from distributed.client.parking import wait_async, wait_here
@@ -139,7 +140,7 @@ class Gatherer:
         if found is None and state.status == "finished":
             found = state.inline
         if type(found) is Payload:
-            return _opened(state, found)
+            return _opened(self.client, state, found)
         if type(found) is ErrorInfo:
             return raise_again(*unpack_error(found))
         if state.status == "error" and state.error is not None:
@@ -304,8 +305,10 @@ class Gatherer:
         return _payloads(answer)
 
 
-def _opened(state: FutureState, payload: Payload) -> Any:
-    """The value. Opening it runs code that came with it, which may raise anything."""
+def _opened(client: Any, state: FutureState, payload: Payload) -> Any:
+    """The value. Opening it runs code that came with it, which may raise anything; actors and futures in it are bound
+    to the client that asked."""
+    token = current.enter(client)
     try:
         return loads(payload)
     except SerializationError:
@@ -318,6 +321,8 @@ def _opened(state: FutureState, payload: Payload) -> Any:
             user_key(state.key),
             producer,
         ) from error
+    finally:
+        current.leave(token)
 
 
 def _payloads(answer: Any) -> dict[Key, Payload | ErrorInfo]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from distributed import Client
+from distributed import Client, LocalCluster
 
 
 class Counter:
@@ -29,6 +29,15 @@ def test_calls_attributes_and_errors(processes: bool) -> None:
         assert counter.n == 2
         with pytest.raises(ValueError, match="as asked"):
             counter.fail().result()
+
+
+def test_an_actor_speaks_through_the_client_that_asked_for_it() -> None:
+    with LocalCluster(n_workers=1, dashboard_address=None) as cluster:
+        with Client(cluster, set_as_default=False) as client:
+            counter: Any = client.submit(Counter, actor=True).result()
+            assert counter.inc().result() == 1
+            (again,) = client.gather([client.submit(Counter, actor=True)])
+            assert again.inc().result() == 1
 
 
 def use(counter: Any) -> Any:
