@@ -13,6 +13,7 @@ import os
 import shutil
 from typing import NamedTuple
 
+from distributed.base.formatting import format_bytes
 from distributed.shuffle.errors import ShuffleFailedError
 from distributed.shuffle.limiter import MemoryLimiter
 from distributed.shuffle.pieces import Piece, pack_block, unpack_blocks
@@ -110,7 +111,8 @@ class PieceStore:
                 self.nbytes_on_disk += length
         except OSError as error:
             reason = f"{type(error).__name__}: {error}"
-            self.error = ShuffleFailedError(f"the files of a shuffle in {self.directory} cannot be written: {reason}")
+            text = f"the files of a shuffle in {self.directory} cannot be written: {reason}"
+            self.error = ShuffleFailedError(f"{text} ({format_bytes(nbytes)} to write, {_free(self.directory)})")
         finally:
             self._writing = None
             self.limiter.release(nbytes)
@@ -182,6 +184,13 @@ def read(share: Share) -> list[Piece]:
         pieces += unpack_blocks(share.partition, content)
     pieces.sort(key=_place)
     return pieces
+
+
+def _free(directory: str) -> str:
+    try:
+        return f"{format_bytes(shutil.disk_usage(os.path.dirname(directory)).free)} free"
+    except OSError:
+        return "no such directory"
 
 
 def _place(piece: Piece) -> tuple[int, int]:

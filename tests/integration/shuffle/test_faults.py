@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import resource
 import signal
 import time
 from collections.abc import Callable
@@ -283,6 +284,9 @@ async def test_a_holder_without_room_on_disk_fails_the_outputs_with_one_clear_er
         b.local_directory = real
     await all_gone(s, a)
     check(await c.compute(a_shuffle(npartitions=11)))
+    await c.retry(c.futures_of(out))
+    check(pd.concat(await c.gather(c.futures_of(out))))
+    await all_gone(s, a, b)
 
 
 @gen_cluster(client=True)
@@ -369,6 +373,26 @@ def test_a_worker_process_is_killed(point: str, tmp_path: Path) -> None:
         poll_for(lambda: not client.run_on_scheduler(_runs), timeout=20)
         left = client.run(_files)
         assert not any(left.values()), left
+
+
+def _limit_files(nbytes: int) -> None:
+    """No file of this process may become larger."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (nbytes, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+
+
+def test_a_disk_that_takes_no_more(tmp_path: Path) -> None:
+    with (
+        dask.config.set(SMALL),
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+        Client(cluster) as client,
+    ):
+        client.run(_make_small)
+        victim = next(iter(_pids(client)))
+        client.run(_limit_files, 3000, workers=[victim])
+        with pytest.raises(ShuffleFailedError, match=f"worker {victim}: .*File too large.* to write, .* free"):
+            a_shuffle().compute()
+        client.run(_limit_files, resource.RLIM_INFINITY, workers=[victim])
+        check(a_shuffle().compute())
 
 
 def _make_small(dask_worker: Any) -> None:
