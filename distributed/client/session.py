@@ -61,8 +61,9 @@ class Requests(Protocol):
     def answered(self, reply: SessionReply) -> None:
         """One is answered."""
 
-    def over(self, reason: str) -> None:
-        """The session is over: the others will not be."""
+    def forget(self) -> Callable[[str], None]:
+        """The session is over: the others will not be. Called with the table's lock held; call what it returns with the
+        reason, without the lock."""
 
 
 class Session:
@@ -278,8 +279,9 @@ class Session:
             self.outgoing.forget()
             self._drops.clear()
             ready = self.table.cancel_all(reason, text)
-        if self.requests is not None:
-            self.requests.over(text)
+            tell_askers = None if self.requests is None else self.requests.forget()
+        if tell_askers is not None:
+            tell_askers(text)
         self.outgoing.call_crowd()
         self._apply_ready(ready)
 

@@ -39,6 +39,7 @@ _SLACK_S = 2.0
 _RENEWALS = 5
 """A lease is renewed so many times in the time after which it would be stale."""
 _EXTENSION = "coordination"
+_CLOSED = ("closing", "closed")
 
 
 class Answer:
@@ -89,7 +90,6 @@ class Link:
 
     def __init__(self, client: Any) -> None:
         self.session = client.session
-        self.session.requests = self
         # Lease -> what to do when the scheduler says that it has ended without us.
         self.leases: dict[int, Callable[[int], None]] = {}
         # Another object for each session: what the scheduler was told in an earlier one it has forgotten.
@@ -146,13 +146,26 @@ class Link:
     def tell(self, op: str, kwargs: dict[str, Any], keep: Any = None) -> None:
         """Have the scheduler do something, without waiting for that. Any thread may call this. ``keep`` lives until it
         is done."""
-        self._post(op, kwargs, Answer(_nothing, None, keep))
+        if self.session.status not in _CLOSED:  # else there is nobody who would have to know
+            self._post(op, kwargs, Answer(_nothing, None, keep))
+
+    def check_open(self) -> None:
+        """Raise ``ClosedClientError`` when the client is closed."""
+        if self.session.status in _CLOSED:
+            raise defaults.load("distributed.client:ClosedClientError")(
+                "the client is closed: locks, queues and the like need one that is open"
+            )
 
     def _post(self, op: str, kwargs: dict[str, Any], answer: Answer) -> int:
+        self.check_open()
         number = next(self._numbers)
-        body = dumps_plain(kwargs)
-        self._open[number] = answer
-        self.session.post(SessionRequest(number, op, body))
+        request = SessionRequest(number, op, dumps_plain(kwargs))
+        session = self.session
+        # At once, so that the end of a session finds both or none.
+        with session.table.lock:
+            self._open[number] = answer
+            session.outgoing.add(request)
+        session.wake()
         return number
 
     def _unanswered(self, op: str, limit: float | None) -> TimeoutError:
@@ -172,17 +185,20 @@ class Link:
         if answer is not None:
             answer.end(reply)
 
-    def over(self, reason: str) -> None:
+    def forget(self) -> Callable[[str], None]:
         """The session with the scheduler is over: what was asked will not be answered, and all leases have ended."""
         self.epoch = object()
         answers, self._open = self._open, {}
-        for answer in answers.values():
-            answer.end(None, CommClosedError(f"the session with the scheduler ended before it answered: {reason}"))
         leases, self.leases = self.leases, {}
-        if self.session.status == "closing":  # by our own wish: nobody has to be warned
-            return
-        for lease, tell in leases.items():
-            tell(lease)
+
+        def tell(reason: str) -> None:
+            for answer in answers.values():
+                answer.end(None, CommClosedError(f"the session with the scheduler ended before it answered: {reason}"))
+            if self.session.status != "closing":  # not by our own wish: holders have to be warned
+                for lease, lost in leases.items():
+                    lost(lease)
+
+        return tell
 
     # -- leases --------------------------------------------------------------------------------------------------------
 
@@ -205,7 +221,7 @@ class Link:
             self.session.loop.call_later(timeout / _RENEWALS, self._renew)
 
     def _renew(self) -> None:
-        if not self.leases or self.session.status == "closed":
+        if not self.leases or self.session.status in _CLOSED:
             self._renewing = False
             return
         self._renew_later()
@@ -276,7 +292,7 @@ class Handle:
             Lives until the answer is there: were the futures in it released before, what they stand for could be gone.
         """
         link = self._link()
-        self._check_open()
+        link.check_open()
         kwargs["name"] = self.name
         if not self.client.asynchronous:
             value = link.ask_here(op, kwargs, undo)
@@ -289,10 +305,6 @@ class Handle:
                 "on the event loop of its client" if self.asynchronous else "elsewhere than on its client's event loop"
             )
             raise TypeError(f"{self!r} is used {where}: write {instead!r}")
-
-    def _check_open(self) -> None:
-        if self.client.status in ("closing", "closed"):
-            raise defaults.load("distributed.client:ClosedClientError")(f"the client of {self!r} is closed")
 
     def _tell(self, op: str, kwargs: dict[str, Any], keep: Any = None) -> None:
         kwargs["name"] = self.name
@@ -320,7 +332,7 @@ def link_of(client: Any) -> Link:
     """The link of a client; made when first asked for."""
     link: Link | None = client.extensions.get(_EXTENSION)
     if link is None:
-        link = client.extensions.setdefault(_EXTENSION, Link(client))
+        link = client.session.requests = client.extensions.setdefault(_EXTENSION, Link(client))
     return link
 
 

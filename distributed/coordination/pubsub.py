@@ -49,7 +49,7 @@ class Pub(Handle):
 
         Raises ``SerializationError`` when it cannot be pickled.
         """
-        self._check_open()
+        self._link().check_open()
         self._tell("pubsub_put", pack(msg, self.client), keep=msg)
 
     @property
@@ -90,7 +90,7 @@ class Sub(Handle):
         self._buffer: deque[Any] = deque()
         self._subscribed = False
         kwargs = {"id": self.id}
-        self._check_open()
+        self._link().check_open()
         if self.client.asynchronous:
             self._tell("pubsub_subscribe", kwargs)
         else:
@@ -145,9 +145,12 @@ class Sub(Handle):
                 self._tell("pubsub_unsubscribe", {"id": self.id})
 
     def __del__(self) -> None:
+        # May run in any thread, in the middle of anything: the loop says it.
         try:
-            self.close()
-        except Exception:  # __init__ failed, or the interpreter ends
+            if self._subscribed:
+                tell, kwargs = self._link().tell, {"name": self.name, "id": self.id}
+                self.client.session.loop.call_soon_threadsafe(tell, "pubsub_unsubscribe", kwargs)
+        except Exception:  # __init__ failed, the client is closed, or the interpreter ends
             pass
 
     def __next__(self) -> Any:

@@ -244,6 +244,30 @@ async def test_a_scheduler_that_does_not_answer(c, s, monkeypatch):
 
 
 @gen_cluster(client=True, nthreads=[])
+async def test_awaited_after_the_client_has_closed(c, s):
+    other = await Client(s.address, asynchronous=True, set_as_default=False)
+    acquiring = Lock("x", client=other).acquire()
+    sub = Sub("x", client=other)
+    await other.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        await acquiring
+    with pytest.raises(RuntimeError, match="closed"):
+        Pub("x", client=other).put(1)
+    with pytest.raises(RuntimeError, match="closed"):
+        await sub.get()
+    sub.close()
+    await nothing_left(s)
+
+
+@gen_cluster(client=True, nthreads=[])
+async def test_a_subscription_ends_with_its_object(c, s):
+    sub = Sub("x")
+    assert len(await Pub("x").subscribers) == 1
+    del sub
+    await async_poll_for(lambda: not tables(s).pubsub.topics, period=0.005)
+
+
+@gen_cluster(client=True, nthreads=[])
 async def test_the_wrong_kind_of_with(c, s):
     for handle in (Lock("x"), Semaphore(1, "y"), MultiLock(["z"])):
         with pytest.raises(TypeError, match="'async with'"), handle:
