@@ -42,7 +42,7 @@ def join(state: Tables, event: WorkerJoined) -> None:
     set_status(state, ws, "running")
     if len(state.workers) == 1:
         # Others may follow at once.
-        state.unrunnable.postpone(state.now + settings.tell_no_worker_s)
+        state.unrunnable.begin_anew(state.now + settings.tell_no_worker_s)
 
 
 def set_status(state: Tables, ws: WorkerState, status: str) -> None:
@@ -66,10 +66,6 @@ def set_nthreads(state: Tables, ws: WorkerState, nthreads: int) -> None:
 def _fleet_changed(state: Tables) -> None:
     state.epoch += 1
     state.fleet_changed = True
-    if state.running:
-        state.no_workers_since = None
-    elif state.no_workers_since is None:
-        state.no_workers_since = state.now
 
 
 def lose(state: Tables, ws: WorkerState, cause: str) -> None:

@@ -2,17 +2,18 @@
 
 A wish that no worker here can ever fulfil is told after ``tell_no_worker_s``: one ``TasksUnrunnable`` for each cause,
 however many tasks share it, and one message to each client that waits for some of them. Where workers qualify and are
-only paused or silent, it is told after ``PATIENCE`` times as long. A cluster without workers is expected to get some:
-nothing is told before one has come. A cause that is gone and comes back is told again.
+only paused or silent, or where there are no workers yet, it is told after ``PATIENCE`` times as long; so are queued
+tasks while no worker runs any. A cause that is gone and comes back is told again.
 """
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any
 
 from distributed.messages.payload import ErrorInfo
 from distributed.messages.scheduler_to_client import NoWorkerForTasks
-from distributed.scheduler.state_machine.entities import TaskState
+from distributed.scheduler.state_machine.entities import NEEDING, TaskState
 from distributed.scheduler.state_machine.instructions import TasksUnrunnable
 from distributed.scheduler.state_machine.placement import no_worker_reason
 from distributed.scheduler.state_machine.restrictions import allowed_workers
@@ -29,9 +30,8 @@ _MAX_KEYS = 5
 
 def no_worker_deadline(state: Tables) -> float | None:
     """When to look next."""
-    tell = state.unrunnable.due() if state.workers else None
-    give_up = _give_up_deadline(state)
-    return min([due for due in (tell, give_up) if due is not None], default=None)
+    deadlines = (state.unrunnable.due(), _tell_queued_deadline(state), _give_up_deadline(state))
+    return min([due for due in deadlines if due is not None], default=None)
 
 
 def look_at_unrunnable(state: Tables) -> None:
@@ -39,9 +39,40 @@ def look_at_unrunnable(state: Tables) -> None:
     due = _give_up_deadline(state)
     if due is not None and due <= state.now:
         _give_up(state)
-    due = state.unrunnable.due() if state.workers else None
+    due = state.unrunnable.due()
     if due is not None and due <= state.now:
         _tell(state)
+    due = _tell_queued_deadline(state)
+    if due is not None and due <= state.now:
+        _tell_queued(state)
+
+
+def watch_queue(state: Tables) -> None:
+    """Note when queued tasks begin to wait without any running worker, and when that is over."""
+    if not state.queued.n or state.running:
+        state.no_workers_since = None
+    elif state.no_workers_since is None:
+        state.no_workers_since = state.now
+        state.no_workers_told = False
+
+
+def _tell_queued_deadline(state: Tables) -> float | None:
+    if state.no_workers_since is None or state.no_workers_told:
+        return None
+    return state.no_workers_since + PATIENCE * state.settings.tell_no_worker_s
+
+
+def _tell_queued(state: Tables) -> None:
+    state.no_workers_told = True
+    first = state.queued.peek()
+    if first is None or state.no_workers_since is None:
+        return
+    reason = "; ".join(no_worker_reason(state, first))
+    n = state.queued.n
+    state.out.instructions.append(TasksUnrunnable(reason, (first.key,), n, state.now - state.no_workers_since))
+    for name, cs in state.clients.items():
+        if not cs.mute and any(ts.state in NEEDING for ts in islice(cs.wants_what, _MAX_VISITED)):
+            state.out.to_clients[name].append(NoWorkerForTasks([first.key], n, reason))
 
 
 def _tell(state: Tables) -> None:
@@ -55,7 +86,7 @@ def _tell(state: Tables) -> None:
     for wish in wishes:
         del table.pending[wish]
         cause = table.causes[wish]
-        passing = cause.pinned is None and bool(allowed_workers(state, cause.policy))
+        passing = cause.pinned is None and (not state.workers or bool(allowed_workers(state, cause.policy)))
         if not passing or state.now >= cause.since + PATIENCE * delay_s:
             _tell_cause(state, cause, table.look(wish))
         else:
@@ -99,7 +130,7 @@ def _give_up_deadline(state: Tables) -> float | None:
     if timeout is None:
         return None
     since = next(iter(state.unrunnable.values()), None)
-    if len(state.queued) and state.no_workers_since is not None and not state.running:
+    if state.no_workers_since is not None:
         since = state.no_workers_since if since is None else min(since, state.no_workers_since)
     return None if since is None else since + timeout
 
@@ -112,7 +143,7 @@ def _give_up(state: Tables) -> None:
         if since + timeout > state.now:
             break  # those that follow came later
         due.append(ts)
-    if not state.running and state.no_workers_since is not None and state.no_workers_since + timeout <= state.now:
+    if state.no_workers_since is not None and state.no_workers_since + timeout <= state.now:
         due.extend(state.queued)
     for ts in due:
         if ts.state in ("no-worker", "queued"):

@@ -31,6 +31,7 @@ from distributed.scheduler.state_machine.events import SchedulerEvent
 from distributed.scheduler.state_machine.explain import Explanation, explain
 from distributed.scheduler.state_machine.handlers import from_clients, from_operators, from_workers
 from distributed.scheduler.state_machine.liveness import on_worker_sends, on_worker_vouched
+from distributed.scheduler.state_machine.no_worker import watch_queue
 from distributed.scheduler.state_machine.outbox import Outbox
 from distributed.scheduler.state_machine.pins import on_pin_tasks, on_recompute_tasks
 from distributed.scheduler.state_machine.placement import place_ready
@@ -136,6 +137,8 @@ class SchedulerState(Tables):
             step_retirements(self)
             if self.touched or self.fleet_changed:
                 place_ready(self)
+        if self.queued.n or self.no_workers_since is not None:
+            watch_queue(self)
         if self.saturated and self.idle:
             balance(self)
 

@@ -85,7 +85,7 @@ class Tables:
                  "fleet_changed", "functions", "orphan_functions", "run_counter", "stimulus", "context", "event",
                  "generation", "generation_started", "default_policy", "fire_and_forget", "steals", "next_steal",
                  "vanished", "absent", "retirements", "retire_again", "moves", "lost_data", "log", "record", "tracing",
-                 "no_workers_since", "next_look", "n_workers_seen", "stolen_count")  # fmt: skip
+                 "no_workers_since", "no_workers_told", "next_look", "n_workers_seen", "stolen_count")  # fmt: skip
 
     def __init__(self, settings: SchedulerSettings | None = None, seed: int = 0) -> None:
         self.settings = settings = settings if settings is not None else SchedulerSettings()
@@ -115,7 +115,9 @@ class Tables:
         # Grows with every change of the fleet that may change which workers qualify for what.
         self.epoch = 0
         self.fleet_changed = False
+        # Since when tasks are queued while no worker runs any, and whether that was told.
         self.no_workers_since: float | None = None
+        self.no_workers_told = False
         self.n_workers_seen = 0
         self.next_look: float | None = None
 

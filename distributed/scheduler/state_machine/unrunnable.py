@@ -82,9 +82,12 @@ class Unrunnable(dict[TaskState, float]):
         cause.fresh = []
         return fresh or list(islice(cause.tasks, MAX_SAMPLE))
 
-    def postpone(self, until: float) -> None:
-        """Look at no cause before ``until``."""
-        self.pending = {wish: max(due, until) for wish, due in self.pending.items()}
+    def begin_anew(self, look_at: float) -> None:
+        """Whatever was told is out of date: look at all causes at ``look_at``, and tell what holds then."""
+        for cause in self.causes.values():
+            cause.announced = False
+            cause.told = {}
+        self.pending = dict.fromkeys(self.causes, look_at)
 
     def due(self) -> float | None:
         """When a cause is to be looked at."""

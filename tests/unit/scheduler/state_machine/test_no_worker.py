@@ -102,3 +102,23 @@ def test_a_cause_goes_with_its_last_task():
         assert not table.causes
         assert not table.pending
         env.ignore_all()
+
+
+def test_the_patience_with_an_empty_cluster_begins_with_the_first_task_that_waits():
+    with TestEnv(no_workers_timeout_s=5.0) as env:
+        env.wait(3600)
+        env.submit(a_task("x"))
+        env.wait(4)
+        assert env.states() == {"x": "queued"}
+        env.wait(2)
+        (erred,) = env.told()
+        assert erred.error.type_name == "NoWorkerError"
+
+
+def test_a_worker_that_comes_in_time_ends_the_patience():
+    with TestEnv(no_workers_timeout_s=5.0) as env:
+        env.submit(a_task("x"))
+        env.wait(4)
+        env.join("a")
+        env.wait(60)
+        assert env.computed_keys("a") == ["x"]
