@@ -118,7 +118,7 @@ class SessionEnd:
     def receive(self, stream: list[Any]) -> list[Any]:
         """The messages of ``stream`` (with its headers, in any portions) that are new. Look at ``fault`` then. The list
         belongs to the session."""
-        header = stream[0]
+        header = stream[0] if stream else None
         if (
             type(header) is BatchHeader
             and header.count == len(stream) - 1
