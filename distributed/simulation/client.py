@@ -103,7 +103,7 @@ class SimClient:
     def _hear(self, batch: list[Any]) -> None:
         if type(batch[0]) is Registered:
             self._enter(batch[0])
-            batch = batch[1:]
+            return
         fresh = self._end.receive(batch)
         assert not self._end.fault, f"{self.name}: {self._end.fault}"
         for message in fresh:

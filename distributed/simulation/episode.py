@@ -16,6 +16,8 @@ from distributed.simulation.script import Script
 
 # Virtual seconds within which everything must have ended once faults have stopped.
 LIMIT_S = 300.0
+# Nothing moves for so long (longer than every patience in the settings): nothing ever will.
+STALLED_S = 40.0
 # Up to so many tasks all tables are checked after every event; beyond, the more the rarer.
 EVERY_EVENT = 30
 
@@ -121,16 +123,26 @@ class Episode:
         cluster = self.cluster
         self._make_peace()
         end = cluster.sim.now + LIMIT_S
-        while cluster.sim.now < end:
+        progress, stalled_at = self._progress(), cluster.sim.now + STALLED_S
+        while cluster.sim.now < min(end, stalled_at):
             cluster.sim.run_until(cluster.sim.now + 0.5)
             checkers.check_reasons(cluster)
             self._rescue()
             if not checkers.pending_keys(cluster) and checkers.is_quiet(cluster):
                 break
+            before, progress = progress, self._progress()
+            if progress != before:
+                stalled_at = cluster.sim.now + STALLED_S
         pending = checkers.pending_keys(cluster)
         checkers.require(not pending, "L1 every wanted key ends", *[self._why(key) for _, key in pending[:3]])
         checkers.require(checkers.is_quiet(cluster), "L1 everything comes to rest", *self._restless())
         checkers.check_agreement(cluster)
+
+    def _progress(self) -> tuple[int, ...]:
+        """Changes whenever something gets nearer to its end."""
+        counts = self.cluster.sim.counts
+        ends = ("TaskFinished", "KeyInMemory", "KeyErred", "WorkerRemoved", "GatherDepSuccess", "ReplicasDropped")
+        return (self.cluster.core.run_counter, *[counts[kind] for kind in ends])
 
     def _make_peace(self) -> None:
         cluster = self.cluster

@@ -96,6 +96,8 @@ class Host:
         elif type(first) is RegisterClient:
             self._admit_client(connection, first)
             batch = batch[1:]
+        if not batch:
+            return
         name = connection.name
         session = self.sessions.get(name)
         if self.workers.get(name) is connection:
