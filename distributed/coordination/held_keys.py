@@ -85,13 +85,16 @@ class HeldKeys:
             self.let_go(keys)
 
     def take_changes(self) -> tuple[list[Key], list[Key]]:
-        """Keys to be wanted from now on, and keys to be released."""
+        """Keys to be wanted from now on, and keys to be released.
+
+        A key that came in is wanted anew even if it was wanted before: its task may have been cancelled meanwhile, and
+        submitted again.
+        """
         want, release = [], []
         for key in self._changed:
             if key in self._counts:
-                if key not in self._wanted:
-                    self._wanted[key] = None
-                    want.append(key)
+                self._wanted[key] = None
+                want.append(key)
             elif key in self._wanted:
                 del self._wanted[key]
                 release.append(key)

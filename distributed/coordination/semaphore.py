@@ -113,12 +113,14 @@ class Semaphore(Handle):
         return self._acquire(timeout_seconds(timeout))
 
     def _acquire(self, timeout_s: float | None) -> Any:
-        kwargs = {
-            "timeout": timeout_s,
-            "max_leases": self.max_leases,
-            "register": self._transient or self._registered is not self._link().epoch,
-            "transient": self._transient,
-        }
+        kwargs: dict[str, Any] = {}  # what differs from the defaults of ``Semaphores.acquire``
+        if timeout_s is not None:
+            kwargs["timeout"] = timeout_s
+        if self._transient:
+            kwargs["transient"] = True
+        else:
+            kwargs["max_leases"] = self.max_leases
+            kwargs["register"] = self._registered is not self._link().epoch
         return self._ask("semaphore_acquire", kwargs, self._granted, self._give_back)
 
     def _granted(self, lease: int | None) -> bool:

@@ -451,6 +451,19 @@ async def test_variable(c, s, a, b):
 
 
 @gen_cluster(client=True)
+async def test_a_task_that_was_cancelled_and_submitted_again(c, s, a, b):
+    """The variable holds the new task, although it has held one of this key before."""
+    variable = Variable("x")
+    await variable.set(c.submit(inc, 1, key="again"))
+    await c.cancel(await variable.get(), force=True)
+    await async_poll_for(lambda: "again" not in s.tasks, period=0.005)
+    await variable.set(c.submit(inc, 2, key="again"))
+    await c.who_has()
+    assert await (await variable.get()) == 3
+    await variable.delete()
+
+
+@gen_cluster(client=True)
 async def test_an_erred_future_in_a_variable(c, s, a, b):
     def fail():
         raise KeyError("gone")

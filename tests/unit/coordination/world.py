@@ -52,7 +52,7 @@ class World:
 
     def settle(self) -> None:
         want, release = self.tables.held.take_changes()
-        assert not self.wanted & set(want) and self.wanted >= set(release)
+        assert not set(want) & set(release) and self.wanted >= set(release)
         self.wanted = (self.wanted | set(want)) - set(release)
         for waiter, value in self.tables.waiters.take_answers():
             request = waiter.client, waiter.number
