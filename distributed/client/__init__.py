@@ -12,7 +12,7 @@ _HOMES = {
     "CancelledError": "distributed.base.errors",
     "Client": "distributed.client.client",
     "ClientExecutor": "distributed.client.executor",
-    "ClosedClientError": "distributed.client.session",
+    "ClosedClientError": "distributed.client.scheduler_link",
     "DoneAndNotDoneFutures": "distributed.client.waiting",
     "Executor": "distributed.client.client",
     "FIRST_COMPLETED": "concurrent.futures",

@@ -17,9 +17,9 @@ from distributed.base import defaults
 from distributed.base.errors import CommClosedError, WorkerStartTimeoutError
 from distributed.base.keys import Key, as_key, user_key
 from distributed.client.futures import Future, futures_of
+from distributed.client.options import worker_names
 from distributed.client.parking import wait_async
 from distributed.client.session import Session
-from distributed.client.submission import worker_names
 from distributed.messages.payload import ErrorInfo, Payload
 from distributed.protocol.serialize import dumps, live, loads, unpack_error
 

@@ -17,9 +17,10 @@ from distributed.base.keys import Key, as_key
 from distributed.client import current
 from distributed.client.future_table import FutureState, run_ready
 from distributed.client.futures import Future
+from distributed.client.options import make_options
 from distributed.client.outgoing import Part, Submission
 from distributed.client.session import Session
-from distributed.client.submission import Submitter, make_options, take_first
+from distributed.client.submission import Submitter, take_first
 from distributed.messages.client_to_scheduler import TaskOptions, TaskSpec
 from distributed.messages.payload import FunctionBlob
 from distributed.protocol.serialize import TaskInput, pack_error

@@ -17,8 +17,8 @@ from distributed.base.errors import CommClosedError
 from distributed.base.keys import Key, as_key, user_key
 from distributed.client.future_table import run_ready
 from distributed.client.futures import Future
+from distributed.client.options import worker_names
 from distributed.client.session import Session
-from distributed.client.submission import worker_names
 from distributed.client.timeouts import seconds
 from distributed.client.tokens import SCALARS, general_token, simple_token, unique_token
 from distributed.comm.registry import connect_timeout

@@ -175,7 +175,7 @@ class Session:
         """Have the scheduler know all that was submitted here, as far as the calling thread may wait for that."""
         if self.on_loop_thread():
             self._send_some()
-        elif self.status == RUNNING:
+        elif self.is_open:
             sync(self.loop, self.call, "ping", callback_timeout=10)
 
     def drop(self, state: FutureState) -> None:

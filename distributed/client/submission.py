@@ -13,7 +13,6 @@ import pickle
 import queue
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
-from numbers import Number, Real
 from typing import Any
 
 from distributed.base import settings
@@ -24,12 +23,12 @@ from distributed.client.functions import FunctionBook
 from distributed.client.future_table import FutureState, run_ready
 from distributed.client.futures import Future
 from distributed.client.outgoing import Part, Submission
+from distributed.client.packing import keyed, pack_call
 from distributed.client.session import RUNNING, Session
 from distributed.client.tokens import SCALARS, CallTokens, function_name, general_token, unique_token
 from distributed.messages.client_to_scheduler import TaskOptions, TaskSpec
 from distributed.messages.payload import Attached, ErrorInfo, FunctionBlob, Payload
-from distributed.protocol.plain import dumps_plain
-from distributed.protocol.serialize import TaskInput, dumps, live, pack_error
+from distributed.protocol.serialize import dumps, live, pack_error
 from distributed.protocol.sizeof import sizeof
 
 FIRST_PART = 64
@@ -40,236 +39,6 @@ SHARED_KWARG_BYTES = 100_000
 
 take_first = operator.itemgetter(0)
 """The function of tasks that are plain data: called with ``([value],)``."""
-
-
-# -- arguments ---------------------------------------------------------------------------------------------------------
-
-
-class Packer:
-    """Replaces futures among arguments by placeholders, in nested lists, tuples, sets and dicts.
-
-    ``simple`` stays True while everything met is an exact builtin (futures apart).
-    """
-
-    __slots__ = ("client", "futures", "hits", "index", "simple")
-
-    def __init__(self, client: Any) -> None:
-        self.client = client
-        self.futures: list[Future] = []
-        self.index: dict[Key, TaskInput] = {}
-        self.hits = 0
-        self.simple = True
-
-    def pack(self, obj: Any) -> Any:
-        kind = type(obj)
-        if kind in SCALARS:
-            return obj
-        if kind is Future or isinstance(obj, Future):
-            return self._placeholder(obj)
-        if kind is list or kind is tuple or kind is set or kind is frozenset:
-            if set(map(type, obj)) <= SCALARS:
-                return obj
-            before = self.hits
-            parts = [self.pack(part) for part in obj]
-            return obj if self.hits == before else kind(parts)
-        if kind is dict:
-            before = self.hits
-            pairs = {self.pack(key): self.pack(value) for key, value in obj.items()}
-            return obj if self.hits == before else pairs
-        self.simple = False
-        if isinstance(obj, tuple) and hasattr(obj, "_fields"):
-            before = self.hits
-            parts = [self.pack(part) for part in obj]
-            return obj if self.hits == before else kind._make(parts)
-        if isinstance(obj, (list, tuple, set, frozenset)):
-            before = self.hits
-            parts = [self.pack(part) for part in obj]
-            if self.hits == before:
-                return obj
-            plain = list if isinstance(obj, list) else tuple if isinstance(obj, tuple) else set
-            return plain(parts)
-        if isinstance(obj, dict):
-            before = self.hits
-            pairs = {key: self.pack(value) for key, value in obj.items()}
-            return obj if self.hits == before else pairs
-        return obj
-
-    def _placeholder(self, future: Future) -> TaskInput:
-        self.hits += 1
-        state = future._bound()
-        known = self.index.get(state.key)
-        if known is not None:
-            return known
-        if future._client is not self.client:
-            future = adopt(future, self.client)
-        placeholder = self.index[state.key] = TaskInput(len(self.futures))
-        self.futures.append(future)
-        return placeholder
-
-
-def adopt(future: Future, client: Any) -> Future:
-    """The future as one of ``client``, to which its own client must be a sibling on the same scheduler."""
-    other = future._client
-    if other.status in ("closed", "closing"):
-        raise ValueError(
-            f"Inputs contain futures that were created by another client, which is closed: {future.key!r}. "
-            "Its value is gone; submit the task again."
-        )
-    if other.session.address != client.session.address:
-        raise ValueError(
-            f"Inputs contain futures that were created by another client: {future.key!r} lives on the scheduler "
-            f"at {other.session.address}, this client talks to {client.session.address}. Gather it and pass the value."
-        )
-    if not future.done():
-        other.session.settle()
-    return Future(future.key, client)
-
-
-def pack_call(
-    client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[tuple[Any, ...], dict[str, Any], list[Future], bool]:
-    """``(args, kwargs, futures, simple)`` with placeholders for the futures."""
-    if set(map(type, args)) <= SCALARS and (not kwargs or set(map(type, kwargs.values())) <= SCALARS):
-        return args, kwargs, [], True
-    packer = Packer(client)
-    packed = tuple([packer.pack(arg) for arg in args])
-    packed_kwargs = {name: packer.pack(value) for name, value in kwargs.items()} if kwargs else kwargs
-    return packed, packed_kwargs, packer.futures, packer.simple
-
-
-def keyed(obj: Any, keys: list[Key]) -> Any:
-    """Packed simple arguments with keys in place of the placeholders of futures: what their token is made of."""
-    kind = type(obj)
-    if kind is TaskInput:
-        return ("\0future", keys[obj.index])
-    if kind is list or kind is tuple:
-        return kind([keyed(part, keys) for part in obj])
-    if kind is set or kind is frozenset:
-        return ("\0set", sorted(repr(keyed(part, keys)) for part in obj))
-    if kind is dict:
-        return {keyed(key, keys): keyed(value, keys) for key, value in obj.items()}
-    return obj
-
-
-# -- options -----------------------------------------------------------------------------------------------------------
-
-_KNOWN_ANNOTATIONS = frozenset({"priority", "retries", "workers", "allow_other_workers", "resources", "executor"})
-
-
-def worker_names(workers: Any, name: str = "workers") -> tuple[str, ...] | None:
-    """``workers=`` of public calls as a tuple of texts: addresses, names or hosts; None stays None."""
-    if workers is None:
-        return None
-    if isinstance(workers, (str, Number)) and not isinstance(workers, bool):
-        return (str(workers),)
-    if isinstance(workers, (list, tuple, set, frozenset)) or (
-        isinstance(workers, Iterable) and not isinstance(workers, (bytes, Mapping))
-    ):
-        found = []
-        for worker in workers:
-            if isinstance(worker, bool) or not isinstance(worker, (str, Number)):
-                raise TypeError(f"{name}= must hold addresses, names or hosts of workers, not {worker!r}")
-            found.append(str(worker))
-        return tuple(found)
-    raise TypeError(f"{name}= must be the address, name or host of a worker, or a list of these, not {workers!r}")
-
-
-def make_options(
-    priority: Any = 0,
-    retries: Any = None,
-    workers: Any = None,
-    allow_other_workers: Any = False,
-    resources: Any = None,
-    actor: Any = False,
-    annotations: Mapping[str, Any] | None = None,
-) -> TaskOptions | None:
-    """Checked options of a submission; None when all are the defaults. Keywords win over ``annotations``
-    (``dask.annotate``).
-    """
-    executor = None
-    others = None
-    if annotations:
-        priority = priority or annotations.get("priority", 0)
-        retries = retries if retries is not None else annotations.get("retries")
-        workers = workers if workers is not None else annotations.get("workers")
-        allow_other_workers = allow_other_workers or annotations.get("allow_other_workers", False)
-        resources = resources if resources is not None else annotations.get("resources")
-        executor = annotations.get("executor")
-        others = {name: value for name, value in annotations.items() if name not in _KNOWN_ANNOTATIONS} or None
-    if others is not None:
-        try:
-            dumps_plain(others)
-        except Exception as e:
-            raise TypeError(f"annotations must be plain data, or at least what can be pickled: {e}") from e
-    if priority is None:
-        priority = 0
-    if allow_other_workers is None:
-        allow_other_workers = False
-    if (
-        priority == 0
-        and not retries
-        and workers is None
-        and resources is None
-        and allow_other_workers is False
-        and not actor
-        and executor is None
-        and others is None
-    ):
-        if retries is not None and retries is not False and not isinstance(retries, int):
-            raise TypeError(f"retries= must be a whole number, not {retries!r}")
-        return None
-    if isinstance(priority, bool) or not isinstance(priority, Real):
-        raise TypeError(f"priority= must be a number, not {priority!r}")
-    if priority != priority:  # a task that is neither before nor after any other would spoil the order of all
-        raise ValueError("priority= must be a number that can be ordered, not nan")
-    if retries is None or retries is False:
-        retries = 0
-    if isinstance(retries, bool) or not hasattr(retries, "__index__"):
-        raise TypeError(f"retries= must be a whole number, not {retries!r}")
-    if retries < 0:
-        raise ValueError(f"retries= must not be negative, got {retries}")
-    if allow_other_workers not in (True, False):
-        raise TypeError(f"allow_other_workers= takes True or False, not {allow_other_workers!r}")
-    if executor is not None and not isinstance(executor, str):
-        raise TypeError(f"the annotation executor must be the name of an executor, not {executor!r}")
-    return TaskOptions(
-        priority=float(priority),
-        retries=int(retries),
-        workers=worker_names(workers),
-        allow_other_workers=bool(allow_other_workers),
-        resources=_checked_resources(resources),
-        actor=bool(actor),
-        executor=executor,
-        annotations=others,
-    )
-
-
-def _checked_resources(resources: Any) -> dict[str, float] | None:
-    if resources is None:
-        return None
-    if not isinstance(resources, Mapping):
-        raise TypeError(f"resources= must be a dict such as {{'GPU': 1}}, not {resources!r}")
-    checked = {}
-    for name, amount in resources.items():
-        if not isinstance(name, str):
-            raise TypeError(f"resources= must have names as keys, not {name!r}")
-        if isinstance(amount, bool) or not isinstance(amount, Real):
-            raise TypeError(f"resources[{name!r}] must be a number, not {amount!r}")
-        if not float(amount) >= 0:
-            raise ValueError(f"resources[{name!r}] must not be negative, got {amount!r}")
-        checked[name] = float(amount)
-    return checked or None
-
-
-def fifo_seconds(value: Any) -> float:
-    """``fifo_timeout=`` in seconds."""
-    if value == "100 ms":
-        return 0.1
-    parsed = settings.parse_timedelta(value)
-    return float(parsed) if parsed is not None else 0.1
-
-
-# -- the submitter -----------------------------------------------------------------------------------------------------
 
 
 class Submitter:

@@ -397,7 +397,7 @@ def _keys_of(value: Any, client: Any) -> list[Key]:
     futures = defaults.load("distributed.client.futures:futures_of")(value)
     if not futures:
         return []
-    adopt = defaults.load("distributed.client.submission:adopt")
+    adopt = defaults.load("distributed.client.packing:adopt")
     return [as_key(future.key if future.client is client else adopt(future, client).key) for future in futures]
 
 

@@ -1,17 +1,14 @@
 from __future__ import annotations
 
 import collections
-import itertools
 import types
 
 import pytest
 
 from distributed.base.keys import as_key
-from distributed.client.functions import is_importable, takes_things_along
 from distributed.client.future_table import FutureState
 from distributed.client.futures import Future
-from distributed.client.submission import keyed, make_options, pack_call, worker_names
-from distributed.messages.client_to_scheduler import TaskOptions
+from distributed.client.packing import keyed, pack_call
 from distributed.protocol.serialize import TaskInput
 
 Point = collections.namedtuple("Point", "x y")
@@ -63,67 +60,3 @@ def test_futures_of_others_are_refused(client):
     other.status = "closed"
     with pytest.raises(ValueError, match="closed"):
         pack_call(client, ([a_future(other)],), {})
-
-
-def test_default_options_are_none():
-    assert make_options() is None
-    assert make_options(0, None, None, False, None, False, {}) is None
-    assert make_options(0, 0) is None
-
-
-def test_options():
-    made = make_options(1, 2, ["w", 3], True, {"GPU": 1})
-    assert made == TaskOptions(1.0, 2, ("w", "3"), True, {"GPU": 1.0})
-    made = make_options(5, annotations={"priority": 1, "retries": 3, "custom": "x", "executor": "gpu"})
-    assert made == TaskOptions(5.0, 3, executor="gpu", annotations={"custom": "x"})
-
-
-@pytest.mark.parametrize(
-    ("keywords", "error"),
-    [
-        ({"priority": "high"}, TypeError),
-        ({"retries": "x"}, TypeError),
-        ({"retries": -1}, ValueError),
-        ({"retries": 1.5}, TypeError),
-        ({"workers": object()}, TypeError),
-        ({"workers": [None]}, TypeError),
-        ({"allow_other_workers": "x", "workers": "a"}, TypeError),
-        ({"resources": 5}, TypeError),
-        ({"resources": {"GPU": "one"}}, TypeError),
-        ({"resources": {"GPU": -1}}, ValueError),
-        ({"resources": {1: 1}}, TypeError),
-        ({"annotations": {"executor": 5}}, TypeError),
-    ],
-)
-def test_bad_options(keywords, error):
-    with pytest.raises(error) as info:
-        make_options(**keywords)
-    name = next(iter(keywords))
-    assert name.rstrip("s") in str(info.value) or "executor" in str(info.value)
-
-
-def test_worker_names():
-    assert worker_names(None) is None
-    assert worker_names("a") == ("a",)
-    assert worker_names(3) == ("3",)
-    assert worker_names({"a"}) == ("a",)
-    assert worker_names(iter(["a"])) == ("a",)
-
-
-LIMIT = 3
-
-
-def plain(x):
-    return x
-
-
-def test_what_functions_take_along():
-    assert is_importable(itertools.chain) and is_importable(plain)
-    assert not is_importable(lambda: None)
-    y = []
-    assert takes_things_along(lambda: y)
-    assert takes_things_along(lambda: LIMIT)
-    assert takes_things_along(lambda x=3: x)
-    assert takes_things_along(lambda: [LIMIT for _ in range(2)])
-    assert not takes_things_along(lambda x: x + 1)
-    assert not takes_things_along(lambda x: itertools.chain(plain(x)))

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import threading
+
+from distributed.client.outgoing import MAX_QUEUED_TASKS, Outgoing, Part, Submission
+from distributed.messages.client_to_scheduler import ReleaseKeys, TaskOptions, TaskSpec, UpdateGraph, WantKeys
+from distributed.messages.payload import FunctionBlob, Payload
+
+BLOB = FunctionBlob(b"f", Payload(b"pickle"))
+MANY = 1 << 30
+
+
+def put(queue: Outgoing, key: str, options: TaskOptions | None = None, nbytes: int = 1, fifo: float = 0.1) -> None:
+    queue.submit(TaskSpec(key, b"f"), options, BLOB, fifo, None, nbytes)
+
+
+def test_single_submissions_become_one_message_and_the_function_goes_once():
+    queue = Outgoing()
+    for key in "abc":
+        put(queue, key)
+    queue.add(ReleaseKeys(["a"]))
+    put(queue, "d")
+    first, release, second = queue.take(100, MANY)
+    assert [spec.key for spec in first.tasks] == ["a", "b", "c"] and first.functions == [BLOB]
+    assert release == ReleaseKeys(["a"])
+    assert [spec.key for spec in second.tasks] == ["d"] and not second.functions
+    assert first.submission != second.submission and not queue
+
+
+def test_options_and_generations():
+    queue = Outgoing()
+    special = TaskOptions(priority=1)
+    put(queue, "a")
+    put(queue, "b", special)
+    put(queue, "c", special)
+    put(queue, "d", fifo=5)
+    one, two = queue.take(100, MANY)
+    assert one.options == [TaskOptions(), special] and [spec.options for spec in one.tasks] == [0, 1, 1]
+    assert two.fifo_timeout_s == 5
+
+
+def test_a_turn_is_bounded_in_tasks_and_bytes():
+    queue = Outgoing()
+    for i in range(10):
+        put(queue, f"x{i}", nbytes=100)
+    queue.add(WantKeys(["y"]))
+    assert [len(m.tasks) for m in queue.take(4, MANY)] == [4]
+    assert [len(m.tasks) for m in queue.take(100, 150)] == [2]
+    rest = queue.take(100, MANY)
+    assert [type(m) for m in rest] == [UpdateGraph, WantKeys]
+    assert queue.take(100, MANY) == []
+
+
+def test_parts_of_one_submission():
+    queue = Outgoing()
+    submission = Submission([], 0.1, None)
+    for number, last in ((1, False), (2, True)):
+        queue.submit_part(Part(submission, [TaskSpec(f"x{number}", b"f")], (BLOB,), last, nbytes=10))
+    one, two = queue.take(100, MANY)
+    assert one.submission == two.submission and (one.first_rank, two.first_rank) == (0, 1)
+    assert (one.last, two.last) == (False, True) and (len(one.functions), len(two.functions)) == (1, 0)
+
+
+def test_a_new_session_gets_the_functions_again():
+    queue = Outgoing()
+    put(queue, "a")
+    queue.take(1, MANY)
+    put(queue, "b")
+    queue.forget()
+    put(queue, "c")
+    (graph,) = queue.take(100, MANY)
+    assert [spec.key for spec in graph.tasks] == ["c"] and graph.functions == [BLOB]
+
+
+def test_submitting_threads_wait_for_room():
+    queue = Outgoing()
+    for i in range(MAX_QUEUED_TASKS + 1):
+        put(queue, f"x{i}")
+    through = threading.Event()
+
+    def submit() -> None:
+        queue.make_room(lambda: True)
+        through.set()
+
+    thread = threading.Thread(target=submit)
+    thread.start()
+    assert not through.wait(0.05)
+    while queue:
+        queue.take(2000, MANY)
+    assert through.wait(10)
+    thread.join()
