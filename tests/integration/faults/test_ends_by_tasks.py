@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +41,10 @@ ENDS = [
 
 
 def test_exits_are_errors_and_the_worker_lives() -> None:
-    """In plain tasks, in coroutines, in threads of a named executor: ``TaskExited`` with the code, and no restart."""
-    with small_cluster(executor={"named": ThreadPoolExecutor(1)}, processes=False, n_workers=1) as local:
-        check_exits(local, [(throw, {"executor": "named"})])
+    """In plain tasks, in coroutines, in named executors: ``TaskExited`` with the code, and no restart."""
+    executors = {"threads": ThreadPoolExecutor(1), "processes": ProcessPoolExecutor(1, get_context("spawn"))}
+    with small_cluster(executor=executors, processes=False, n_workers=1) as local:
+        check_exits(local, [(throw, {"executor": name}) for name in executors])
     with small_cluster() as client:
         before = pids(client)
         check_exits(client, [(throw, {}), (throw_later, {})])
