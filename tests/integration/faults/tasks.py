@@ -223,7 +223,7 @@ def ignore(*args: Any) -> str:
 def take_memory(path: str, step_bytes: int) -> None:
     """Take much, then more and more in steps, for ever."""
     note(path, "begun")
-    held = [b"x" * 100 * step_bytes]
+    held = [b"x" * 200 * step_bytes]
     while True:
         held.append(b"x" * step_bytes)
         time.sleep(0.01)
