@@ -111,8 +111,9 @@ def remove_traces(address: str) -> bool:
     if scheme != "tcp" or not unix.supported():
         return True
     host, port = addressing.parse_host_port(location)
+    ip = "127.0.0.1" if host in ("", "localhost") else host  # other names are not looked up: that may take seconds
     with contextlib.suppress(OSError):
-        if addressing.is_own_ip(ip := addressing.ensure_ip(host)):
+        if addressing.is_own_ip(ip):
             return unix.remove_dead_twin(ip, port)
     return True
 

@@ -6,7 +6,7 @@ What is raised here is the reason that the peer is given for being turned away.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -26,10 +26,11 @@ logger = logging.getLogger("distributed.scheduler")
 class Admission:
     """The door of one scheduler."""
 
-    def __init__(self, scheduler: Any, shell: Shell, fleet: FleetAdmin) -> None:
+    def __init__(self, scheduler: Any, shell: Shell, fleet: FleetAdmin, tidy_after: Callable[[str], None]) -> None:
         self._scheduler = scheduler
         self._shell = shell
         self._fleet = fleet
+        self._tidy_after = tidy_after
 
     def admit(self, connection: Connection, first: RegisterClient | RegisterWorker | RegisterNanny) -> None:
         """Let the peer in. Raises ValueError with the reason when it may not come."""
@@ -167,6 +168,8 @@ class Admission:
         def gone(error: BaseException | None) -> None:
             if streams.nannies.get(address) is connection:
                 del streams.nannies[address]
+            if not self._shell.closed:
+                self._tidy_after(address)
 
         connection.add_on_closed(gone)
 

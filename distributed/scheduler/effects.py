@@ -176,8 +176,7 @@ class Effects:
         for tell in self.on_client_gone:
             tell(client)
         self._events.unsubscribe(client)
-        # Of a worker's end people are told already; the client that its tasks shared is no more news.
-        log = logger.info if removed.expected or client.startswith("Client-worker-") else logger.warning
+        log = logger.info if removed.expected else logger.warning
         log("Remove client %s: %s", client, removed.cause)
         self._events.log([ALL, client], {"action": "remove-client", "client": client, "cause": removed.cause})
         self._events.left(client)

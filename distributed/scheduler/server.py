@@ -21,7 +21,7 @@ from distributed.base.log_tail import LogTail
 from distributed.base.preloading import Preload, make_preloads
 from distributed.base.settings import parse_bytes, parse_timedelta
 from distributed.base.status import Status
-from distributed.comm import secrets
+from distributed.comm import registry, secrets
 from distributed.comm.addressing import get_address_host, normalize_address
 from distributed.comm.secrets import Secret
 from distributed.messages.control import RegisterClient, RegisterNanny, RegisterWorker
@@ -44,6 +44,7 @@ from distributed.scheduler.state_machine.memory_state import MemoryState
 
 logger = logging.getLogger("distributed.scheduler")
 
+_TIDY_S = 1.0
 _HTTP_SERVER = "distributed.http.server:start_http_server"
 
 
@@ -196,7 +197,7 @@ class Scheduler(Server):
         self._services = lifecycle.Services()
         self._fleet = FleetAdmin(self.shell, self.rpc)
         self._data = DataMovement(self.shell, self._fleet)
-        self._admission = Admission(self, self.shell, self._fleet)
+        self._admission = Admission(self, self.shell, self._fleet, self._tidy_after)
         self._log_tail = LogTail("distributed.scheduler")
         limit = lifecycle.idle_limit(idle_timeout)
         self._idle = lifecycle.IdleWatch(self.state, limit, lambda: self.add_task(self.close(reason="idle")))
@@ -216,9 +217,17 @@ class Scheduler(Server):
     def _forget_worker(self, address: str, expected: bool) -> None:
         """A worker is gone, and with it the client that its tasks shared: nobody will come back for that session."""
         self.rpc.remove(address)
+        self._tidy_after(address)
         prefix = f"Client-worker-{address}-"
         for client in [client for client in self.shell.streams.clients if client.startswith(prefix)]:
             self.shell.apply(ClientLeft(client, f"its worker {address} is gone", expected))
+
+    def _tidy_after(self, address: str) -> None:
+        """Remove the socket file that a worker or nanny of this machine has left if it was killed. A nanny does so for
+        its worker, but may have been killed with it."""
+        if not registry.remove_traces(address):
+            # It lives, or is just dying: sockets are closed one by one.
+            asyncio.get_running_loop().call_later(_TIDY_S, registry.remove_traces, address)
 
     # ---------------------------------------------------------------- the state, as plugins know it
 

@@ -150,7 +150,7 @@ class _Round:
             n_descriptors = open_descriptors()
             self._on_cluster(seconds)
             gc.collect()
-            traces.check(self.tally)
+            traces.check(self.tally, history=self._history())
             self.tally.most("descriptors more than before, at most", open_descriptors() - n_descriptors)
 
     def _on_cluster(self, seconds: float) -> None:

@@ -102,14 +102,15 @@ class Traces:
         yield "leaked sockets", [*sorted(self._connections() - self.sockets), *self.own.unix_sockets()]
         yield "leaked files", self.own.files()
 
-    def check(self, tally: Tally, grace_s: float = 10.0) -> None:
-        """Note what is left. Processes and files of killed programs get ``grace_s`` seconds to go."""
+    def check(self, tally: Tally, grace_s: float = 10.0, history: str = "") -> None:
+        """Note what is left, and what had happened. Processes and files of killed programs get ``grace_s`` seconds to
+        go."""
         deadline = time.monotonic() + grace_s
         while any(things for _, things in self._left()) and time.monotonic() < deadline:
             time.sleep(0.1)
         for kind, things in self._left():
             for thing in things:
-                tally.violation(kind, thing)
+                tally.violation(kind, f"{thing}\n{history}")
         for line in self.own.processes():
             with contextlib.suppress(OSError):
                 os.kill(int(line.split()[0]), 9)

@@ -7,11 +7,13 @@ import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from distributed import Client, wait
+from distributed.comm.unix import runtime_directory
 from distributed.testing.chaos.members import ChaosCluster, NannyProgram
 from distributed.testing.waiting import poll_for
 
@@ -41,6 +43,12 @@ def kill_the_nanny(cluster: ChaosCluster) -> tuple[NannyProgram, int]:
     assert worker is not None
     os.kill(member.pid, signal.SIGKILL)
     return member, worker
+
+
+def apart(client: Client) -> dict[str, Any]:
+    """What the scheduler knows of the worker whose nanny is a program."""
+    workers = client.scheduler_info()["workers"]
+    return next({**worker, "address": address} for address, worker in workers.items() if worker["name"] == APART)
 
 
 def is_gone(pid: int) -> bool:
@@ -74,9 +82,11 @@ def test_the_worker_ends_and_the_pair_is_replaced(cluster: ChaosCluster, client:
 def test_nanny_and_worker_die_at_once(cluster: ChaosCluster, client: Client) -> None:
     futures = client.map(time.sleep, [0.5] * 6, pure=False)
     poll_for(lambda: all(client.processing().values()))
+    ports = [address.rpartition(":")[2] for address in (apart(client)["address"], apart(client)["nanny"])]
     _, worker = kill_the_nanny(cluster)
     os.kill(worker, signal.SIGKILL)
     assert client.gather(futures) == [None] * 6
+    poll_for(lambda: not any(list(Path(runtime_directory()).glob(f"*-{port}")) for port in ports))
     poll_for(lambda: len(cluster.observed) == 3, timeout=60)
 
 
