@@ -133,7 +133,7 @@ async def test_a_lost_client_releases_its_keys_after_the_grace():
             begin = asyncio.get_running_loop().time()
             c.connection.abort()
             await until(lambda: not s.tasks)
-            assert asyncio.get_running_loop().time() - begin > 0.2
+            assert asyncio.get_running_loop().time() - begin > 0.19  # the loop counts whole milliseconds
             assert "client-1" not in s.clients
             assert [e["action"] for _, e in s.get_events("client-1")] == ["add-client", "client-lost", "remove-client"]
 
