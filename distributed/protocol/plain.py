@@ -141,6 +141,13 @@ _WRITERS: dict[type, Any] = {
 }
 
 
+def _is_simple(obj: Any) -> bool:
+    """Whether msgpack has it as it is: most answers, and most questions' arguments."""
+    if type(obj) is dict:
+        return _STR.issuperset(map(type, obj)) and _ATOMS.issuperset(map(type, obj.values()))
+    return type(obj) in _ATOMS
+
+
 def dumps_plain(obj: Any) -> Payload:
     """``obj`` as a payload that :func:`loads_plain` opens.
 
@@ -152,6 +159,10 @@ def dumps_plain(obj: Any) -> Payload:
     {('x', 0): {1, 2}}
     """
     try:
+        if _is_simple(obj):
+            data = _pack(obj)
+            if len(data) < LARGE_PICKLE:
+                return Payload(data)
         writer = _Writer(careful=False)
         data = _pack(writer.write(obj))
     except (OverflowError, UnicodeEncodeError):
