@@ -294,6 +294,8 @@ class Handle:
         link = self._link()
         link.check_open()
         kwargs["name"] = self.name
+        if kwargs.get("timeout", 0) is None:
+            del kwargs["timeout"]  # no limit is what a request has by default
         if not self.client.asynchronous:
             value = link.ask_here(op, kwargs, undo)
             return value if then is None else then(value)
@@ -384,11 +386,15 @@ def lease_timeout_s() -> float | None:
 
 
 def pack(value: Any, client: Any) -> dict[str, Any]:
-    """A user's object as the arguments ``value`` and ``keys`` of a question; its futures become known to the scheduler.
+    """A user's object as the arguments ``value`` and (if it has futures, which become known to the scheduler) ``keys``.
 
     Raises ``SerializationError`` when it cannot be pickled.
     """
-    return {"value": _apart(dumps(value), client), "keys": _keys_of(value, client)}
+    packed: dict[str, Any] = {"value": _apart(dumps(value), client)}
+    keys = _keys_of(value, client)
+    if keys:
+        packed["keys"] = keys
+    return packed
 
 
 def _keys_of(value: Any, client: Any) -> list[Key]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import Any
 
 from distributed.base.keys import Key
@@ -225,7 +225,7 @@ class PubSub:
         """Answered with the ids of the topic's subscriptions."""
         self._waiters.answer(waiter, list(self.topics.get(name, ())))
 
-    def put(self, waiter: Waiter, now: float, name: Name, value: Any, keys: list[Key]) -> None:
+    def put(self, waiter: Waiter, now: float, name: Name, value: Any, keys: Iterable[Key] = ()) -> None:
         """Answered when it is in all mailboxes."""
         stored = Stored(value, keys)
         for box in self.topics.get(name, {}).values():

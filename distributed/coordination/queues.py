@@ -9,6 +9,7 @@ A queue that is empty, that nobody waits at, and that no connected client has gi
 from __future__ import annotations
 
 from collections import OrderedDict, deque
+from collections.abc import Iterable
 from operator import index
 from typing import Any
 
@@ -50,6 +51,9 @@ class Queue(Handle):
         super().__init__(name, client)
         self.maxsize = max(0, maxsize)
 
+    def _limit(self) -> dict[str, Any]:
+        return {"maxsize": self.maxsize} if self.maxsize else {}
+
     def put(self, value: Any, timeout: Any = None, **kwargs: Any) -> Any:
         """Put something in; wait while the queue is full.
 
@@ -68,7 +72,7 @@ class Queue(Handle):
             It was closed meanwhile.
         """
         packed = pack(value, self.client)
-        kwargs = {"timeout": timeout_seconds(timeout), "maxsize": self.maxsize, **packed}
+        kwargs = {"timeout": timeout_seconds(timeout), **self._limit(), **packed}
         return self._ask("queue_put", kwargs, keep=value)
 
     def get(self, timeout: Any = None, batch: Any = False, **kwargs: Any) -> Any:
@@ -94,7 +98,7 @@ class Queue(Handle):
             if batch < 1:
                 raise ValueError(f"batch= must be at least 1, not {batch}")
         n = -1 if batch is True else int(batch)
-        kwargs = {"timeout": timeout_seconds(timeout), "n": n, "maxsize": self.maxsize}
+        kwargs = {"timeout": timeout_seconds(timeout), "n": n, **self._limit()}
         return self._ask("queue_get", kwargs, self._opened if n else self._opened_one, self._give_back)
 
     def _opened(self, answer: Any) -> list[Any]:
@@ -111,7 +115,7 @@ class Queue(Handle):
 
     def qsize(self, **kwargs: Any) -> Any:
         """How many items are in it."""
-        return self._ask("queue_size", {"maxsize": self.maxsize})
+        return self._ask("queue_size", self._limit())
 
     def close(self) -> Any:
         """Drop all items; whoever waits gets an error. A later ``put`` begins anew. Harmless when called again."""
@@ -178,7 +182,9 @@ class Queues:
         self._waiters = waiters
         self._held = held
 
-    def put(self, waiter: Waiter, now: float, name: Name, value: Any, keys: list[Key], maxsize: int = 0) -> None:
+    def put(
+        self, waiter: Waiter, now: float, name: Name, value: Any, keys: Iterable[Key] = (), maxsize: int = 0
+    ) -> None:
         """Answered with None when the item is in, or with a TimeoutError."""
         stored = Stored(value, keys)
         queue = self._find(name, waiter.client, maxsize)

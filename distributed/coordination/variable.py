@@ -6,6 +6,7 @@ The value is a pickle that is never opened here. Futures in it stay alive as lon
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterable
 from typing import Any
 
 from distributed.base.keys import Key
@@ -93,7 +94,7 @@ class Variables:
         self._waiters = waiters
         self._held = held
 
-    def set(self, waiter: Waiter, now: float, name: Name, value: Any, keys: list[Key]) -> None:
+    def set(self, waiter: Waiter, now: float, name: Name, value: Any, keys: Iterable[Key] = ()) -> None:
         """Answered when it has the value."""
         stored = Stored(value, keys)
         self._held.hold(stored.keys)
