@@ -61,10 +61,15 @@ def noise(i: int, nbytes: int) -> bytes:
     return random.Random(i).randbytes(nbytes)
 
 
+def slow_noise(i: int, nbytes: int) -> bytes:
+    time.sleep(0.001)
+    return noise(i, nbytes)
+
+
 def many_results(address: str, n_tasks: str, nbytes: str) -> None:
     """Submit, say so, and then collect all; say a digest."""
     client = Client(address)
-    futures = client.map(noise, range(int(n_tasks)), nbytes=int(nbytes), pure=False)
+    futures = client.map(slow_noise, range(int(n_tasks)), nbytes=int(nbytes), pure=False)
     say("submitted", client.id)
     sys.stdin.readline()
     try:

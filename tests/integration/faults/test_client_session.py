@@ -22,6 +22,7 @@ from distributed import FutureCancelledError
 from distributed.base.errors import CommClosedError
 from distributed.client import admin, scheduler_link
 from distributed.comm import secrets, sockets
+from distributed.messages.scheduler_to_client import KeyInMemory
 from distributed.scheduler import Scheduler
 from distributed.testing import gen_test, inc, open_port
 from distributed.testing.fault_proxy import FaultProxy
@@ -130,22 +131,24 @@ async def all_in_memory(s: Scheduler, n_tasks: int) -> None:
     await until(lambda: sum(ts.state == "memory" for ts in s.tasks.values()) == n_tasks, 30)
 
 
-@gen_test(config={"distributed.comm.session-buffer": "4MiB"}, timeout=90)
+@gen_test(config={"distributed.comm.session-buffer": "2MiB"}, timeout=90)
 async def test_stopped_client() -> None:
     """Work goes on, what waits for the client is bounded, and all of it arrives when it goes on."""
-    n_tasks, nbytes = 300, 60_000  # 18 MB, each small enough to come with the report
+    n_tasks, nbytes = 1500, 7_000  # 10 MB, each small enough to come with the report
     async with (
         scheduler_here() as s,
         process("worker", s.address),
-        program("many_results", s.address, "300", "60000") as one,
+        program("many_results", s.address, str(n_tasks), str(nbytes)) as one,
     ):
         name = await one.hears("submitted")
         await until(lambda: len(s.tasks) == n_tasks)
         one.kill(signal.SIGSTOP)
         await all_in_memory(s, n_tasks)
         link = link_of(s, name)
-        assert link.end.unacknowledged_bytes < 4 << 20
-        assert link.connection.pending_bytes < 4 << 20
+        kept = [m for _, messages in link.end._kept for m in messages if type(m) is KeyInMemory]
+        assert {m.inline is None for m in kept} == {True, False}, "values at first, then without"
+        assert link.end.unacknowledged_bytes < 2 << 20
+        assert link.connection.pending_bytes < 2 << 20
         one.kill(signal.SIGCONT)
         one.tell()
         digest, resumed = (await one.hears("digest")).split()
