@@ -328,7 +328,7 @@ class TaskExecutor:
             elif self.is_inproc:
                 inline, unshippable = (serialize.live(value) if execute.wanted else None), None
             else:
-                inline, unshippable = ship(value, nbytes, execute.wanted)
+                inline, unshippable = ship(value, nbytes, execute.wanted, duration)
             event: ExecutorEvent = ExecuteSuccess(
                 execute.key,
                 execute.run_id,

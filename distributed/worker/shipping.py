@@ -2,7 +2,8 @@
 
 A result that cannot be pickled is found out when it is made, not when somebody asks for it: then it stays where it is
 and the tasks that need it go there. Trying costs a bounded time: values of known types pass unseen, others are pickled
-into a sink that gives up, satisfied, after :data:`PROBE_BYTES`. Pure but for running the value's own pickling code.
+into a sink that gives up, satisfied, after so many bytes that it takes a few percent of the time of the task itself.
+Pure but for running the value's own pickling code.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ from distributed.protocol import serialize
 
 INLINE_BYTES = 8192
 PROBE_BYTES = 1 << 16
+PROBE_BYTES_PER_S = 4 << 20
+"""Beyond :data:`PROBE_BYTES`, for each second that the task took; objects are pickled at some 100 MB a second."""
+MAX_PROBE_BYTES = 64 << 20
 
 _ATOMS: frozenset[type] = frozenset(
     {
@@ -46,14 +50,15 @@ _SMALL_COUNT = 64
 _SHIPPABLE_PACKAGES = frozenset({"pandas", "pyarrow", "scipy"})
 
 
-def ship(value: Any, nbytes: int, wanted: bool) -> tuple[Payload | None, ErrorInfo | None]:
-    """``(inline, unshippable)`` of a result of about ``nbytes`` bytes; ``inline`` only when ``wanted`` and small."""
+def ship(value: Any, nbytes: int, wanted: bool, duration_s: float = 0.0) -> tuple[Payload | None, ErrorInfo | None]:
+    """``(inline, unshippable)`` of a result of about ``nbytes`` bytes that was made in ``duration_s``; ``inline`` only
+    when ``wanted`` and small."""
     try:
         if wanted and nbytes <= INLINE_BYTES:
             payload = serialize.dumps(value, "result")
             return (payload if payload.nbytes <= 4 * INLINE_BYTES else None), None
         if not is_surely_shippable(value):
-            probe(value)
+            probe(value, min(MAX_PROBE_BYTES, PROBE_BYTES + int(PROBE_BYTES_PER_S * duration_s)))
     except BaseException as error:  # whatever the value's own code raises
         return None, serialize.pack_error(error)
     return None, None
@@ -78,15 +83,16 @@ class _Enough(Exception):
 
 
 class _Sink:
-    __slots__ = ("nbytes",)
+    __slots__ = ("nbytes", "limit")
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int) -> None:
         self.nbytes = 0
+        self.limit = limit
 
     def write(self, data: Any) -> int:
         size = len(data)
         self.nbytes += size
-        if self.nbytes > PROBE_BYTES:
+        if self.nbytes > self.limit:
             raise _Enough
         return size
 
@@ -95,10 +101,10 @@ def _drop(_buffer: Any) -> None:
     return None
 
 
-def probe(value: Any) -> None:
-    """Raise what pickling ``value`` raises, as far as that shows in its first 64 KiB."""
+def probe(value: Any, limit: int = PROBE_BYTES) -> None:
+    """Raise what pickling ``value`` raises, as far as that shows in its first ``limit`` bytes."""
     try:
-        pickle.Pickler(_Sink(), 5, buffer_callback=_drop).dump(value)
+        pickle.Pickler(_Sink(limit), 5, buffer_callback=_drop).dump(value)
     except _Enough:
         return
     except Exception:

@@ -139,8 +139,8 @@ def make_model() -> Model:
 
 
 def make_large_model() -> list[Any]:
-    """The lock comes behind more than is pickled to try."""
-    return [[f"member {i}" for i in range(50_000)], threading.Lock()]
+    """The lock comes behind more than is pickled to try, of a task as short as this."""
+    return [b"x" * 40_000_000, threading.Lock()]
 
 
 def size_of(model: Any) -> tuple[int, int]:

@@ -49,3 +49,11 @@ def test_bad_member_is_named() -> None:
     inline, unshippable = ship({"deep": [threading.Lock()]}, 100, wanted=False)
     assert inline is None
     assert unshippable is not None and "deep" in unshippable.message
+
+
+def test_more_is_probed_of_what_took_long_to_make() -> None:
+    value = [[f"member {i}" for i in range(50_000)], threading.Lock()]  # about 0.7 MB before the lock
+    assert ship(value, 10**6, wanted=True, duration_s=0.01) == (None, None)
+    inline, unshippable = ship(value, 10**6, wanted=True, duration_s=0.5)
+    assert inline is None
+    assert unshippable is not None and "result[1]" in unshippable.message
