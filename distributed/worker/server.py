@@ -252,7 +252,7 @@ class Worker(Server):
         self._heartbeat_timer: asyncio.TimerHandle | None = None
         self._deadline_timer: asyncio.TimerHandle | None = None
         self._wakes_at = math.inf
-        self._close_reason = ""
+        self.close_reason = ""
         self.on_directory: Callable[[str], None] | None = None
         """Told the directory as soon as it is made."""
         self.on_listening: Callable[[str], None] | None = None
@@ -543,6 +543,7 @@ class Worker(Server):
         restart: bool = False,
         **ignored: Any,
     ) -> None:
+        self.close_reason = reason
         logger.info("The worker at %s ends: %s", self.address_safe, reason)
         if self.on_leaving is not None and nanny:
             self.on_leaving(reason, restart)

@@ -58,6 +58,28 @@ async def test_scaling_outlives_who_waits_for_it() -> None:
         assert cluster.workers[0].status is Status.running
 
 
+@pytest.mark.parametrize("cls", [Worker, Nanny])
+@gen_test()
+async def test_a_member_that_lost_its_scheduler_is_replaced(cls: Any) -> None:
+    spec = {"cls": cls, "options": {"nthreads": 1, "host": "127.0.0.1"}}
+    async with SpecCluster(workers={0: spec}, scheduler=SCHEDULER, asynchronous=True) as cluster:
+        first = cluster.workers[0]
+        streams = cluster.scheduler.shell.streams
+        for connection in list((streams.workers if cls is Worker else streams.nannies).values()):
+            connection.abort()
+        await async_poll_for(lambda: cluster.workers.get(0) not in (None, first), timeout=30)
+        await async_poll_for(lambda: cluster.observed == {0}, timeout=30)
+        assert first.status is Status.closed
+
+
+@gen_test()
+async def test_a_member_that_was_told_to_close_is_not_replaced() -> None:
+    async with SpecCluster(workers={0: WORKER, 1: WORKER}, scheduler=SCHEDULER, asynchronous=True) as cluster:
+        await cluster.workers[0].close()
+        await async_poll_for(lambda: set(cluster.workers) == {1})
+        assert set(cluster.worker_spec) == {1}
+
+
 async def _wait_for(awaitable: Any) -> None:
     await awaitable
 
