@@ -16,13 +16,11 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from typing import Any
 
 import dask.config
 
-from distributed.base.errors import CommClosedError
 from distributed.client import Client
 from distributed.testing.chaos.diagnosis import diagnose, stacks
 from distributed.testing.chaos.faults import Faults
@@ -237,13 +235,11 @@ class _Round:
             job = JobRun(client, self._source(name, number), self.tally, self.directory, self.faults.moment)
             try:
                 run_job(job)
-            except (CancelledError, CommClosedError, RuntimeError, OSError, TypeError) as e:
-                if not excused():
-                    self._unexpected(job, e)
             except AssertionError as e:  # nothing excuses a wrong value
                 self.tally.violation("wrong results", f"{name}: {e}\n{self._history()}")
             except Exception as e:
-                self._unexpected(job, e)
+                if not excused():
+                    self._unexpected(job, e)
             self.n_done += 1
 
     def _unexpected(self, job: JobRun, error: Exception) -> None:
