@@ -20,6 +20,7 @@ from distributed.protocol import serialize
 from distributed.shuffle import pieces as forms
 from distributed.shuffle import settings as shuffle_settings
 from distributed.shuffle import store as stores
+from distributed.shuffle.allocators import give_back
 from distributed.shuffle.errors import RunEndedError, ShuffleFailedError
 from distributed.shuffle.limiter import MemoryLimiter
 from distributed.shuffle.names import TOPIC
@@ -83,6 +84,7 @@ class ShuffleWorkerPlugin:
             nbytes = run.transfer(data, source)
         except RunEndedError as error:
             raise _again(id, error) from None
+        give_back(nbytes)
         self._log(id, "input-sent", run_id=run.run_id, source=source, nbytes=nbytes)
         return run.run_id
 
@@ -113,8 +115,12 @@ class ShuffleWorkerPlugin:
             pieces = self._read(run, partition)
         except RunEndedError as error:
             raise _again(id, error) from None
-        self._log(id, "output-read", run_id=run_id, partition=partition, nbytes=sum(p.nbytes for p in pieces))
-        return run.spec.join(partition, pieces)
+        nbytes = sum(p.nbytes for p in pieces)
+        self._log(id, "output-read", run_id=run_id, partition=partition, nbytes=nbytes)
+        output = run.spec.join(partition, pieces)
+        pieces.clear()
+        give_back(nbytes)
+        return output
 
     async def _present_run(self, id: str, run_id: int) -> ShuffleRun:
         try:

@@ -1,0 +1,33 @@
+"""Gives memory that has been freed back to the system: allocators keep it otherwise, and the worker counts as full.
+Shell."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import sys
+from collections.abc import Callable
+
+MIN_NBYTES = 1 << 20
+"""After less data than this it does not pay."""
+
+
+@functools.cache
+def _malloc_trim() -> Callable[[int], int] | None:
+    try:
+        trim: Callable[[int], int] = ctypes.CDLL(None).malloc_trim
+    except (OSError, AttributeError, TypeError):  # not glibc
+        return None
+    return trim
+
+
+def give_back(nbytes: int) -> None:
+    """To be called after work on so many bytes of data, when they are no longer needed. Takes about a millisecond."""
+    if nbytes < MIN_NBYTES:
+        return
+    arrow = sys.modules.get("pyarrow")
+    if arrow is not None:
+        arrow.default_memory_pool().release_unused()
+    trim = _malloc_trim()
+    if trim is not None:
+        trim(0)
