@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import psutil
+from dask.utils import parse_bytes
 
 MB = 1e6
 ROW_NBYTES = 8 * 8
@@ -139,12 +140,13 @@ def main() -> None:
     parser.add_argument("--gb", type=float, default=4.0, help="size of the data")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--memory-limit", default="1GB", help="of each worker")
-    parser.add_argument("--partitions", type=int, default=0, help="default: of about 16 MB each")
+    parser.add_argument("--partitions", type=int, default=0, help="default: of a 64th of the memory limit each")
     parser.add_argument("--method", default="p2p", choices=["p2p", "tasks"])
     parser.add_argument("--what", default="frame", choices=["frame", "array"])
     parser.add_argument("--check", action="store_true", help="compare the sum with one that is computed here")
     args = parser.parse_args()
-    args.partitions = args.partitions or max(4, int(args.gb * 1e9 / 16e6))
+    part_nbytes = parse_bytes(args.memory_limit) / 64
+    args.partitions = args.partitions or max(4, int(args.gb * 1e9 / part_nbytes))
     run = shuffle_frame if args.what == "frame" else rechunk_array
     with cluster(args) as (client, directory):
         pids = client.run(os.getpid)

@@ -20,11 +20,11 @@ from distributed.protocol import serialize
 from distributed.shuffle import pieces as forms
 from distributed.shuffle import settings as shuffle_settings
 from distributed.shuffle import store as stores
-from distributed.shuffle.allocators import give_back
 from distributed.shuffle.errors import RunEndedError, ShuffleFailedError
 from distributed.shuffle.limiter import MemoryLimiter
 from distributed.shuffle.names import TOPIC
 from distributed.shuffle.run import ShuffleRun
+from distributed.worker.allocators import give_back
 
 logger = logging.getLogger("distributed.shuffle")
 
@@ -285,6 +285,11 @@ class ShuffleWorkerPlugin:
         run = self.runs.get(id)
         if run is not None and run.run_id <= run_id:
             self._drop(run, reason)
+
+    def on_memory_short(self) -> None:
+        """The worker pauses: what shuffles hold goes to disk."""
+        for write_out in list(self.limiter.relieve):
+            write_out()
 
     def _drop(self, run: ShuffleRun, reason: str) -> None:
         if self.runs.get(run.shuffle_id) is run:

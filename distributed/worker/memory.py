@@ -15,6 +15,7 @@ import psutil
 
 from distributed.base import settings
 from distributed.base.formatting import format_bytes, parse_bytes
+from distributed.worker.allocators import give_back
 
 logger = logging.getLogger("distributed.worker")
 
@@ -108,8 +109,10 @@ class PauseWatch:
     def look(self) -> bool | None:
         """True: pause now; False: go on now; None: as before."""
         used = self._process.memory_info().rss
-        if not self.paused and used > self.pause_bytes:
-            gc.collect()
+        if used > self.pause_bytes:
+            if not self.paused:
+                gc.collect()
+            give_back()
             used = self._process.memory_info().rss
         if (used > self.pause_bytes) is self.paused:
             return None

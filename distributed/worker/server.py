@@ -762,6 +762,10 @@ class Worker(Server):
     def pause(self) -> None:
         """Start no more tasks for now; those that run go on."""
         self.status = Status.paused
+        for extension in self.extensions.values():
+            make_room = getattr(extension, "on_memory_short", None)
+            if make_room is not None:
+                make_room()
         self.handle(Pause())
 
     def unpause(self) -> None:

@@ -21,13 +21,14 @@ def _malloc_trim() -> Callable[[int], int] | None:
     return trim
 
 
-def give_back(nbytes: int) -> None:
+def give_back(nbytes: int = MIN_NBYTES) -> None:
     """To be called after work on so many bytes of data, when they are no longer needed. Takes about a millisecond."""
     if nbytes < MIN_NBYTES:
         return
     arrow = sys.modules.get("pyarrow")
-    if arrow is not None:
-        arrow.default_memory_pool().release_unused()
+    pool = getattr(arrow, "default_memory_pool", None)  # None while it is being imported
+    if pool is not None:
+        pool().release_unused()
     trim = _malloc_trim()
     if trim is not None:
         trim(0)
