@@ -303,6 +303,23 @@ async def test_a_worker_that_closes_leaves_no_file(c: Any, s: Any, a: Any, b: An
         check(await future)
 
 
+@gen_cluster(client=True)
+async def test_a_worker_that_pauses_writes_out_what_it_holds(c: Any, s: Any, a: Any, b: Any, tmp_path: Path) -> None:
+    gate = str(tmp_path / "gate")
+    await c.run(hold_unpacks, gate=gate)
+    future = c.compute(a_shuffle())
+    await async_poll_for(lambda: phase(s) == UNPACK, timeout=30)
+    half = a.extensions["shuffle"]
+    (run,) = half.runs.values()
+    assert half.limiter.used_nbytes > 0 and not run.store.nbytes_on_disk
+    a.pause()
+    await async_poll_for(lambda: not half.limiter.used_nbytes, timeout=20)
+    assert run.store.nbytes_on_disk > 0
+    a.unpause()
+    Path(gate).touch()
+    check(await future)
+
+
 @gen_cluster(client=True, config=SMALL)
 async def test_a_partition_can_be_taken_out_from_anywhere(c: Any, s: Any, a: Any, b: Any, tmp_path: Path) -> None:
     """A task that comes to the scheduler after the barrier is not bound; it fetches what it needs."""
