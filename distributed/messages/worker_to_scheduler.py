@@ -75,12 +75,13 @@ class ReplicasDropped(Struct, tag="replicas-dropped", array_like=True):
     keys: list[Key]
 
 
-class MissingData(Struct, tag="missing-data", array_like=True):
-    """``holder`` was said to hold this and does not, or cannot be reached."""
+class MissingData(Struct, tag="missing-data", array_like=True, omit_defaults=True):
+    """``holder`` was said to hold this and does not, or (``unreached``) did not answer."""
 
     key: Key
     holder: str
     reason: str = ""
+    unreached: bool = False
 
 
 class WhoHas(Struct, tag="who-has", array_like=True):

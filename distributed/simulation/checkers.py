@@ -197,11 +197,18 @@ def check_agreement(cluster: Cluster) -> None:
         ws = core.workers[address]
         believed = {ts.key for ts in ws.has_what}
         held = process.store.keys() - cluster.orphans(process)
+        believed -= cluster.outlived(process)
         require(believed == held, "I1 both sides agree on who holds what", address, believed ^ held)
         require(not ws.processing and not ws.occupancy, "I4 an idle worker has no work", ws, ws.processing)
         require(not any(ws.used_resources.values()), "I4 an idle worker uses no resources", ws, ws.used_resources)
         orphaned = sum([process.store[key] for key in cluster.orphans(process)])
-        require(ws.nbytes == process.core.managed_nbytes - orphaned, "I4 both sides agree on bytes", ws, ws.nbytes)
+        outlived = sum([max(0, core.tasks[key].nbytes) for key in cluster.outlived(process)])
+        require(
+            ws.nbytes - outlived == process.core.managed_nbytes - orphaned,
+            "I4 both sides agree on bytes",
+            ws,
+            ws.nbytes,
+        )
         require(ws.status_name == process.core.status == "running", "I1 both sides agree on the status", ws)
         worker = process.core
         require(not (worker.handed or worker.stale or worker.slots_used), "I1 nothing runs", address, worker.handed)

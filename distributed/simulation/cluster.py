@@ -9,7 +9,7 @@ from distributed.base.keys import Key
 from distributed.messages.client_to_scheduler import TaskOptions, TaskSpec, UpdateGraph
 from distributed.messages.payload import FunctionBlob, Payload
 from distributed.scheduler.state_machine.data_plans import plan_rebalance, plan_replicate
-from distributed.scheduler.state_machine.events import Restart, RetireWorkers
+from distributed.scheduler.state_machine.events import PinTasks, RecomputeTasks, Restart, RetireWorkers
 from distributed.scheduler.state_machine.events import SetResources as ResourcesSet
 from distributed.scheduler.state_machine.settings import SchedulerSettings
 from distributed.simulation import script as acts
@@ -63,6 +63,7 @@ class Cluster:
         self._numbers = 0
         self._leaving: dict[str, None] = {}
         self._scattered: dict[Key, None] = {}
+        self._pinned: dict[Key, None] = {}
 
     @property
     def core(self) -> Any:
@@ -79,6 +80,15 @@ class Cluster:
         if not any(client.n_lost for client in self.clients.values()):
             return set()
         return {key for key in process.store if key in self._scattered and key not in self.core.tasks}
+
+    def outlived(self, process: Process) -> set[Key]:
+        """Values that a client put into an earlier process at the same address, which died before the scheduler heard
+        of them: it believes that they are there until somebody asks for them."""
+        if not any(node.process is process and node.plan.same_port for node in self.nodes.values()):
+            return set()
+        ws = self.core.workers.get(process.address)
+        held = {ts.key for ts in ws.has_what} if ws is not None else set()
+        return {key for key in held if key in self._scattered and key not in process.store}
 
     def do(self, act: acts.Act) -> None:
         """Apply a record of the script."""
@@ -137,6 +147,17 @@ class Cluster:
     def _rebalance(self, act: acts.Rebalance) -> None:
         self.host.apply(list(plan_rebalance(self.core)), "")
 
+    def _pin(self, act: acts.Pin) -> None:
+        process = self._process(act.worker) if act.worker is not None else None
+        address = process.address if process is not None else None
+        keys = _keys(act.keys)
+        self._pinned.update(dict.fromkeys(keys))
+        self.host.apply([PinTasks([(key, address) for key in keys])], "")
+
+    def unpin_all(self) -> None:
+        """Nothing is bound to a worker any more."""
+        self.host.apply([PinTasks([(key, None) for key in self._pinned])], "")
+
     # workers
 
     def _process(self, worker: str) -> Process | None:
@@ -157,7 +178,9 @@ class Cluster:
     def _lose_data(self, act: acts.LoseData) -> None:
         process = self._process(act.worker)
         if process is not None and not process.frozen:
-            keys: list[Key] = list(process.store)[: act.n]
+            # (What a client is only just putting there stays: the scheduler hears of it from the client alone.)
+            keys: list[Key] = [key for key in process.store if key in self.core.tasks or key not in self._scattered]
+            del keys[act.n :]
             for key in keys:
                 del process.store[key]
                 process.unshippable.discard(key)
@@ -237,6 +260,8 @@ _DO: dict[type, Callable[[Cluster, Any], None]] = {
     acts.Scatter: Cluster._scatter,
     acts.Replicate: Cluster._replicate,
     acts.Rebalance: Cluster._rebalance,
+    acts.Pin: Cluster._pin,
+    acts.Recompute: lambda cluster, act: cluster.host.apply([RecomputeTasks(_keys(act.keys), "void")], ""),
     acts.StartWorker: Cluster._start_worker,
     acts.StopWorker: lambda cluster, act: cluster._with_node(act.worker, Node.stop),
     acts.Crash: lambda cluster, act: cluster._with_node(act.worker, lambda node: node.crash(act)),

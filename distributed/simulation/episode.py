@@ -156,6 +156,7 @@ class Episode:
             for link in (connection.up, connection.down):
                 if link.stalled:
                     link.go_on()
+        cluster.unpin_all()
         for node in cluster.nodes.values():
             node.pause_for(0.0)
         for node in cluster.nodes.values():

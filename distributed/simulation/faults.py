@@ -16,8 +16,8 @@ from distributed.simulation.workload import BEHAVIOURS, Workload
 
 FEATURES = (
     *BEHAVIOURS,
-    "actor", "alias", "build-on", "cancel", "fire", "long", "parts", "priority", "rebalance", "release", "replicate",
-    "resources", "restrictions", "resubmit", "retry", "scatter", "wide", "want",
+    "actor", "alias", "build-on", "cancel", "fire", "long", "parts", "pin", "priority", "rebalance", "recompute",
+    "release", "replicate", "resources", "restrictions", "resubmit", "retry", "scatter", "wide", "want",
     "client-cut", "come-and-go", "crash", "cut", "freeze", "half-open", "heartbeats", "lose-data", "nannies",
     "partition", "pause", "restart", "retire", "same-port", "stall",
 )  # fmt: skip

@@ -163,13 +163,8 @@ def _slot_leaks(original: Function) -> Function:
     return patched
 
 
-def _duplicates_taken_in(original: Function) -> Function:
-    def patched(end: Any, header: Any) -> None:
-        original(end, header)
-        end.applied -= end._doubled
-        end._doubled = 0
-
-    return patched
+def _first_forgotten(original: Function) -> Function:
+    return lambda end, peer_applied: original(end, peer_applied)[1:]
 
 
 def _counts_once_too_few(original: Function) -> Function:
@@ -221,7 +216,7 @@ BUGS: dict[str, tuple[str, Function, Callable[[Function], Function]]] = {
         _forgotten_requeue,
     ),
     "missing-cancel": ("runs that were given up are not taken back", executing.give_up_run, _missing_cancel),
-    "wrong-holder-kept": ("a holder that has not the value stays a holder", replicas.on_missing_data, _nothing),
+    "wrong-holder-kept": ("a holder that has lost the value stays a holder", replicas.on_replicas_dropped, _nothing),
     "blame-off-by-one": ("a task is given up one death too early", fleet._rerun_tasks, _wrong_blame_limit),
     "retry-for-a-death": ("the death of a worker costs a user's retry", fleet._rerun_tasks, _retry_for_a_death),
     "long-running-charged": (
@@ -237,10 +232,10 @@ BUGS: dict[str, tuple[str, Function, Callable[[Function], Function]]] = {
     "last-copy-unnoticed": ("the loss of the last copy is not noticed", lost.remove_replica, _says_not_last),
     "pin-leaks": ("a submission in parts keeps some of its tasks for ever", graph_update.release_pin, _pin_leaks),
     "stale-resources-leak": ("a run that was given up keeps its resources", executing._end_stale, _slot_leaks),
-    "duplicates-taken-in": (
-        "what is sent again after a break is taken in twice",
-        SessionEnd._begin,
-        _duplicates_taken_in,
+    "session-forgets": (
+        "of what is sent again after a break the first is missing",
+        SessionEnd.resume,
+        _first_forgotten,
     ),
     "follower-not-recalled": ("what was sent ahead stays when its input moves", assign.recall, _nothing),
     "exit-never-awaited-in-vain": (

@@ -113,6 +113,21 @@ class Rebalance(Struct, tag="rebalance", omit_defaults=True):
     at: float
 
 
+class Pin(Struct, tag="pin", omit_defaults=True):
+    """Tasks are bound to a worker, as a shuffle does; None: to none any more."""
+
+    at: float
+    keys: tuple[str, ...]
+    worker: str | None = None
+
+
+class Recompute(Struct, tag="recompute", omit_defaults=True):
+    """Results are void, as those of a shuffle that has lost a worker."""
+
+    at: float
+    keys: tuple[str, ...]
+
+
 class StartWorker(Struct, tag="start-worker", omit_defaults=True):
     """A worker of this name starts, unless one runs. ``same_port``: each of its lives has the same address."""
 
@@ -229,6 +244,8 @@ Act: TypeAlias = (
     | Scatter
     | Replicate
     | Rebalance
+    | Pin
+    | Recompute
     | StartWorker
     | StopWorker
     | Crash

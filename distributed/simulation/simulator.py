@@ -15,6 +15,8 @@ from random import Random
 from typing import Any
 
 STORY_LENGTH = 4000
+# So many events at one instant are a loop that never ends.
+MAX_AT_ONCE = 5000
 
 
 class Simulator:
@@ -38,6 +40,7 @@ class Simulator:
         self.n_events = 0
         self._heap: list[tuple[float, float, int, Callable[[], None]]] = []
         self._serial = 0
+        self._at_once = 0
         self._ties = self.stream("ties")
         self._hash = hashlib.sha256() if digest else None
 
@@ -59,6 +62,8 @@ class Simulator:
         heap = self._heap
         while heap and heap[0][0] <= end:
             when, _, _, act = heapq.heappop(heap)
+            self._at_once = self._at_once + 1 if when == self.now else 0
+            assert self._at_once < MAX_AT_ONCE, f"time stands still at {when}"
             self.now = when
             self.n_events += 1
             act()

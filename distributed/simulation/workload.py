@@ -48,6 +48,8 @@ class Workload:
             ("fire", 1, self._fire),
             ("scatter", 2, self._scatter),
             ("replicate", 2, self._replicate),
+            ("pin", 1, self._pin),
+            ("recompute", 1, self._recompute),
             ("rebalance", 1, lambda at: [acts.Rebalance(at)]),
         ]
         chosen = [(weight, make) for name, weight, make in optional if name in self.features]
@@ -228,3 +230,11 @@ class Workload:
     def _replicate(self, at: float) -> list[acts.Act]:
         keys = self._some(self.rng.choice(self.clients))
         return [acts.Replicate(at, keys, self.rng.choice([1, 2, 3]))] if keys else []
+
+    def _pin(self, at: float) -> list[acts.Act]:
+        keys = self._some(self.rng.choice(self.clients))
+        return [acts.Pin(at, keys, self.rng.choice([*self.workers, None]))] if keys else []
+
+    def _recompute(self, at: float) -> list[acts.Act]:
+        keys = self._some(self.rng.choice(self.clients))
+        return [acts.Recompute(at, keys)] if keys else []

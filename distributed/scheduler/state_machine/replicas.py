@@ -73,12 +73,16 @@ def on_replicas_dropped(state: Tables, event: ReplicasDropped, source: str) -> N
 
 
 def on_missing_data(state: Tables, event: MissingData, source: str) -> None:
-    """A worker could not get a value from a holder: strike the holder off, and tell it to forget what it may have."""
+    """A worker could not get a value from a holder: strike the holder off, and tell it to forget what it may have. The
+    only copy of what cannot be computed again stays where it is when just nobody could reach it: the worker asks
+    again."""
     ts = state.tasks.get(event.key)
     holder = state.workers.get(event.holder)
     if ts is None or holder is None or ts.state != "memory" or holder not in ts.who_has:
         return
     note(state, ts.key, "missing", event.holder)
+    if event.unreached and ts.run_spec is None and len(ts.who_has) == 1 and holder.alive:
+        return
     last = remove_replica(ts, holder)
     if holder.alive:
         state.out.free(holder.address, ts.key, state.context)

@@ -324,7 +324,7 @@ def _add_holders(t: Tables, ts: TaskState, fetch: FetchState, holders: Collectio
 
 def _tell_failed(t: Tables, ts: TaskState, fetch: FetchState) -> None:
     for holder, reason in fetch.failed.items():
-        t.outbox.messages.append(MissingData(ts.key, holder, reason))
+        t.outbox.messages.append(MissingData(ts.key, holder, reason, True))
     fetch.failed.clear()
 
 

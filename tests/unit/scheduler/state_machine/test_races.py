@@ -6,7 +6,7 @@ from distributed.messages.client_to_scheduler import TaskOptions
 from distributed.messages.nanny import WorkerProcessExited
 from distributed.messages.payload import ErrorInfo
 from distributed.messages.scheduler_to_worker import AcquireReplicas, StealRequest
-from distributed.messages.worker_to_scheduler import ReplicasDropped, StealResponse
+from distributed.messages.worker_to_scheduler import MissingData, ReplicasDropped, StealResponse
 from distributed.scheduler.state_machine.events import MoveReplicas, SetResources
 from tests.unit.scheduler.state_machine.environment import TestEnv, a_task
 
@@ -38,6 +38,18 @@ def test_tasks_that_a_worker_can_no_longer_start_are_asked_back() -> None:
         assert type(request) is StealRequest and request.run_id == run_id
         env.event(StealResponse("x", run_id, True), f"tcp://{first}:1")
         assert env.where("x") != first
+        env.ignore_all()
+
+
+def test_data_is_not_given_up_because_one_worker_cannot_reach_it() -> None:
+    with TestEnv({"a": 1, "b": 1}) as env:
+        env.scatter("x", "a")
+        env.ignore_all()
+        env.event(MissingData("x", "tcp://a:1", "connection refused", True), "tcp://b:1")
+        assert env.holders("x") == ["a"] and not env.told() and not env.sent("a")
+        env.event(MissingData("x", "tcp://a:1", "not there"), "tcp://b:1")
+        (cancelled,) = env.told()
+        assert cancelled.keys == ["x"] and cancelled.lost
         env.ignore_all()
 
 
