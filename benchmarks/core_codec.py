@@ -17,6 +17,7 @@ from distributed.messages.scheduler_to_client import KeyInMemory
 from distributed.messages.scheduler_to_worker import ComputeTask, TaskNeed
 from distributed.messages.worker_to_scheduler import TaskFinished
 from distributed.protocol.codec import LINKS, Codec
+from distributed.protocol.serialize import dumps, loads
 
 ROUNDS = 5
 ARGUMENTS = Payload(b"\x80\x05K\x01\x85\x94.")
@@ -63,6 +64,11 @@ def main() -> None:
         for batch in (1, 100):
             encoding, decoding, size = measure(Codec(LINKS[link]), make, n, batch)
             print(f"{name:24} x{batch:<4} encode {encoding:6.3f}  decode {decoding:6.3f} us/message  {size:5.0f} bytes")
+    call = ((1, "a"), {"k": 2.0})
+    pickling = microseconds(lambda: [dumps(call) for _ in range(n)], n)
+    payload = dumps(call)
+    opening = microseconds(lambda: [loads(payload) for _ in range(n)], n)
+    print(f"{'arguments of a call':24} x1    pickle {pickling:6.3f}  open   {opening:6.3f} us/call")
     specs = [TaskSpec(f"inc-{i}", b"d" * 16, ARGUMENTS) for i in range(n)]
     codec = Codec(LINKS["client_to_scheduler"])
     graph = [UpdateGraph(1, specs)]

@@ -187,9 +187,10 @@ class Shell:
         state = self.state
         if state.out:
             self.effects.perform(state.out.take())
-        for client in self.streams.too_far_behind:
-            self.apply(ClientLeft(client, TOO_FAR_BEHIND))
-        self.streams.too_far_behind.clear()
+        if self.streams.too_far_behind:
+            for client in self.streams.too_far_behind:
+                self.apply(ClientLeft(client, TOO_FAR_BEHIND))
+            self.streams.too_far_behind.clear()
         self.n_beats += 1
         self._arm()
         if self.validate:

@@ -13,12 +13,21 @@ from distributed.scheduler.state_machine.tables import Tables
 
 
 def next_deadline(state: Tables) -> float | None:
-    """The earliest of all."""
-    candidates: list[float | None] = [steal_deadline(state), no_worker_deadline(state), liveness_deadline(state)]
-    if state.vanished:
-        candidates.extend([vanished.deadline for vanished in state.vanished.values()])
-    if state.absent:
-        candidates.extend([absence.deadline for absence in state.absent.values()])
+    """The earliest of all. Asked for in every beat, so what is seldom is only asked for when there is some."""
+    look_at = liveness_deadline(state) if state.next_look is None or not state.workers else state.next_look
+    if not (
+        (state.idle and state.saturated)
+        or state.next_steal is not None
+        or state.unrunnable
+        or state.no_workers_since is not None
+        or state.vanished
+        or state.absent
+        or state.retirements
+    ):
+        return look_at
+    candidates: list[float | None] = [look_at, steal_deadline(state), no_worker_deadline(state)]
+    candidates.extend([vanished.deadline for vanished in state.vanished.values()])
+    candidates.extend([absence.deadline for absence in state.absent.values()])
     if state.retirements:
         candidates.append(retirement_deadline(state))
     return min([deadline for deadline in candidates if deadline is not None], default=None)

@@ -120,21 +120,6 @@ def test_empty_attachment_is_an_error_not_a_crash():
         loads(Payload(b"", Attached([])))
 
 
-@pytest.mark.slow
-def test_small_calls_are_cheap():
-    call = ((1, "a"), {"k": 2.0})
-    dumps(call)
-    best = min(_timed(lambda: dumps(call)) for _ in range(5))
-    assert best < 5e-6  # about 1 us on an idle machine
-
-
-def _timed(function, number=2000):
-    start = time.perf_counter()
-    for _ in range(number):
-        function()
-    return (time.perf_counter() - start) / number
-
-
 def test_old_pickle_functions():
     buffers = []
     data = raw_dumps({"x": bytearray(5)}, buffer_callback=buffers.append)
