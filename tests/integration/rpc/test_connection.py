@@ -203,21 +203,6 @@ async def test_streams_keep_order_and_leave_in_batches(address):
         assert back == [EventLogged("t", 1), KeysLost(["k"])]
 
 
-@on_uvloop
-async def test_sending_is_cheap():
-    async with Link("tcp://127.0.0.1:0") as (client, server):
-        server.on_messages = lambda messages: None
-        message = ReleaseKeys(["k"])
-        best = 1.0
-        for _ in range(5):
-            begin = time.perf_counter()
-            for _ in range(20_000):
-                client.send(message)
-            best = min(best, (time.perf_counter() - begin) / 20_000)
-            await client.drain()
-        assert best < 5e-6, f"{best * 1e6:.2f} us a message"
-
-
 @transports
 @on_uvloop
 async def test_a_question_does_not_overtake_the_stream(address):
