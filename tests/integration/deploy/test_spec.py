@@ -55,7 +55,7 @@ async def test_scaling_outlives_who_waits_for_it() -> None:
         await async_poll_for(lambda: 0 in cluster.workers and cluster.workers[0].pid)
         waiting.cancel()
         await async_poll_for(lambda: cluster.observed == {0}, timeout=30)
-        assert cluster.workers[0].status is Status.running
+        await async_poll_for(lambda: cluster.workers[0].status is Status.running)
 
 
 @pytest.mark.parametrize("cls", [Worker, Nanny])
