@@ -121,7 +121,11 @@ class Cluster:
         client = self.clients[act.client]
         key = as_key(act.key)
         self._scattered[key] = None
-        addresses = [process.address for name in act.workers if (process := self._process(name)) is not None]
+        addresses = [
+            process.address
+            for name in act.workers
+            if (process := self._process(name)) is not None and process.registered
+        ]
         held: list[str] = []
         left = list(addresses)
 

@@ -23,6 +23,7 @@ def start_tasks(t: Tables) -> None:
         return
     share_s = t.settings.handover_s
     floor_s = t.settings.min_cost_s
+    most_s = max(share_s, floor_s)
     limit_s = share_s * t.nthreads + 1e-9  # sums of floats
     while True:
         ts = ready.peek()
@@ -43,7 +44,7 @@ def start_tasks(t: Tables) -> None:
             known, cost_s = False, share_s
         else:
             known = True
-            cost_s = max(floor_s, min(cost_s, share_s))
+            cost_s = floor_s if cost_s < floor_s else min(cost_s, most_s)
         if t.slots_used >= t.nthreads and (not known or t.backlog_s + cost_s > limit_s):
             return
         ready.pop()
