@@ -110,9 +110,12 @@ def on_peer_lost(t: Tables, event: PeerLost) -> None:
 
 
 def on_set_status(t: Tables, event: SetStatus) -> None:
-    """The scheduler sets the status; it needs no answer. A worker that is to close gives back what it has not started:
-    others run it meanwhile, instead of after the close."""
+    """The scheduler sets the status. A worker that is to close gives back what it has not started: others run it
+    meanwhile, instead of after the close. One that is to go on says how it is: its own news may have crossed the order."""
     t.status = event.status
+    if t.status == RUNNING:
+        t.status = PAUSED if t.short else RUNNING
+        t.outbox.messages.append(WorkerStatus(t.status))
     if t.status == CLOSING:
         for ts in list(t.tasks.values()):
             if ts.state in NOT_STARTED:
@@ -121,6 +124,7 @@ def on_set_status(t: Tables, event: SetStatus) -> None:
 
 def on_pause(t: Tables, event: Pause) -> None:
     """Memory is short."""
+    t.short = True
     if t.status == RUNNING:
         t.status = PAUSED
         t.outbox.messages.append(WorkerStatus(PAUSED))
@@ -128,6 +132,7 @@ def on_pause(t: Tables, event: Pause) -> None:
 
 def on_unpause(t: Tables, event: Unpause) -> None:
     """Memory is there again; a worker that is closing stays so."""
+    t.short = False
     if t.status == PAUSED:
         t.status = RUNNING
         t.outbox.messages.append(WorkerStatus(RUNNING))

@@ -72,6 +72,7 @@ class Tables:
         "resources",
         "rng",
         "settings",
+        "short",
         "slots_used",
         "stale",
         "status",
@@ -87,6 +88,8 @@ class Tables:
         self.address = address
         self.nthreads = nthreads
         self.status: str = RUNNING
+        # Memory is short, whatever the scheduler has made of the status.
+        self.short = False
         self.now = 0.0
         tickets = count(1)
         self.tasks: dict[Key, TaskState] = {}

@@ -284,6 +284,7 @@ def test_the_scheduler_sets_the_status(env):
     assert env.states() == {"x": "ready"}
     env.send(SetStatus("running"))
     assert env.executed() == ["x"]
+    assert env.claim(WorkerStatus).status == "running"
 
 
 def test_a_closing_worker_gives_back_what_it_has_not_started(make_env):
@@ -330,6 +331,16 @@ def test_constrained_tasks_do_not_starve_behind_short_ones(make_env):
         env.send(success(f"x{i}", i))
     assert env.executed() == ["g"]
     env.claim_all(StoreResult), env.claim_all(TaskFinished)
+
+
+def test_a_worker_that_may_go_on_says_how_it_is(env):
+    """Its news of short memory, or of its end, may have crossed the order."""
+    env.send(Pause(), SetStatus("closing_gracefully"), SetStatus("running"))
+    assert [m.status for m in env.claim_all(WorkerStatus)] == ["paused", "paused"]
+    env.send(Unpause())
+    assert env.claim(WorkerStatus).status == env.state.status == "running"
+    env.send(Pause(), SetStatus("closing_gracefully"), Unpause(), SetStatus("running"))
+    assert [m.status for m in env.claim_all(WorkerStatus)] == ["paused", "running"]
 
 
 def test_nothing_is_handed_over_ahead_of_time_without_a_share(make_env):
