@@ -111,7 +111,7 @@ def on_peer_lost(t: Tables, event: PeerLost) -> None:
 
 def on_set_status(t: Tables, event: SetStatus) -> None:
     """The scheduler sets the status. A worker that is to close gives back what it has not started: others run it
-    meanwhile, instead of after the close. One that is to go on says how it is: its own news may have crossed the order."""
+    meanwhile, instead of after the close. One that is to go on says how it is: its news may have crossed the order."""
     t.status = event.status
     if t.status == RUNNING:
         t.status = PAUSED if t.short else RUNNING
