@@ -65,7 +65,7 @@ class EndSignals:
     count : int
         How many have come, a bunch counted once.
     exit_code : int
-        128 + the number of the signal, when the end was not left to be orderly; else 0.
+        128 + the number of the last signal, as shells have it; 0 without one.
     """
 
     def __init__(self, on_first: Callable[[signal.Signals], None]) -> None:
@@ -85,10 +85,10 @@ class EndSignals:
             return
         self._last = now
         self.count += 1
+        self.exit_code = 128 + number
         if self.count == 1:
             self._call(lambda: self._on_first(signal.Signals(number)))
             return
-        self.exit_code = 128 + number
         if self.count == 2:
             self._call(lambda: self._loop.call_later(_FAST_S, leave, self.exit_code))
         elif self.count == 3:
@@ -97,7 +97,7 @@ class EndSignals:
             _exit_now(self.exit_code)
 
     def finish(self) -> None:
-        """The orderly end is done. Raises SystemExit when it was no longer orderly.
+        """The orderly end is done. Raises SystemExit when it was a signal that asked for it.
 
         Signals that still come find nobody: the interpreter is being taken apart, in three seconds at most.
         """
@@ -108,8 +108,7 @@ class EndSignals:
         timer = threading.Timer(_HARD_EXIT_S, _exit_now, (self.exit_code,))
         timer.daemon = True
         timer.start()
-        if self.exit_code:
-            raise SystemExit(self.exit_code)
+        raise SystemExit(self.exit_code)
 
     def _call(self, function: Callable[[], object]) -> None:
         try:

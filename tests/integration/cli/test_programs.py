@@ -99,12 +99,12 @@ def test_scheduler_worker_and_client_on_the_default_port() -> None:
                 assert list(client.scheduler_info()["workers"]) == [at]
             children = psutil.Process(worker.process.pid).children(recursive=True)
             code, text = worker.end()
-            assert code == 0
+            assert code == 128 + signal.SIGTERM
             assert "End worker" in text
             psutil.wait_procs(children, timeout=5)
             assert not any(child.is_running() for child in children)
         code, text = scheduler.end(signal.SIGINT)
-        assert code == 0
+        assert code == 128 + signal.SIGINT
         assert "End scheduler" in text
         assert "Traceback" not in text
 
@@ -122,9 +122,9 @@ def test_scheduler_file_is_private_waited_for_and_removed(tmp_path: Path) -> Non
             with Client(scheduler_file=str(path)) as client:
                 assert client.submit(inc, 1).result(timeout=10) == 2
             code, _ = early.end(signal.SIGINT)
-            assert code == 0
+            assert code == 128 + signal.SIGINT
             code, _ = scheduler.end()
-            assert code == 0
+            assert code == 128 + signal.SIGTERM
     assert not path.exists()
 
 
@@ -159,9 +159,9 @@ def test_several_workers_with_options(tmp_path: Path) -> None:
                 assert all(info["local_directory"].startswith(str(tmp_path)) for info in infos)
                 assert len(set(client.run(os.getpid).values())) == 2
             code, text = workers.end()
-            assert code == 0, text
+            assert code == 128 + signal.SIGTERM, text
         code, _ = scheduler.end()
-        assert code == 0
+        assert code == 128 + signal.SIGTERM
         assert not (tmp_path / "s.pid").exists()
 
 
@@ -248,7 +248,7 @@ def test_preload_gets_the_service_and_its_own_options(tmp_path: Path) -> None:
     with running(args) as scheduler:
         scheduler.line(r"Start scheduler at")
         code, text = scheduler.end()
-        assert code == 0
+        assert code == 128 + signal.SIGTERM
         assert "setup Scheduler hello" in text
         assert "teardown Scheduler" in text
 

@@ -90,7 +90,7 @@ def test_a_storm_is_one_orderly_end(kind: str, tmp_path: Path) -> None:
     with place(kind, tmp_path) as it:
         for i in range(50):
             it.send(STORM[i % 3])
-        text = it.ends({0})
+        text = it.ends({128 + number for number in STORM})
     assert text.count("Received signal") == 1, text
     assert f"End {'scheduler' if kind == 'scheduler' else 'worker'}" in text
 
@@ -101,7 +101,7 @@ def test_a_storm_is_one_orderly_end(kind: str, tmp_path: Path) -> None:
 def test_one_signal(kind: str, number: int, tmp_path: Path) -> None:
     with place(kind, tmp_path) as it:
         it.send(number)
-        assert f"Received signal {signal.Signals(number).name}" in it.ends({0})
+        assert f"Received signal {signal.Signals(number).name}" in it.ends({128 + number})
 
 
 @pytest.mark.parametrize("kind", ["nanny", "worker"])
@@ -110,7 +110,7 @@ def test_one_signal_while_a_task_runs(kind: str, tmp_path: Path) -> None:
     with place(kind, tmp_path, busy=True) as it:
         begin = time.monotonic()
         it.send(signal.SIGTERM)
-        it.ends({0})
+        it.ends({128 + signal.SIGTERM})
         assert time.monotonic() - begin < 12
 
 
@@ -152,4 +152,4 @@ def test_hangup_is_passed_over_under_nohup(tmp_path: Path) -> None:
         program.process.send_signal(signal.SIGHUP)
         program.process.send_signal(signal.SIGTERM)
         code, text = program.end_by_itself()
-    assert code == 0 and "SIGTERM" in text and "SIGHUP" not in text, text
+    assert code == 128 + signal.SIGTERM and "SIGTERM" in text and "SIGHUP" not in text, text
