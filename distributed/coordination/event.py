@@ -9,7 +9,7 @@ from collections import OrderedDict
 from typing import Any
 
 from distributed.coordination.link import Handle, timeout_seconds
-from distributed.coordination.waiters import Name, Waiter, Waiters
+from distributed.coordination.waiters import Name, Waiter, Waiters, leave_lines
 
 
 class Event(Handle):
@@ -110,10 +110,7 @@ class Events:
 
     def gone(self, waiters: list[Waiter], now: float) -> None:
         """Out of the line."""
-        for waiter in waiters:
-            waiter.line.pop(waiter, None)
-            if not waiter.line and self.lines.get(waiter.wish) is waiter.line:
-                del self.lines[waiter.wish]
+        leave_lines(self.lines, waiters)
 
     def client_left(self, client: str, now: float) -> None:
         """Events belong to nobody."""

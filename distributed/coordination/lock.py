@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from distributed.coordination.link import timeout_seconds
+from distributed.coordination.held import patience
 from distributed.coordination.semaphore import Semaphore
 
 
@@ -64,14 +64,7 @@ class Lock(Semaphore):
         >>> Lock("x").acquire(timeout="1s")  # doctest: +SKIP
         True
         """
-        if not isinstance(blocking, bool) and blocking not in (0, 1):
-            raise TypeError(f"blocking= takes True or False, not {blocking!r}")
-        timeout_s = timeout_seconds(timeout)
-        if not blocking:
-            if timeout is not None:
-                raise ValueError("timeout= makes no sense with blocking=False, which does not wait")
-            timeout_s = 0.0
-        return self._acquire(timeout_s)
+        return self._acquire(patience(blocking, timeout))
 
     def locked(self) -> Any:
         """Whether somebody holds it."""

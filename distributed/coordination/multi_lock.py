@@ -14,14 +14,15 @@ from operator import index
 from typing import Any
 
 from distributed.base.keys import as_key
+from distributed.coordination.held import HeldHandle, patience
 from distributed.coordination.leases import Lease, Leases
-from distributed.coordination.link import Handle, checked_name, new_id, timeout_seconds
+from distributed.coordination.link import checked_name, new_id
 from distributed.coordination.waiters import Name, Waiter, Waiters
 
 logger = logging.getLogger("distributed.coordination")
 
 
-class MultiLock(Handle):
+class MultiLock(HeldHandle):
     """Several named locks as one. These names are not those of :class:`Lock`. First come, first served for each name.
 
     Parameters
@@ -72,13 +73,7 @@ class MultiLock(Handle):
         ValueError
             There are no names, or not so many; or ``timeout`` together with ``blocking=False``.
         """
-        if not isinstance(blocking, bool) and blocking not in (0, 1):
-            raise TypeError(f"blocking= takes True or False, not {blocking!r}")
-        timeout_s = timeout_seconds(timeout)
-        if not blocking:
-            if timeout is not None:
-                raise ValueError("timeout= makes no sense with blocking=False, which does not wait")
-            timeout_s = 0.0
+        timeout_s = patience(blocking, timeout)
         if num_locks is not None and (isinstance(num_locks, bool) or not isinstance(num_locks, int)):
             raise TypeError(f"num_locks= must be a whole number, not {num_locks!r}")
         n = num_locks or len(self._names)
@@ -118,22 +113,6 @@ class MultiLock(Handle):
     def locked(self) -> bool:
         """Whether this object holds its locks."""
         return self._lease is not None
-
-    def __enter__(self) -> MultiLock:
-        self._refuse_with(False, "async with")
-        self.acquire()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.release()
-
-    async def __aenter__(self) -> MultiLock:
-        self._refuse_with(True, "with")
-        await self.acquire()
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        await self.release()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.names,)

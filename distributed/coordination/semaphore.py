@@ -24,14 +24,15 @@ import logging
 from collections import OrderedDict, deque
 from typing import Any
 
+from distributed.coordination.held import HeldHandle
 from distributed.coordination.leases import Lease, Leases
-from distributed.coordination.link import Handle, timeout_seconds
+from distributed.coordination.link import timeout_seconds
 from distributed.coordination.waiters import Name, Waiter, Waiters
 
 logger = logging.getLogger("distributed.coordination")
 
 
-class Semaphore(Handle):
+class Semaphore(HeldHandle):
     """At most ``max_leases`` holders at a time, of all clients and tasks together. First come, first served.
 
     A lease belongs to the client that took it (in a task: to the client of its worker). It ends by ``release``, when
@@ -178,22 +179,6 @@ class Semaphore(Handle):
     def close(self) -> Any:
         """Forget the semaphore: whoever waits gets an error, leases end. Harmless when called again."""
         return self._ask("semaphore_close", {})
-
-    def __enter__(self) -> Any:
-        self._refuse_with(False, "async with")
-        self.acquire()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.release()
-
-    async def __aenter__(self) -> Any:
-        self._refuse_with(True, "with")
-        await self.acquire()
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        await self.release()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.max_leases, self.name)

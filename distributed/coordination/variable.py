@@ -12,7 +12,7 @@ from typing import Any
 from distributed.base.keys import Key
 from distributed.coordination.held_keys import HeldKeys, Stored
 from distributed.coordination.link import Handle, pack, timeout_seconds, unpack
-from distributed.coordination.waiters import Name, Waiter, Waiters
+from distributed.coordination.waiters import Name, Waiter, Waiters, leave_lines
 
 
 class Variable(Handle):
@@ -133,10 +133,7 @@ class Variables:
 
     def gone(self, waiters: list[Waiter], now: float) -> None:
         """Out of the line."""
-        for waiter in waiters:
-            waiter.line.pop(waiter, None)
-            if not waiter.line and self.lines.get(waiter.wish) is waiter.line:
-                del self.lines[waiter.wish]
+        leave_lines(self.lines, waiters)
 
     def client_left(self, client: str, now: float) -> None:
         """Values belong to nobody."""

@@ -40,6 +40,14 @@ class Waiter:
         return f"<Waiter {self.number} of {self.client}{' over' if self.over else ''}>"
 
 
+def leave_lines(lines: dict[Any, Any], waiters: list[Waiter]) -> None:
+    """Strike waiters off the lines they stand in, which are filed under their wishes; an empty line is forgotten."""
+    for waiter in waiters:
+        waiter.line.pop(waiter, None)
+        if not waiter.line and lines.get(waiter.wish) is waiter.line:
+            del lines[waiter.wish]
+
+
 class Table(Protocol):
     """The server half of one primitive, as far as all have it in common."""
 

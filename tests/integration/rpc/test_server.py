@@ -131,7 +131,7 @@ async def test_registration(address):
         client.send(RegisterClient("me"))
         for i in range(100):
             client.send(ClientLogEvent((), i))
-        await until(lambda: len(server.events) == 100)
+        await until(lambda: len(server.events) == 100 and words)
         assert [m.msg for m in server.events] == list(range(100))
         assert words == [Registered(server.address, server.id)]
         assert server.clients["me"].name == "me"

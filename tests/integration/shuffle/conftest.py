@@ -1,5 +1,10 @@
+"""Shuffles run servers and secrets of their own."""
+
 from __future__ import annotations
 
-from tests.integration.scheduler.conftest import private_places
+import pytest
 
-__all__ = ["private_places"]
+
+@pytest.fixture(autouse=True)
+def everything_in_private(private_places: None) -> None:
+    """All tests of this folder."""
