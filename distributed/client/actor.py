@@ -52,14 +52,14 @@ class Actor:
 
     Examples
     --------
-    >>> class Counter:
-    ...     n = 0
-    ...     def increment(self):
-    ...         self.n += 1
-    ...         return self.n
-    >>> counter = client.submit(Counter, actor=True).result()  # doctest: +SKIP
-    >>> counter.increment().result()  # doctest: +SKIP
-    1
+    >>> class Account:
+    ...     balance = 0
+    ...     def pay_in(self, amount):
+    ...         self.balance += amount
+    ...         return self.balance
+    >>> account = client.submit(Account, actor=True).result()  # doctest: +SKIP
+    >>> account.pay_in(5).result()  # doctest: +SKIP
+    5
     """
 
     def __init__(self, cls: type, address: str, key: Any, worker: Any = None) -> None:

@@ -23,10 +23,10 @@ class WorkerPlugin:
 
     Examples
     --------
-    >>> class Connection(WorkerPlugin):
-    ...     name = "connection"
+    >>> class Scratch(WorkerPlugin):
+    ...     name = "scratch"
     ...     def setup(self, worker):
-    ...         self.worker = worker
+    ...         os.makedirs(os.path.join(worker.local_directory, "scratch"))
     """
 
     name: str | None = None

@@ -29,6 +29,6 @@ def check_dtype_support(meta: Any) -> None:
     for i, dtype in enumerate(meta.dtypes):
         if getattr(dtype, "kind", "") == "c":
             raise TypeError(
-                f"p2p does not support data of type '{dtype}' found in column {meta.columns[i]!r}; "
+                f"p2p does not support data of type '{dtype}' (column {meta.columns[i]!r}); "
                 'use shuffle_method="tasks"'
             )
