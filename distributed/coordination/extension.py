@@ -18,6 +18,7 @@ from distributed.messages.client_to_scheduler import ReleaseKeys, SessionRequest
 from distributed.messages.scheduler_to_client import SessionReply
 from distributed.protocol.plain import dumps_plain, loads_plain
 from distributed.protocol.serialize import pack_error
+from distributed.scheduler.deadline_timer import DeadlineTimer
 from distributed.scheduler.state_machine.events import ClientJoined, ClientLeft
 
 logger = logging.getLogger("distributed.coordination")
@@ -42,8 +43,7 @@ class Coordination:
         self.tables = tables = Tables(lease_timeout_s(), max(0.001, float(interval)))
         self._scheduler = scheduler
         self._shell = scheduler.shell
-        self._timer: asyncio.TimerHandle | None = None
-        self._rings_at = 0.0
+        self._timer = DeadlineTimer(tables.next_deadline, self._on_due)
         self._replies: dict[str, list[SessionReply]] = {}
         scheduler.extensions.update(
             semaphores=tables.semaphores,
@@ -92,7 +92,7 @@ class Coordination:
             for lease in tables.stale:
                 logger.warning("%r has ended: the client has not renewed it for %s s", lease, tables.leases.timeout_s)
             tables.stale.clear()
-        self._arm()
+        self._timer.arm(asyncio.get_running_loop())
 
     def _answer(self, client: str, number: int, value: Any) -> None:
         if isinstance(value, Exception):
@@ -116,23 +116,7 @@ class Coordination:
             if not len(self.tables.held):
                 shell.apply(ClientLeft(_HOLDER))
 
-    def _arm(self) -> None:
-        """One timer, which may ring early but never late."""
-        deadline = self.tables.next_deadline()
-        timer = self._timer
-        if deadline is None or (timer is not None and self._rings_at <= deadline):
-            return
-        if timer is not None:
-            timer.cancel()
-        self._rings_at = deadline
-        self._timer = asyncio.get_running_loop().call_at(deadline, self._ring)
-
-    def _ring(self) -> None:
-        self._timer = None
-        if self._shell.closed:
-            return
-        deadline = self.tables.next_deadline()
-        now = self._shell.now()
-        if deadline is not None and deadline <= now + 1e-3:
-            self.tables.handle_deadline(max(now, deadline))
-        self._act()
+    def _on_due(self, now: float) -> None:
+        if not self._shell.closed:
+            self.tables.handle_deadline(now)
+            self._act()

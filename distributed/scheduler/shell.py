@@ -18,6 +18,7 @@ from distributed.messages.scheduler_to_client import EventLogged
 from distributed.messages.worker_to_scheduler import WorkerLogEvent
 from distributed.rpc.session import LIMIT_BYTES
 from distributed.scheduler.conditions import Conditions
+from distributed.scheduler.deadline_timer import DeadlineTimer
 from distributed.scheduler.effects import Effects
 from distributed.scheduler.event_log import EventLog
 from distributed.scheduler.plugin_host import PluginHost
@@ -78,8 +79,7 @@ class Shell:
         self.n_beats = 0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._beat_due = False
-        self._timer: asyncio.TimerHandle | None = None
-        self._rings_at = 0.0
+        self._timer = DeadlineTimer(self.state.next_deadline, self._on_due)
         self._slow_graph = False
 
     def start(self) -> None:
@@ -89,9 +89,7 @@ class Shell:
     def stop(self) -> None:
         """No event is handled from now on."""
         self.closed = True
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._timer.stop()
 
     def now(self) -> float:
         """The clock of the core: the loop's, which is monotonic."""
@@ -199,34 +197,20 @@ class Shell:
             self.conditions.check()
 
     def _arm(self) -> None:
-        """One timer, which may ring early but never late: to move it with every beat costs more than a look in vain."""
-        deadline = self.state.next_deadline()
-        timer = self._timer
-        if deadline is None or (timer is not None and self._rings_at <= deadline):
-            return
-        if timer is not None:
-            timer.cancel()
         assert self._loop is not None
-        self._rings_at = deadline
-        self._timer = self._loop.call_at(deadline, self._ring)
+        self._timer.arm(self._loop)
 
-    def _ring(self) -> None:
-        self._timer = None
+    def _on_due(self, now: float) -> None:
         if self.closed:
             return
-        now = self.now()
-        deadline = self.state.next_deadline()
-        if deadline is not None and deadline <= now + 1e-3:
-            try:
-                if self.state.next_look is not None and self.state.next_look <= now + 1e-3:
-                    for address in self.streams.senders():
-                        self.state.handle(WorkerSends(address), "", now)
-                self.state.handle_deadline(max(now, deadline))
-            except Exception:
-                logger.exception("Error in the scheduler's core at a deadline")
-            self._act()
-        else:
-            self._arm()
+        try:
+            if self.state.next_look is not None and self.state.next_look <= now + 1e-3:
+                for address in self.streams.senders():
+                    self.state.handle(WorkerSends(address), "", now)
+            self.state.handle_deadline(now)
+        except Exception:
+            logger.exception("Error in the scheduler's core at a deadline")
+        self._act()
 
     def _check(self) -> None:
         try:
