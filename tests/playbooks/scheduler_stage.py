@@ -63,13 +63,14 @@ from distributed.scheduler.state_machine import events as ev
 from distributed.scheduler.state_machine.data_plans import plan_rebalance, plan_replicate
 from distributed.scheduler.state_machine.transitions import STATES
 from tests.playbooks.notation import BadPlaybook, Line, address, call_of, line_of, message, run_of, show
+from tests.playbooks.stage import Stage, Steps
 
 FUNCTION = FunctionBlob(b"f", Payload(b"pickle"), "f")
 BOOM = ErrorInfo("ValueError", "boom")
 CANNOT_PICKLE = ErrorInfo("TypeError", "cannot be pickled")
 
 
-class SchedulerStage:
+class SchedulerStage(Stage):
     """One core and its cast: ``clients``, ``workers`` (with what their joining says), ``settings``."""
 
     def __init__(self, cast: dict[str, str]) -> None:
@@ -79,13 +80,9 @@ class SchedulerStage:
             raise BadPlaybook(f"no such settings: {given.keys() - known}")
         values: dict[str, Any] = {n: None if v == "none" else type_of(v) for n, v in given.items()}
         silence = dict.fromkeys(("suspect_s", "lost_s", "lost_alone_s", "worker_ttl_s"))  # unless the cast says
-        self.state = SchedulerState(SchedulerSettings(**{**silence, **values}))
-        self.now = 0.0
+        super().__init__(SchedulerState(SchedulerSettings(**{**silence, **values})))
         self.submission = 0
         self.clients = cast.get("clients", "c").split()
-        self.asked: list[str] = []
-        self.collected: list[str] = []
-        self.deadline: float | None = None
         for client in self.clients:
             self.handle(ev.ClientJoined(client), client)
         for worker in cast.get("workers", "").split():
@@ -94,23 +91,6 @@ class SchedulerStage:
         self.flush()
         if self.collected:
             raise BadPlaybook(f"the cast comes in with a noise: {self.collected}")
-
-    def play(self, lines: list[str]) -> list[str]:
-        """One beat: the events, then placing; what came out and what has changed."""
-        log = self.state.log
-        assert log is not None
-        log.clear()
-        self.collected, self.asked = [], []
-        before = dict(self.views())
-        for text in lines:
-            line = line_of(text)
-            try:
-                self.perform(line)
-            except (KeyError, IndexError, ValueError) as error:
-                raise BadPlaybook(f"{text!r}: {type(error).__name__}: {error}") from error
-            line.check_used()
-        self.flush()
-        return [*self.asked, *self.collected, *self.changes(before)] or ["nothing"]
 
     # Events
 
@@ -139,17 +119,6 @@ class SchedulerStage:
                 self.handle(self.of_client(line), client)
             case worker, _:
                 self.handle(self.of_worker(line, address(worker)), address(worker))
-
-    def wait(self, seconds: float) -> None:
-        end = self.now + seconds
-        while (due := self.state.next_deadline()) is not None and due <= end:
-            self.now = max(due, self.now)
-            self.state.handle_deadline(self.now)
-            self.state.validate()
-            self.collect()
-            if self.state.next_deadline() == due:
-                raise BadPlaybook(f"the deadline {due} comes for ever")
-        self.now = end
 
     def of_client(self, line: Line) -> Any:
         match line.verb:
@@ -299,31 +268,19 @@ class SchedulerStage:
 
     # What has changed
 
-    def changes(self, before: dict[str, str]) -> list[str]:
-        state = self.state
-        steps: dict[str, list[str]] = {}
+    def forget_steps(self) -> None:
+        assert self.state.log is not None
+        self.state.log.clear()
+
+    def steps(self) -> tuple[list[str], Steps]:
+        steps: Steps = {}
         notes = []
-        for key, start, finish, _ in state.log or ():
+        for key, start, finish, _ in self.state.log or ():
             if start in STATES:
                 steps.setdefault(f"task {key}", [start]).append(finish)
             else:
                 notes.append(f"note {key}: {start} {show(finish)}")
-        after = dict(self.views())
-        lines = []
-        for name in dict.fromkeys([*before, *after, *steps]):
-            way = " > ".join(steps.get(name, []))
-            view = after.get(name)
-            if way or view != before.get(name):
-                if name.startswith("task"):
-                    way = way or self.state.tasks[name[5:]].state
-                elif name not in after:
-                    way = "gone"
-                lines.append(f"{name}: {'; '.join([part for part in (way, view) if part])}")
-        deadline = state.next_deadline()
-        if deadline != self.deadline:
-            self.deadline = deadline
-            lines.append("wakes up: " + ("never" if deadline is None else f"in {deadline - self.now:.4g} s"))
-        return notes + lines
+        return notes, steps
 
     def views(self) -> Iterator[tuple[str, str]]:
         for key, ts in self.state.tasks.items():

@@ -53,38 +53,20 @@ from distributed.worker.state_machine.events import (
 from distributed.worker.state_machine.instructions import SendToScheduler
 from distributed.worker.state_machine.task import TaskState
 from tests.playbooks.notation import BadPlaybook, Line, address, line_of, message, need_of, run_of, show
+from tests.playbooks.stage import Stage, Steps
 
 BOOM = ErrorInfo("ValueError", "boom")
 CANNOT_PICKLE = ErrorInfo("TypeError", "cannot be pickled")
 
 
-class WorkerStage:
+class WorkerStage(Stage):
     """One core; its cast: ``threads``, ``resources``, ``settings``. The worker itself is ``me``."""
 
     def __init__(self, cast: dict[str, str]) -> None:
         amounts = line_of(f"me has resources={cast.get('resources', '')}").amounts("resources")
         settings = dict(item.split("=") for item in cast.get("settings", "").split())
         numbers = {name: float(v) if "." in v or name.endswith("_s") else int(v) for name, v in settings.items()}
-        self.state = WorkerState(WorkerSettings(**numbers), address("me"), int(cast.get("threads", 1)), amounts)
-        self.now = 0.0
-        self.collected: list[str] = []
-        self.asked: list[str] = []
-        self.deadline: float | None = None
-
-    def play(self, lines: list[str]) -> list[str]:
-        """One batch of events; what came out and what has changed."""
-        self.collected, self.asked = [], []
-        self.state.steps.clear()
-        before = dict(self.views())
-        for text in lines:
-            line = line_of(text)
-            try:
-                self.perform(line)
-            except (KeyError, IndexError, ValueError) as error:
-                raise BadPlaybook(f"{text!r}: {type(error).__name__}: {error}") from error
-            line.check_used()
-        self.collect()
-        return [*self.asked, *self.collected, *self.changes(before)] or ["nothing"]
+        super().__init__(WorkerState(WorkerSettings(**numbers), address("me"), int(cast.get("threads", 1)), amounts))
 
     # Events
 
@@ -124,15 +106,6 @@ class WorkerStage:
     def handle(self, event: Any) -> None:
         self.state.handle(event, self.now)
         self.state.validate()
-
-    def wait(self, seconds: float) -> None:
-        end = self.now + seconds
-        while (due := self.state.next_deadline()) is not None and due <= end:
-            self.now = max(due, self.now)
-            self.state.handle_deadline(self.now)
-            self.state.validate()
-            self.collect()
-        self.now = end
 
     def of_scheduler(self, line: Line) -> Any:
         match line.verb:
@@ -203,24 +176,17 @@ class WorkerStage:
 
     # What has changed
 
-    def changes(self, before: dict[str, str]) -> list[str]:
-        steps: dict[str, list[str]] = {}
+    def flush(self) -> None:
+        self.collect()
+
+    def forget_steps(self) -> None:
+        self.state.steps.clear()
+
+    def steps(self) -> tuple[list[str], Steps]:
+        steps: Steps = {}
         for _, key, start, finish, _ in self.state.steps:
             steps.setdefault(f"task {key}", [start]).append(finish)
-        after = dict(self.views())
-        lines = []
-        for name in dict.fromkeys([*before, *after, *steps]):
-            way = " > ".join(steps.get(name, []))
-            view = after.get(name)
-            if way or view != before.get(name):
-                if name.startswith("task") and not way:
-                    way = self.state.tasks[name[5:]].state
-                lines.append(f"{name}: {'; '.join([part for part in (way, view) if part])}")
-        deadline = self.state.next_deadline()
-        if deadline != self.deadline:
-            self.deadline = deadline
-            lines.append("wakes up: " + ("never" if deadline is None else f"in {deadline - self.now:.4g} s"))
-        return lines
+        return [], steps
 
     def views(self) -> Iterator[tuple[str, str]]:
         for key, ts in self.state.tasks.items():
