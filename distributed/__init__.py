@@ -44,6 +44,7 @@ _HOMES = {
     "Reschedule": "distributed.base.errors",
     "Scheduler": "distributed.scheduler",
     "SchedulerPlugin": "distributed.plugins",
+    "Security": "distributed.comm.security",
     "Semaphore": "distributed.coordination",
     "SerializationError": "distributed.base.errors",
     "SpecCluster": "distributed.deploy",

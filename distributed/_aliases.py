@@ -28,6 +28,7 @@ TABLE = {
     "distributed.preloading": "distributed.base.preloading",
     "distributed.pubsub": "distributed.coordination.pubsub",
     "distributed.queues": "distributed.coordination.queues",
+    "distributed.security": "distributed.comm.security",
     "distributed.semaphore": "distributed.coordination.semaphore",
     "distributed.sizeof": "distributed.protocol.sizeof",
     "distributed.system": "distributed.deploy.utils",

@@ -144,7 +144,7 @@ class SpecCluster(Cluster):
         For use with ``async with`` or ``await``.
     security : Security, optional
         Certificates of the connection to the scheduler.
-    silence_logs : int or bool
+    silence_logs : int, str or bool
         Least level of log lines that show while the cluster is up; False: no change.
     name : str, optional
         Default: a random one.
@@ -606,9 +606,14 @@ def _class_of(cls: Any) -> Any:
 
 
 def _silence(level: Any) -> Callable[[], None]:
-    """Show log lines of the engine from ``level`` on; the result undoes it. A false value changes nothing."""
+    """Show log lines of the engine from ``level`` on (a number, or a name such as ``"error"``); the result undoes it.
+
+    A false value changes nothing.
+    """
     if not level:
         return lambda: None
+    if isinstance(level, str):
+        level = level.upper()
     root = logging.getLogger("distributed")
     before = root.level
     root.setLevel(logging.WARNING if level is True else level)

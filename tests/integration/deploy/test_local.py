@@ -237,6 +237,9 @@ def test_silence_logs() -> None:
     assert root.level == before
     with LocalCluster(0, processes=False, silence_logs=False, **QUIET):
         assert root.level == before
+    with LocalCluster(0, processes=False, silence_logs="error", **QUIET):
+        assert root.level == logging.ERROR
+    assert root.level == before
 
 
 def test_worker_class_and_options() -> None:
