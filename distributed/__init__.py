@@ -64,10 +64,12 @@ _HOMES = {
     "get_client": "distributed.client",
     "get_worker": "distributed.worker",
     "local_client": "distributed.client",
+    "print": "distributed.worker",
     "progress": "distributed.diagnostics",
     "rejoin": "distributed.worker",
     "secede": "distributed.worker",
     "wait": "distributed.client",
+    "warn": "distributed.worker",
     "worker_client": "distributed.client",
 }
 _ROOMS = frozenset(

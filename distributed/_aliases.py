@@ -16,6 +16,7 @@ from types import ModuleType
 TABLE = {
     "distributed.actor": "distributed.client.actor",
     "distributed.cfexecutor": "distributed.client.executor",
+    "distributed.chaos": "distributed.plugins.chaos",
     "distributed.compatibility": "distributed.upstream.compatibility",
     "distributed.config": "distributed.base.settings",
     "distributed.core": "distributed.upstream.core",

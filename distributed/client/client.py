@@ -27,6 +27,7 @@ from distributed.client import current
 from distributed.client.admin import NO_DEFAULT, Admin
 from distributed.client.cluster_calls import ClusterCalls, nothing, seen
 from distributed.client.datasets import Publisher
+from distributed.client.event_handlers import EventHandlers
 from distributed.client.executor import ClientExecutor
 from distributed.client.futures import Future, adopt_task_ref, futures_of
 from distributed.client.gathering import Gatherer
@@ -160,7 +161,7 @@ class Client(ClusterCalls):
         self._close_lock = contextlib.nullcontext()
         self._identity_at = 0.0
         self._pid = os.getpid()
-        self._event_handlers: dict[str, list[Callable[[Any], Any]]] = {}
+        self.event_handlers = EventHandlers()
 
         self._find_address(address, scheduler_file, kwargs)
         if loop is None and self.cluster is not None and not asynchronous:
@@ -183,7 +184,7 @@ class Client(ClusterCalls):
             self.scheduler = SchedulerProxy(self.session)
             self.session.on_lost = self._on_lost
             self.session.on_new_session = self._subscribe_again
-            self.session.on_event = self._on_event
+            self.session.on_event = self.event_handlers.call
             self._loop_runner.start()
             self.start()
         except BaseException:

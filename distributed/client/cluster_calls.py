@@ -14,14 +14,18 @@ from typing import Any
 from distributed.base.keys import as_key
 from distributed.client.admin import NO_DEFAULT, ON_ERROR, Admin, keys_of, read_upload
 from distributed.client.datasets import Datasets, Publisher, named
+from distributed.client.event_handlers import EventHandlers, log_record
 from distributed.client.options import worker_names
 from distributed.client.session import Session
 from distributed.client.timeouts import seconds
 from distributed.messages.client_to_scheduler import ClientLogEvent
 from distributed.plugins import NannyPlugin, SchedulerPlugin, SetupCallback, WorkerPlugin, plugin_name
+from distributed.plugins.output import ForwardLoggingPlugin, forwarding_name
 from distributed.rpc.loop_runner import SyncMethodMixin
 
 logger = logging.getLogger("distributed.client")
+
+FORWARDED_LOGS = "forwarded-log-record"
 
 
 class ClusterCalls(SyncMethodMixin):
@@ -30,7 +34,7 @@ class ClusterCalls(SyncMethodMixin):
     session: Session
     admin: Admin
     publisher: Publisher
-    _event_handlers: dict[str, list[Callable[[Any], Any]]]
+    event_handlers: EventHandlers
 
     def run(
         self,
@@ -204,14 +208,36 @@ class ClusterCalls(SyncMethodMixin):
         """Have ``handler(event)``, a function or coroutine function, called on the client's loop for each new event."""
         if not callable(handler):
             raise TypeError(f"a handler must be callable, not {handler!r}")
-        self._event_handlers.setdefault(topic, []).append(handler)
+        self.event_handlers.add(topic, handler)
         return self.sync(self.admin.subscribe, topic)
 
     def unsubscribe_topic(self, topic: str) -> Any:
         """No more events of this topic."""
-        if self._event_handlers.pop(topic, None) is None:
-            raise ValueError(f"topic {topic!r} has no event handler of this client")
+        self.event_handlers.remove(topic)
         return self.sync(self.admin.unsubscribe, topic)
+
+    def forward_logging(self, logger_name: str | None = None, level: int | str = logging.NOTSET) -> Any:
+        """Have the workers' log records handled by the logger of the same name here.
+
+        Parameters
+        ----------
+        logger_name
+            The logger and those below it; None: all.
+        level
+            Records below are not sent.
+        """
+        plugin = ForwardLoggingPlugin(logger_name, level, FORWARDED_LOGS)
+        return self.sync(self._forward_logging, plugin)
+
+    async def _forward_logging(self, plugin: ForwardLoggingPlugin) -> None:
+        if FORWARDED_LOGS not in self.event_handlers.by_topic:
+            self.event_handlers.add(FORWARDED_LOGS, log_record)
+            await self.admin.subscribe(FORWARDED_LOGS)
+        await self.admin.register_plugin("worker", self.admin.pack(plugin), forwarding_name(plugin.logger_name), False)
+
+    def unforward_logging(self, logger_name: str | None = None) -> Any:
+        """End what :meth:`forward_logging` began for this logger."""
+        return self.unregister_worker_plugin(forwarding_name(logger_name))
 
     def publish_dataset(self, *args: Any, name: Any = None, override: bool = False, **kwargs: Any) -> Any:
         """Keep values, mostly persisted collections or futures, on the cluster for other clients.
@@ -297,19 +323,9 @@ class ClusterCalls(SyncMethodMixin):
         """Take a plugin away from the scheduler."""
         return self.sync(self.admin.unregister_plugin, "scheduler", name)
 
-    def _on_event(self, message: Any) -> None:
-        for handler in self._event_handlers.get(message.topic, ()):
-            try:
-                result = handler(message.event)
-                if asyncio.iscoroutine(result):
-                    task = asyncio.ensure_future(result)
-                    task.add_done_callback(seen)
-            except Exception:
-                logger.exception("Error in the handler of topic %r", message.topic)
-
     def _subscribe_again(self) -> None:
         """A new session knows nothing of what the one before subscribed to."""
-        for topic in self._event_handlers:
+        for topic in self.event_handlers.by_topic:
             task = asyncio.ensure_future(self.admin.subscribe(topic))
             task.add_done_callback(seen)
 

@@ -19,7 +19,8 @@ from typing import Any, TypeAlias
 
 from distributed.base.errors import SerializationError
 from distributed.messages.payload import FunctionBlob, Payload
-from distributed.protocol.payloads import dumps, loads, unpicklable
+from distributed.protocol.opening import forget_names, open_in_turn
+from distributed.protocol.payloads import dumps, unpicklable
 from distributed.protocol.unpicklable import global_names
 
 MAX_OPENED = 1000
@@ -78,12 +79,19 @@ def loads_function(blob: FunctionBlob) -> Any:
         if function is not _UNSET:
             _opened.move_to_end(blob.digest)
             return function
-    function = loads(blob.payload)
+    function = open_in_turn(blob.payload)
     with _lock:
         function = _opened.setdefault(blob.digest, function)
         while len(_opened) > MAX_OPENED:
             _opened.popitem(last=False)
     return function
+
+
+def forget_opened() -> None:
+    """Modules have been replaced: open every function, and look every name up, anew."""
+    with _lock:
+        _opened.clear()
+    forget_names()
 
 
 def digest(payload: Payload) -> bytes:

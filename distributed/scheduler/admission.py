@@ -15,7 +15,7 @@ from distributed.messages.control import RegisterClient, Registered, RegisterNan
 from distributed.messages.worker_to_scheduler import WorkerClosing
 from distributed.rpc.connection import Connection
 from distributed.rpc.session import SessionLink
-from distributed.scheduler.event_log import ALL
+from distributed.scheduler.event_log import ALL, SENT_TO_ALL
 from distributed.scheduler.fleet_admin import FleetAdmin
 from distributed.scheduler.shell import Shell
 from distributed.scheduler.state_machine.events import ClientJoined, ClientLeft, ClientLost, WorkerJoined, WorkerLost
@@ -89,6 +89,8 @@ class Admission:
         else:
             logger.info("Receive client connection: %s", client)
             shell.events.log([ALL, client], {"action": "add-client", "client": client})
+            for topic in SENT_TO_ALL:
+                shell.events.subscribe(client, topic)
             shell.plugins.call("add_client", scheduler=self._scheduler, client=client)
 
     def _from_client(self, client: str, link: SessionLink, connection: Connection, messages: list[Any]) -> None:

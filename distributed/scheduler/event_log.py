@@ -11,6 +11,8 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 ALL = "all"
+SENT_TO_ALL = ("print", "warn")
+"""Topics that every client is sent from the start: what tasks say."""
 
 
 class EventLog:

@@ -133,7 +133,9 @@ class FleetAdmin:
             return {}
         self.worker_plugins[name] = plugin
         msg = {"op": "plugin_add", "plugin": plugin, "name": name}
-        return await self.broadcast(msg, on_error="return_pickle")
+        answers = await self.broadcast(msg, on_error="return_pickle")
+        # One that has left meanwhile has no answer, and needs none.
+        return {worker: answer for worker, answer in answers.items() if worker in self._shell.state.workers}
 
     async def remove_worker_plugin(self, name: str) -> dict[str, Any]:
         """Take it away again. Raises ValueError when there is none of this name."""
@@ -159,7 +161,8 @@ class FleetAdmin:
         answers = await asyncio.gather(*[_ask(link, op, kwargs) for link in links.values()], return_exceptions=True)
         return {
             address: as_info(answer) if isinstance(answer, Exception) else answer
-            for address, answer in zip(links, answers, strict=True)
+            for (address, link), answer in zip(links.items(), answers, strict=True)
+            if not link.closed  # one that has left meanwhile
         }
 
     async def upload_file(self, filename: str, data: bytes, load: bool = True) -> dict[str, Any]:

@@ -11,6 +11,8 @@ from typing import Any
 _HOMES = {
     "Worker": "distributed.worker.server",
     "get_worker": "distributed.worker.runtime",
+    "print": "distributed.worker.printing",
+    "warn": "distributed.worker.printing",
     "secede": "distributed.worker.runtime",
     "rejoin": "distributed.worker.runtime",
     "thread_state": "distributed.worker.runtime",

@@ -30,6 +30,8 @@ from distributed.base.errors import DeserializeError, Reschedule, TaskExited
 from distributed.base.keys import Key, user_key
 from distributed.messages.payload import ErrorInfo, FunctionBlob
 from distributed.protocol import serialize
+from distributed.protocol.functions import forget_opened
+from distributed.protocol.opening import open_in_turn
 from distributed.protocol.sizeof import sizeof
 from distributed.worker.data_store import DataStore, Sealed
 from distributed.worker.executing_page import CELLS, ExecutingPage
@@ -150,6 +152,7 @@ class TaskExecutor:
     def forget_functions(self) -> None:
         """Unpickle every function anew when it is next needed (its module has been replaced)."""
         self._loaded.clear()
+        forget_opened()
 
     def submit(self, execute: Execute) -> None:
         """Queue a run behind those that are queued already."""
@@ -387,7 +390,7 @@ class TaskExecutor:
         assert execute.payload is not None
         task.opening = "its arguments"
         try:
-            node = serialize.loads(execute.payload)
+            node = open_in_turn(execute.payload)
         except BaseException as error:
             raise _Unopened(self._deserialize_error(execute.key, "the task", error)) from None
         task.opening = ""

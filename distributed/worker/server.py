@@ -387,6 +387,10 @@ class Worker(Server):
             msg = {**msg, "worker": self.address_safe}
         self._on_loop(lambda: self._send([WorkerLogEvent(topics, msg)]))
 
+    def tell_output(self, text: str, file: str) -> None:
+        """Have every client write ``text`` to its ``stdout`` or ``stderr``; notes which task says it. Thread-safe."""
+        self.log_event("print", {"text": text, "file": file, "key": get_task_key()})
+
     # -- life
 
     async def on_start(self, address: str | int | None = None) -> None:
@@ -437,7 +441,21 @@ class Worker(Server):
             self._self_watch.start()
         if self.lifetime:
             loop.call_later(self.lifetime, self._lifetime_ends)
-        await self.plugin_host.add_all([*registered.plugins])
+        await self._set_up([*registered.plugins])
+
+    async def _set_up(self, plugins: list[tuple[str | None, Any]]) -> None:
+        """Add the cluster's plugins. Tasks that arrive meanwhile wait for them; an order to close does not."""
+        held: list[Any] = []
+
+        def receive(messages: list[Any]) -> None:
+            held.extend([message for message in messages if type(message) is not CloseWorkerOrder])
+            self._on_messages([message for message in messages if type(message) is CloseWorkerOrder])
+
+        assert self._connection is not None
+        self._connection.on_messages = receive
+        await self.plugin_host.add_all(plugins)
+        self._connection.on_messages = self._on_messages
+        self._on_messages(held)
 
     async def _listen(self, address: str | int | None) -> None:
         host, port, interface, protocol = self._listen_options
@@ -508,7 +526,6 @@ class Worker(Server):
             self._page.beat()
         if self.on_registered is not None:
             self.on_registered()
-        connection.on_messages = self._on_messages
         return registered
 
     async def close(  # type: ignore[override]
