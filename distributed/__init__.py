@@ -20,11 +20,13 @@ _settings.register_when_dask_loads()  # our defaults join dask.config when someb
 _HOMES = {
     "Actor": "distributed.client.actor",
     "ActorFuture": "distributed.client.actor",
+    "Adaptive": "distributed.deploy",
     "CancelledError": "distributed.base.errors",
     "Client": "distributed.client",
     "CommClosedError": "distributed.base.errors",
     "DataLostError": "distributed.base.errors",
     "DeserializeError": "distributed.base.errors",
+    "Environ": "distributed.plugins",
     "Event": "distributed.coordination",
     "Executor": "distributed.client",
     "Future": "distributed.client",
@@ -52,6 +54,7 @@ _HOMES = {
     "Sub": "distributed.coordination",
     "TaskExited": "distributed.base.errors",
     "TimeoutError": "distributed.base.errors",
+    "UploadFile": "distributed.plugins",
     "Variable": "distributed.coordination",
     "Worker": "distributed.worker",
     "WorkerPlugin": "distributed.plugins",
@@ -101,12 +104,12 @@ def __getattr__(name: str) -> Any:
         value = getattr(importlib.import_module(home), name)
         globals()[name] = value
         return value
-    if name in _ROOMS or _aliases.is_alias(f"distributed.{name}"):
-        return importlib.import_module(f"distributed.{name}")
     if name == "config":
         import dask
 
-        return dask.config
+        return dask.config.config
+    if name in _ROOMS or _aliases.is_alias(f"distributed.{name}"):
+        return importlib.import_module(f"distributed.{name}")
     raise AttributeError(f"module 'distributed' has no attribute {name!r}")
 
 

@@ -16,14 +16,16 @@ def lazy_names(module: str, homes: Mapping[str, str]) -> tuple[Callable[[str], A
     module
         The package's ``__name__``.
     homes
-        Name -> the module that defines it. A name that was loaded stays in the package.
+        Name -> the module that defines it, or ``module:name`` where it is called otherwise there. A name that was
+        loaded stays in the package.
     """
 
     def get(name: str) -> Any:
         home = homes.get(name)
         if home is None:
             raise AttributeError(f"module {module!r} has no attribute {name!r}")
-        value = getattr(importlib.import_module(home), name)
+        place, _, other_name = home.partition(":")
+        value = getattr(importlib.import_module(place), other_name or name)
         setattr(sys.modules[module], name, value)
         return value
 

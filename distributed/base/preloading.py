@@ -20,6 +20,8 @@ from typing import Any
 
 logger = logging.getLogger("distributed.preloading")
 
+_DOWNLOAD_TIMEOUT_S = 30.0
+
 
 class Preload:
     """One module or file of start-up code for one service.
@@ -29,7 +31,8 @@ class Preload:
     service
         The Scheduler, Worker or Nanny that ``dask_setup`` and ``dask_teardown`` get.
     name
-        An importable module name, the path of a Python file, or Python source (text with a newline or a blank).
+        An importable module name, the path of a Python file, a web address of one, or Python source (text with a
+        newline or a blank).
     argv
         The command line's arguments for this code.
 
@@ -82,14 +85,32 @@ def make_preloads(
 
 
 def load(name: str) -> ModuleType:
-    """The module of that name, file or source."""
+    """The module of that name, file, address or source."""
+    if is_webaddress(name):
+        return _run_source(name, _download(name))
     if name.endswith(".py"):
         return _load_file(Path(name).expanduser())
     if "\n" in name or " " in name:
-        module = ModuleType(f"preload_{hashlib.sha1(name.encode()).hexdigest()[:10]}")
-        exec(compile(name, "<preload>", "exec"), module.__dict__)
-        return module
+        return _run_source("<preload>", name)
     return importlib.import_module(name)
+
+
+def is_webaddress(s: str) -> bool:
+    """Whether start-up code named so is downloaded."""
+    return s.startswith(("http://", "https://"))
+
+
+def _download(address: str) -> str:
+    request = importlib.import_module("urllib.request")  # few need it
+    with request.urlopen(address, timeout=_DOWNLOAD_TIMEOUT_S) as answer:
+        content: bytes = answer.read()
+    return content.decode()
+
+
+def _run_source(place: str, source: str) -> ModuleType:
+    module = ModuleType(f"preload_{hashlib.sha1(source.encode()).hexdigest()[:10]}")
+    exec(compile(source, place, "exec"), module.__dict__)
+    return module
 
 
 def _load_file(path: Path) -> ModuleType:

@@ -55,9 +55,17 @@ def register() -> Any:
         with _lock:
             if _dask_config is None:
                 module = importlib.import_module("dask.config")
-                module.update_defaults(load_defaults())
+                _join(module)
                 _dask_config = module
     return _dask_config
+
+
+def _join(module: Any) -> None:
+    """Give dask's configuration our defaults, and loggers what it asks for."""
+    from distributed.base.log_setup import initialize_logging  # needs logging, which `import distributed` does without
+
+    module.update_defaults(load_defaults())
+    initialize_logging(module.config)
 
 
 def get(name: str, default: Any = _NO_DEFAULT) -> Any:
@@ -117,7 +125,7 @@ class _AfterDaskConfig(importlib.abc.MetaPathFinder):
 
         def exec_module(module: ModuleType) -> None:
             run(module)
-            module.update_defaults(load_defaults())
+            _join(module)
 
         spec.loader.exec_module = exec_module  # type: ignore[method-assign]
         return spec
@@ -132,7 +140,6 @@ def register_when_dask_loads() -> None:
 
 
 def __getattr__(name: str) -> Any:
-    # `distributed.config` is an old address of this module: its `config` is dask's, its `defaults` are ours.
     if name == "config":
         return register().config
     if name == "defaults":

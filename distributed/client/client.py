@@ -40,6 +40,7 @@ from distributed.client.submission import Submitter
 from distributed.client.timeouts import seconds
 from distributed.comm.registry import connect_timeout
 from distributed.comm.secrets import read_scheduler_file
+from distributed.comm.security import refuse
 from distributed.rpc.loop_runner import LoopRunner, as_asyncio_loop, in_async_call
 
 logger = logging.getLogger("distributed.client")
@@ -149,6 +150,7 @@ class Client(ClusterCalls):
         self.name = name
         self.id = f"{type(self).__name__}-{name + '-' if name else ''}{uuid.uuid4()}"
         self.scheduler_file = scheduler_file
+        refuse(security)
         self.security = security
         self.direct_to_workers = direct_to_workers
         self.extensions: dict[str, Any] = {}

@@ -6,7 +6,7 @@ arrives here over a socket has proved that it knows the cluster's secret, before
 
 from __future__ import annotations
 
-from distributed.base.errors import HandshakeRefused
+from distributed.base.errors import CommClosedError, HandshakeRefused
 from distributed.comm.addressing import (
     get_address_host,
     get_address_host_port,
@@ -24,6 +24,7 @@ from distributed.comm.transport import Comm, Listener
 
 __all__ = [
     "Comm",
+    "CommClosedError",
     "HandshakeRefused",
     "Listener",
     "Secret",

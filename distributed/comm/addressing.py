@@ -348,6 +348,13 @@ def _inproc_host() -> str:
     return get_ip()
 
 
+def open_port(host: str = "") -> int:
+    """A tcp port that is free at this moment."""
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
+
+
 def as_host_port(address: Any, port: int | None = None, default_port: int = 8786) -> str:
     """An address from the ways users write one: an address, ``host``, ``(host, port)``, or host and port apart.
 

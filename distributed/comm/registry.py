@@ -146,6 +146,15 @@ def get_transport(scheme: str) -> Transport:
         raise ValueError(f"no transport for the scheme {scheme!r}; there are {', '.join(sorted(transports))}") from None
 
 
+def _refuse_plain(scheme: str, address: str) -> None:
+    """Raise ``ValueError`` when the settings want encryption and this goes over a network."""
+    if scheme not in ("inproc", "unix") and settings.get("distributed.comm.require-encryption", None):
+        raise ValueError(
+            f"{address} is not encrypted, and the setting distributed.comm.require-encryption is true: "
+            "unset it (connections are guarded by the cluster's secret), or stay within one process with inproc://"
+        )
+
+
 def listen(
     address: str,
     on_comm: OnComm,
@@ -172,6 +181,7 @@ def listen(
     """
     scheme, location = addressing.parse_address(address)
     transport = get_transport(scheme)
+    _refuse_plain(scheme, address)
     if secret is None:
         secret = secrets.from_environment() or Secret.new()
     options: dict[str, Any] = {}
@@ -219,6 +229,7 @@ async def connect(
     """
     scheme, location = addressing.parse_address(address)
     transport = get_transport(scheme)
+    _refuse_plain(scheme, address)
     address = addressing.unparse_address(scheme, location)
     if scheme not in ("inproc", "unix"):
         addressing.parse_host_port(location)  # says what is wrong before anything is tried

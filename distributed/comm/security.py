@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Self
 
 from distributed.base import settings
 
-__all__ = ["Security"]
+__all__ = ["Security", "refuse"]
 
 _VERSIONS = {1.2: ssl.TLSVersion.TLSv1_2, 1.3: ssl.TLSVersion.TLSv1_3}
 _ROLES = ("client", "scheduler", "worker")
@@ -207,3 +207,9 @@ def _self_signed() -> tuple[str, str]:
     pem = serialization.Encoding.PEM
     private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     return cert.public_bytes(pem).decode(), private.decode()
+
+
+def refuse(security: Any) -> None:
+    """Raise ``ValueError`` when ``security`` asks for what the transports of this house cannot do yet."""
+    if getattr(security, "require_encryption", False):
+        raise ValueError("TLS is not available yet; connections are guarded by the cluster's secret")

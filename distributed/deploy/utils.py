@@ -6,9 +6,9 @@ import math
 
 from distributed.worker.memory import cpu_count, machine_memory
 
-__all__ = ["CPU_COUNT", "MEMORY_LIMIT", "nprocesses_nthreads"]
+__all__ = ["CPU_COUNT", "MEMORY_LIMIT", "memory_limit", "nprocesses_nthreads"]
 
-
+memory_limit = machine_memory
 CPU_COUNT = cpu_count()
 MEMORY_LIMIT = machine_memory()
 

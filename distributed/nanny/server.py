@@ -19,6 +19,7 @@ from distributed.base.status import Status
 from distributed.comm import registry, secrets
 from distributed.comm.addressing import get_address_host
 from distributed.comm.secrets import Secret
+from distributed.comm.security import refuse
 from distributed.messages.control import RegisterNanny
 from distributed.messages.nanny import WorkerProcessExited, WorkerProcessStarted, WorkerVouched
 from distributed.messages.payload import ErrorInfo
@@ -128,6 +129,7 @@ class Nanny(Server):
         self.worker_class = worker_class
         self.env: dict[str, str] = {str(k): v for k, v in (env or {}).items()}
         self.config = None if config is None else dict(config)
+        refuse(security)
         self.security = security
         self.quiet = quiet
         self.local_directory = local_directory

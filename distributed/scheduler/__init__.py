@@ -40,6 +40,7 @@ _HOMES = {
     "TaskPrefix": "distributed.scheduler.state_machine.groups",
     "TaskState": "distributed.scheduler.state_machine",
     "WorkerState": "distributed.scheduler.state_machine",
+    "logger": "distributed.scheduler.server",
 }
 
 __getattr__, __dir__ = lazy_names(__name__, _HOMES)

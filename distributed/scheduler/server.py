@@ -24,6 +24,7 @@ from distributed.base.status import Status
 from distributed.comm import registry, secrets
 from distributed.comm.addressing import get_address_host, normalize_address
 from distributed.comm.secrets import Secret
+from distributed.comm.security import refuse
 from distributed.messages.control import RegisterClient, RegisterNanny, RegisterWorker
 from distributed.messages.scheduler_to_client import SchedulerClosing
 from distributed.messages.scheduler_to_worker import CloseWorkerOrder
@@ -151,8 +152,7 @@ class Scheduler(Server):
         secret: Secret | None = None,
         name: Any = None,
     ) -> None:
-        if getattr(security, "require_encryption", False):
-            raise ValueError("TLS is not available yet; connections are guarded by the cluster's secret")
+        refuse(security)
         if jupyter:
             raise ValueError("jupyter=True is not available yet")
         if blocked_handlers is None:

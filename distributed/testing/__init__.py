@@ -1,5 +1,6 @@
 """Tools for tests of programs that use this engine; the home of ``distributed.utils_test``. Needs pytest."""
 
+from distributed.comm.addressing import open_port
 from distributed.testing.environment import (
     captured_handler,
     captured_logger,
@@ -53,7 +54,6 @@ from distributed.testing.in_process import end_cluster, gen_cluster, gen_test, r
 from distributed.testing.processes import cluster, popen
 from distributed.testing.waiting import (
     async_poll_for,
-    open_port,
     padded_time,
     poll_for,
     raises_with_cause,

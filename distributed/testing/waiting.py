@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-import socket
 import time
 from collections.abc import Callable, Collection, Iterator
 from typing import IO, Any
@@ -82,13 +81,6 @@ def wait_for_log_line(match: bytes, stream: IO[bytes] | None, max_lines: int | N
         if pattern.search(line):
             return line
     raise AssertionError(f"{match!r} not found in {b''.join(seen)!r}")
-
-
-def open_port(host: str = "") -> int:
-    """A port that is free at this moment."""
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ from typing import Any
 from distributed.base.errors import CommClosedError
 from distributed.base.status import Status
 from distributed.comm import connect
+from distributed.comm.addressing import as_host_port as coerce_to_address
 from distributed.messages.payload import ErrorInfo
 from distributed.protocol.serialize import pack_error, unpack_error
 from distributed.rpc.pool import ConnectionPool, rpc
@@ -15,13 +16,18 @@ from distributed.rpc.server import Server
 __all__ = [
     "CommClosedError",
     "ConnectionPool",
+    "RPCClosed",
     "Server",
     "Status",
     "clean_exception",
+    "coerce_to_address",
     "connect",
     "error_message",
     "rpc",
 ]
+
+RPCClosed = CommClosedError
+"""What a question raises whose connection was closed on this side."""
 
 
 def error_message(e: BaseException, status: str = "error") -> dict[str, Any]:

@@ -20,6 +20,7 @@ _HOMES = {
     "get_client": "distributed.client.current",
     "Reschedule": "distributed.base.errors",
     "Status": "distributed.base.status",
+    "logger": "distributed.worker.server",
 }
 
 __all__ = ["Reschedule", "Status", "Worker", "get_client", "get_worker", "parse_memory_limit", "rejoin", "secede"]

@@ -32,6 +32,7 @@ from distributed.client import current as client_room
 from distributed.comm import secrets
 from distributed.comm.addressing import get_address_host, parse_address
 from distributed.comm.secrets import Secret
+from distributed.comm.security import refuse
 from distributed.messages.control import Registered, RegisterWorker
 from distributed.messages.scheduler_to_worker import CloseWorkerOrder, DefineFunction, SetStatus
 from distributed.messages.worker_to_scheduler import Heartbeat, WorkerClosing, WorkerLogEvent, WorkerStatus
@@ -212,6 +213,7 @@ class Worker(Server):
         self.heartbeat_interval = float(parse_timedelta(heartbeat_interval))
         self.user_metrics = dict(metrics or {})
         self.startup_information = dict(startup_information or {})
+        refuse(security)
         self.security = security
         self.services: dict[str, Any] = {}
         if dashboard and dashboard_address is None:
