@@ -17,13 +17,15 @@ from distributed.base.keys import Key, as_key
 from distributed.client import current
 from distributed.client.future_table import FutureState, run_ready
 from distributed.client.futures import Future
+from distributed.client.old_graphs import Call, CallReader
 from distributed.client.options import make_options
+from distributed.client.ordering import ordered
 from distributed.client.outgoing import Part, Submission
 from distributed.client.session import Session
 from distributed.client.submission import Submitter, take_first
-from distributed.messages.client_to_scheduler import TaskOptions, TaskSpec
+from distributed.messages.client_to_scheduler import SHARED_FROM, TaskOptions, TaskSpec
 from distributed.messages.payload import FunctionBlob
-from distributed.protocol.serialize import TaskInput, pack_error
+from distributed.protocol.serialize import TaskInput, TaskInputs, pack_error
 
 PART = 1000
 PARTITION_ARGUMENT = "__partition_argument__"
@@ -67,9 +69,26 @@ def materialize(dsk: Any) -> tuple[dict[Any, Any], dict[str, dict[Any, Any]]]:
     return graph, annotations
 
 
+def converted(graph: dict[Any, Any], spec: Any) -> dict[Any, Any]:
+    """The graph without old forms: plain calls, and dask's own nodes."""
+    read = CallReader(graph).read
+    nodes: dict[Any, Any] = {}
+    rest: dict[Any, Any] = {}
+    for key, task in graph.items():
+        call = read(task)
+        if call is None:
+            rest[key] = task
+        else:
+            nodes[key] = call
+    if rest:
+        nodes |= spec.convert_legacy_graph(rest, graph.keys())
+    return nodes
+
+
 def cull(graph: dict[Any, Any], wanted: Iterable[Any]) -> dict[Any, Any]:
     """The nodes that the wanted keys need."""
     kept: dict[Any, Any] = {}
+    seen: set[int] = set()
     stack = [key for key in wanted if key in graph]
     while stack:
         key = stack.pop()
@@ -77,17 +96,13 @@ def cull(graph: dict[Any, Any], wanted: Iterable[Any]) -> dict[Any, Any]:
             continue
         node = graph[key]
         kept[key] = node
-        stack.extend([d for d in node.dependencies if d in graph and d not in kept])
+        dependencies = node.dependencies
+        if len(dependencies) >= SHARED_FROM:
+            if id(dependencies) in seen:
+                continue
+            seen.add(id(dependencies))
+        stack.extend([d for d in dependencies if d in graph and d not in kept])
     return kept
-
-
-def ordered(graph: dict[Any, Any]) -> list[Any]:
-    """The keys in the order in which they should run."""
-    if len(graph) < 2:
-        return list(graph)
-    dependencies = {key: {d for d in node.dependencies if d in graph} for key, node in graph.items()}
-    ranks = dask_module("dask.order").order(graph, dependencies=dependencies)
-    return sorted(graph, key=ranks.__getitem__)
 
 
 class GraphSubmitter:
@@ -109,7 +124,7 @@ class GraphSubmitter:
         try:
             graph, by_key = materialize(dsk)
             spec = dask_module("dask._task_spec")
-            graph = cull(spec.convert_legacy_graph(graph), wanted)
+            graph = cull(converted(graph, spec), wanted)
             order = ordered(graph)
         except TypeError:
             raise
@@ -119,9 +134,10 @@ class GraphSubmitter:
         blobs: dict[bytes, FunctionBlob] = {}
         tasks: list[TaskSpec] = []
         nbytes = 0
+        own = _OwnKeys()
         try:
             for key in order:
-                task = self._task(spec, key, graph[key], blobs)
+                task = self._task(spec, key, graph[key], blobs, own)
                 task.options = chooser.place(key)
                 if task.payload is not None:
                     nbytes += task.payload.nbytes
@@ -177,9 +193,11 @@ class GraphSubmitter:
 
     # -- one node ------------------------------------------------------------------------------------------------------
 
-    def _task(self, spec: Any, key: Any, node: Any, blobs: dict[bytes, FunctionBlob]) -> TaskSpec:
+    def _task(self, spec: Any, key: Any, node: Any, blobs: dict[bytes, FunctionBlob], own: _OwnKeys) -> TaskSpec:
         own_key = as_key(key)
         kind = type(node)
+        if kind is Call:
+            return self._call(own_key, node.func, node.args, {}, own.keys(node.dependencies), blobs)
         if kind is spec.Alias:
             return TaskSpec(own_key, dependencies=(as_key(node.target),), alias=True)
         if kind is spec.DataNode:
@@ -189,15 +207,25 @@ class GraphSubmitter:
             call = _plain_call(spec, node)
             if call is not None:
                 args, kwargs, dependencies = call
-                blob = self._blob(node.func, blobs)
-                task = TaskSpec(own_key, blob.digest, self._payload((args, kwargs)), dependencies)
-                place = getattr(node.func, PARTITION_ARGUMENT, None)
-                if type(place) is int:
-                    task.partition = args[place]
-                return task
+                return self._call(own_key, node.func, args, kwargs, own.once(dependencies), blobs)
         return TaskSpec(
             own_key, b"", self._payload(node), tuple([as_key(d) for d in sorted(node.dependencies, key=repr)])
         )
+
+    def _call(
+        self,
+        key: Key,
+        func: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        dependencies: tuple[Key, ...],
+        blobs: dict[bytes, FunctionBlob],
+    ) -> TaskSpec:
+        task = TaskSpec(key, self._blob(func, blobs).digest, self._payload((args, kwargs)), dependencies)
+        place = getattr(func, PARTITION_ARGUMENT, None)
+        if type(place) is int:
+            task.partition = args[place]
+        return task
 
     def _payload(self, content: Any) -> Any:
         return self.submitter.payload(content, False)
@@ -256,6 +284,27 @@ class GraphSubmitter:
         return rebuilt[0] if single else rebuilt
 
 
+class _OwnKeys:
+    """The house's keys of dependencies; many equal ones are the same tuple, so that they are sent once."""
+
+    def __init__(self) -> None:
+        self._by_id: dict[int, tuple[Key, ...]] = {}
+        self._tuples: dict[tuple[Key, ...], tuple[Key, ...]] = {}
+
+    def keys(self, dependencies: tuple[Any, ...]) -> tuple[Key, ...]:
+        """Of users' keys, in a tuple that lives as long as this."""
+        if len(dependencies) < SHARED_FROM:
+            return tuple([as_key(key) for key in dependencies])
+        found = self._by_id.get(id(dependencies))
+        if found is None:
+            found = self._by_id[id(dependencies)] = tuple([as_key(key) for key in dependencies])
+        return found
+
+    def once(self, dependencies: tuple[Key, ...]) -> tuple[Key, ...]:
+        """Of our own keys."""
+        return dependencies if len(dependencies) < SHARED_FROM else self._tuples.setdefault(dependencies, dependencies)
+
+
 def _as_lists(keys: Any) -> Any:
     return keys if isinstance(keys, list) else [keys]
 
@@ -273,7 +322,8 @@ def _plain_call(spec: Any, node: Any) -> tuple[tuple[Any, ...], dict[str, Any], 
         elif type(arg) is spec.Alias:
             target = arg.target
         elif type(arg) is spec.List or (type(arg) is spec.Task and arg.func is as_container and arg.kwargs == a_list):
-            return [fill(part) for part in arg.args]
+            parts = [fill(part) for part in arg.args]
+            return as_run(parts) if len(parts) >= SHARED_FROM else parts
         elif isinstance(arg, spec.GraphNode):
             raise _Nested
         else:
@@ -289,6 +339,18 @@ def _plain_call(spec: Any, node: Any) -> tuple[tuple[Any, ...], dict[str, Any], 
     except _Nested:
         return None
     return args, kwargs, tuple([as_key(target) for target in places])
+
+
+def as_run(parts: list[Any]) -> Any:
+    """The parts as one placeholder, if they stand for dependencies that follow one another."""
+    first = parts[0]
+    if type(first) is not TaskInput:
+        return parts
+    start = first.index
+    for index, part in enumerate(parts, start):
+        if type(part) is not TaskInput or part.index != index:
+            return parts
+    return TaskInputs(start, start + len(parts))
 
 
 class _Nested(Exception):

@@ -15,7 +15,7 @@ from typing import Any
 from msgspec import Struct
 
 from distributed.base.keys import Key
-from distributed.messages.client_to_scheduler import TaskOptions, TaskSpec, UpdateGraph
+from distributed.messages.client_to_scheduler import TaskOptions, TaskSpec, UpdateGraph, shared_dependencies
 from distributed.messages.payload import FunctionBlob
 
 MAX_QUEUED_TASKS = 20_000
@@ -166,6 +166,7 @@ class Outgoing:
             fifo_timeout_s=submission.fifo_timeout_s,
             submitting_task=submission.parent,
             last=part.last,
+            shared=shared_dependencies(part.tasks),
         )
         submission.rank += len(part.tasks)
         return message

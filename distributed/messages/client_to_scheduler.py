@@ -9,6 +9,9 @@ from msgspec import Struct
 from distributed.base.keys import Key
 from distributed.messages.payload import FunctionBlob, Payload
 
+SHARED_FROM = 8
+"""So many dependencies are sent once for all tasks of a message that have the very same."""
+
 
 class TaskOptions(Struct, array_like=True, omit_defaults=True, frozen=True):
     """What the tasks of one submission share; tasks name it by its place in ``UpdateGraph.options`` (empty list: the
@@ -32,6 +35,7 @@ class TaskSpec(Struct, array_like=True, omit_defaults=True):
     """One task. ``payload`` is the pickle of ``(args, kwargs)`` in which each dependency is ``TaskInput(i)``, ``i``
     its place in ``dependencies``. With ``function`` empty the payload is the pickle of a ``dask`` graph node that is
     called with ``{key: value}`` of its dependencies. With ``alias`` the task's value is that of its only dependency.
+    ``shared`` says that the dependencies are those at this place of ``UpdateGraph.shared`` (-1: they stand here).
     ``partition`` is the output partition that the task takes out of a shuffle among its dependencies (-1: none).
     """
 
@@ -42,6 +46,7 @@ class TaskSpec(Struct, array_like=True, omit_defaults=True):
     options: int = 0
     alias: bool = False
     partition: int = -1
+    shared: int = -1
 
 
 class UpdateGraph(Struct, tag="update-graph", array_like=True, omit_defaults=True):
@@ -64,6 +69,23 @@ class UpdateGraph(Struct, tag="update-graph", array_like=True, omit_defaults=Tru
     last: bool = True
     code: tuple[str, ...] = ()
     span: tuple[str, ...] = ()
+    shared: list[tuple[Key, ...]] = []
+
+
+def shared_dependencies(tasks: list[TaskSpec], length: int = SHARED_FROM) -> list[tuple[Key, ...]]:
+    """Take tuples of so many dependencies out of the tasks, which name their places in this list instead."""
+    places: dict[int, int] = {}
+    found: list[tuple[Key, ...]] = []
+    for task in tasks:
+        keys = task.dependencies
+        if len(keys) >= length:
+            place = places.get(id(keys))
+            if place is None:
+                place = places[id(keys)] = len(found)
+                found.append(keys)
+            task.shared = place
+            task.dependencies = ()
+    return found
 
 
 class WantKeys(Struct, tag="want-keys", array_like=True):

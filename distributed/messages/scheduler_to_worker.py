@@ -27,11 +27,17 @@ class DefineFunction(Struct, tag="define-function", array_like=True):
     blob: FunctionBlob
 
 
+class SharedNeeds(Struct, tag="shared-needs", array_like=True):
+    """The dependencies of those of the following tasks that are marked ``shared``, until the next message like this."""
+
+    needs: tuple[TaskNeed, ...]
+
+
 class ComputeTask(Struct, tag="compute-task", array_like=True, omit_defaults=True):
     """Run this and keep the value. The answer names ``run_id``; see TaskSpec for ``function``, ``payload``, ``alias``.
 
     ``duration_s`` is what the scheduler expects it to take (-1 unknown). ``wanted``: a client waits, so a small value
-    comes back with the report.
+    comes back with the report. ``shared``: the needs are those of the last :class:`SharedNeeds`.
     """
 
     key: Key
@@ -48,6 +54,7 @@ class ComputeTask(Struct, tag="compute-task", array_like=True, omit_defaults=Tru
     alias: bool = False
     annotations: dict[str, Any] | None = None
     stimulus_id: str = ""
+    shared: bool = False
 
 
 class FreeKeys(Struct, tag="free-keys", array_like=True, omit_defaults=True):
@@ -108,6 +115,7 @@ class PeerLost(Struct, tag="peer-lost", array_like=True):
 
 SchedulerToWorker = (
     DefineFunction
+    | SharedNeeds
     | ComputeTask
     | FreeKeys
     | RemoveReplicas

@@ -48,6 +48,22 @@ class TaskInput:
         return f"TaskInput({self.index})"
 
 
+class TaskInputs:
+    """Stands for the list of the values of the dependencies from number ``start`` up to ``stop``, exclusive."""
+
+    __slots__ = ("start", "stop")
+
+    def __init__(self, start: int, stop: int) -> None:
+        self.start = start
+        self.stop = stop
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return TaskInputs, (self.start, self.stop)
+
+    def __repr__(self) -> str:
+        return f"TaskInputs({self.start}, {self.stop})"
+
+
 class _BytesBeside:
     """A large ``bytes`` or ``bytearray`` whose content stays out of the pickle, which saves one copy."""
 

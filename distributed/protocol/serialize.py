@@ -6,7 +6,7 @@ from __future__ import annotations
 from distributed.base.errors import DeserializeError, RemoteError, SerializationError
 from distributed.protocol.error_info import DEFAULT_ERROR_LENGTH, pack_error, unpack_error
 from distributed.protocol.functions import dumps_function, function_name, loads_function
-from distributed.protocol.payloads import TaskInput, dumps, live, loads, materialised
+from distributed.protocol.payloads import TaskInput, TaskInputs, dumps, live, loads, materialised
 from distributed.protocol.unpicklable import find_unpicklable
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "RemoteError",
     "SerializationError",
     "TaskInput",
+    "TaskInputs",
     "dumps",
     "dumps_function",
     "find_unpicklable",

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from distributed.base.keys import Key
-from distributed.messages.client_to_scheduler import TaskOptions, TaskSpec, UpdateGraph
+from distributed.messages.client_to_scheduler import TaskOptions, TaskSpec, UpdateGraph, shared_dependencies
 from distributed.messages.payload import FunctionBlob, Payload
 from distributed.scheduler.state_machine.data_plans import plan_rebalance, plan_replicate
 from distributed.scheduler.state_machine.events import PinTasks, RecomputeTasks, Restart, RetireWorkers
@@ -24,6 +24,8 @@ from distributed.simulation.simulator import Simulator
 from distributed.worker.state_machine import WorkerSettings
 from distributed.worker.state_machine.events import DataLost
 
+SHARED_FROM = 3
+"""Few are enough here to be sent once for several tasks, since the graphs are small."""
 FUNCTION = FunctionBlob(b"f", Payload(b"function"))
 
 
@@ -47,12 +49,13 @@ class Cluster:
         check_worker: Callable[[Process, Any], None],
     ) -> None:
         self.sim = sim = Simulator(script.seed, digest)
-        settings = SchedulerSettings(**script.scheduler)
+        settings = SchedulerSettings(**{"shared_from": SHARED_FROM, **script.scheduler})
         if settings.saturation > 1e9:
             settings.saturation = float("inf")
         self.host = Host(sim, settings, script.lazy, expect, check_scheduler)
         self.network = Network(sim, script.delays_s)
         self.runs = RunLedger()
+        self._needs: dict[tuple[Key, ...], tuple[Key, ...]] = {}
         self.nodes: dict[str, Node] = {}
         self.around = Surroundings(
             sim, self.host, self.network, self.runs, WorkerSettings(**script.worker), script.delays_s,
@@ -108,13 +111,15 @@ class Cluster:
             last = start + size >= len(specs)
             chosen = None if wanted is None else [spec.key for spec in part if spec.key in wanted]
             options = [TaskOptions(), act.options]
-            update = UpdateGraph(number, part, [FUNCTION], options, chosen, start, last=last)
+            shared = shared_dependencies(part, SHARED_FROM)
+            update = UpdateGraph(number, part, [FUNCTION], options, chosen, start, last=last, shared=shared)
             client.submit(update, [spec.key for spec in part] if chosen is None else chosen)
 
     def _spec(self, task: acts.TaskPlan) -> TaskSpec:
         key = as_key(task.key)
         self.runs.plans[key] = task
         needs = tuple([as_key(name) for name in task.needs])
+        needs = self._needs.setdefault(needs, needs)
         return TaskSpec(key, b"f", Payload(b"args"), needs, 1, task.alias)
 
     def _scatter(self, act: acts.Scatter) -> None:

@@ -10,7 +10,7 @@ live behind the same mapping.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator, MutableMapping, Sequence
 from typing import Any
 
 from distributed.base.keys import Key
@@ -96,6 +96,13 @@ class DataStore(MutableMapping[Any, Any]):
             with self._lock:
                 return self.values_by_key[key]
         return self.values_by_key[key]
+
+    def hold_all(self, keys: Sequence[Key]) -> list[Any]:
+        """As :meth:`hold`, of each key."""
+        if self.is_custom:
+            return [self.hold(key) for key in keys]
+        values = self.values_by_key
+        return [values[key] for key in keys]
 
     def opened(self, sealed: Sealed) -> Any:
         """The value of what :meth:`hold` gave; the store keeps it open from now on."""

@@ -156,11 +156,10 @@ class TaskExecutor:
 
     def submit(self, execute: Execute) -> None:
         """Queue a run behind those that are queued already."""
-        hold = self.store.hold
         run_id = execute.run_id
         self._owed.add(run_id)
         try:
-            inputs = [hold(key) for key in execute.dependencies] if execute.dependencies else []
+            inputs = self.store.hold_all(execute.dependencies) if execute.dependencies else []
         except Exception as error:
             self._report(self._failure(execute, error, 0.0, 0.0, retriable=True), None)
             return
@@ -377,7 +376,10 @@ class TaskExecutor:
                 raise _Unopened(self._deserialize_error(execute.key, "the arguments", error)) from None
             task.opening = ""
         if job.inputs:
-            args, kwargs = fill_arguments(args, kwargs, functools.partial(self._input, job))
+            for index, value in enumerate(job.inputs):
+                if type(value) is Sealed:
+                    self._input(job, index)
+            args, kwargs = fill_arguments(args, kwargs, job.inputs.__getitem__)
         mirror_to_dask(task)
         if is_coroutine_function:
             return self._call_coroutine(job, task, function(*args, **kwargs))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from distributed.protocol.serialize import TaskInput
+from distributed.protocol.serialize import TaskInput, TaskInputs
 
 
 def fill_arguments(
@@ -25,6 +25,8 @@ def fill(member: Any, value_of: Callable[[int], Any]) -> Any:
     kind = type(member)
     if kind is TaskInput:
         return value_of(member.index)
+    if kind is TaskInputs:
+        return [value_of(index) for index in range(member.start, member.stop)]
     if kind is list or kind is tuple or kind is set or kind is frozenset:
         parts = [fill(part, value_of) for part in member]
         if all(map(_is, parts, member)):

@@ -22,6 +22,8 @@ def update_graph(state: Tables, event: UpdateGraph, cs: ClientState) -> None:
     for blob in event.functions:
         state.functions.setdefault(blob.digest, blob)
         cs.functions.add(blob.digest)
+    if event.shared:
+        _hand_out(event)
     policies = [Policy(options) for options in event.options] or [state.default_policy]
     generation = choose_generation(state, cs, event)
     wanted = None if event.wanted is None else frozenset(event.wanted)
@@ -57,6 +59,18 @@ def update_graph(state: Tables, event: UpdateGraph, cs: ClientState) -> None:
         release_unneeded(state, [ts for ts in fresh if not ts.who_wants and not ts.n_waiters])
     if event.last and event.submission in cs.pins:
         release_pin(state, cs, event.submission)
+
+
+def _hand_out(event: UpdateGraph) -> None:
+    """Give the tasks the dependencies that stand once for all."""
+    shared = event.shared
+    for spec in event.tasks:
+        place = spec.shared
+        if place >= 0:
+            if place >= len(shared):
+                raise ValueError(f"task {spec.key!r} names list {place} of dependencies, of {len(shared)} that came")
+            spec.dependencies = shared[place]
+            spec.shared = -1
 
 
 def _add_tasks(
@@ -138,12 +152,23 @@ def _link(state: Tables, fresh: list[TaskState]) -> list[TaskState]:
     """Make the edges of new tasks; returns those with a dependency that nobody knows."""
     tasks = state.tasks
     lost: list[TaskState] = []
+    # The records of dependencies that several tasks share, by the identity of their keys.
+    shared: dict[int, Members] = {}
+    shared_from = state.settings.shared_from
     for ts in fresh:
         spec = ts.run_spec
         assert spec is not None
         keys = spec.dependencies
         if not keys:
             continue
+        if len(keys) >= shared_from:
+            known = shared.get(id(keys))
+            if known is not None and ts not in known:
+                for dep in known:
+                    dep.dependents[ts] = None
+                ts.group.dependencies.update(dict.fromkeys([dep.group for dep in known]))
+                ts.dependencies = known
+                continue
         group_dependencies = ts.group.dependencies
         dependencies: list[TaskState] = []
         for key in keys:
@@ -162,6 +187,8 @@ def _link(state: Tables, fresh: list[TaskState]) -> list[TaskState]:
             dependencies.append(dep)
             group_dependencies[dep.group] = None
         ts.dependencies = Members(dependencies)
+        if len(keys) >= shared_from and len(dependencies) == len(keys):
+            shared[id(keys)] = ts.dependencies
     return lost
 
 

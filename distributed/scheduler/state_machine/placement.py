@@ -60,6 +60,8 @@ def _place(state: Tables, ready: list[TaskState]) -> None:
     stimulus_id = state.stimulus_id
     threads = -1
     roots: list[TaskState] = []
+    inputs: _Inputs | None = None
+    shared_from = state.settings.shared_from
     for ts in ready:
         found = ts.state
         if (found != "waiting" or ts.n_waiting) and found != "no-worker":
@@ -72,7 +74,14 @@ def _place(state: Tables, ready: list[TaskState]) -> None:
             if not dependencies or is_rootish(ts, threads):
                 roots.append(ts)
                 continue
-        ws = choose_worker(state, ts)
+        if len(dependencies) >= shared_from:
+            # The tasks of one round of an exchange come one after the other and have the very same inputs.
+            if inputs is None or inputs.dependencies is not dependencies or inputs.policy is not policy:
+                allowed = None if policy.free else allowed_workers(state, policy)
+                inputs = _Inputs(state, dependencies, policy, allowed)
+            ws = choose_worker(state, ts, inputs)
+        else:
+            ws = choose_worker(state, ts)
         if ws is not None:
             if found == "no-worker":
                 state.unrunnable.drop(ts)
@@ -142,8 +151,50 @@ def _deal(state: Tables, source: TaskQueue | list[TaskState]) -> None:
         refresh_worker(state, ws)
 
 
-def choose_worker(state: Tables, ts: TaskState) -> WorkerState | None:
-    """The worker expected to have the task done first; None when none qualifies. O(dependencies)."""
+class _Inputs:
+    """What placement knows of the inputs of tasks that share all of them: it holds for one placing beat.
+
+    ``local``: bytes of them that lie on each worker that qualifies; ``popular`` are those with too many holders to look
+    at each, of whose holders only some are in ``local``, with nothing counted. ``pinned`` cannot be shipped.
+    """
+
+    __slots__ = ("dependencies", "local", "pinned", "policy", "popular", "total")
+
+    def __init__(
+        self,
+        state: Tables,
+        dependencies: tuple[TaskState, ...],
+        policy: Policy,
+        allowed: dict[WorkerState, None] | None,
+    ) -> None:
+        self.dependencies = dependencies
+        self.policy = policy
+        self.local: dict[WorkerState, int] = {}
+        self.popular: list[tuple[TaskState, int]] = []
+        self.total = 0
+        self.pinned: TaskState | None = None
+        local = self.local
+        unknown_nbytes = state.settings.unknown_nbytes
+        for dep in dependencies:
+            nbytes = dep.nbytes
+            if nbytes < 0:
+                nbytes = unknown_nbytes
+            self.total += nbytes
+            if dep.rare is not None and dep.rare.unshippable is not None:
+                self.pinned = dep
+            holders = dep.who_has
+            if len(holders) > SAMPLE:
+                self.popular.append((dep, nbytes))
+                first = state.run_counter % len(holders)
+                holders = holders[first : first + 4]
+                nbytes = 0
+            for ws in holders:
+                if ws.running and (allowed is None or ws in allowed):
+                    local[ws] = local.get(ws, 0) + nbytes
+
+
+def choose_worker(state: Tables, ts: TaskState, known: _Inputs | None = None) -> WorkerState | None:
+    """The worker expected to have the task done first; None when none qualifies. O(dependencies) unless ``known``."""
     policy = ts.policy
     allowed = None if policy.free else allowed_workers(state, policy)
     if allowed is not None and not allowed:
@@ -155,44 +206,27 @@ def choose_worker(state: Tables, ts: TaskState) -> WorkerState | None:
         return _idlest(state, policy, allowed, avoid)
 
     settings = state.settings
-    local: dict[WorkerState, int] = {}
-    popular: list[TaskState] = []
-    total = 0
-    pinned: TaskState | None = None
-    for dep in dependencies:
-        nbytes = dep.nbytes
-        if nbytes < 0:
-            nbytes = settings.unknown_nbytes
-        total += nbytes
-        if dep.rare is not None and dep.rare.unshippable is not None:
-            pinned = dep
-        holders = dep.who_has
-        if len(holders) > SAMPLE:
-            popular.append(dep)
-            first = state.run_counter % len(holders)
-            holders = holders[first : first + 4]
-        for ws in holders:
-            if ws.running and (allowed is None or ws in allowed):
-                local[ws] = local.get(ws, 0) + nbytes
-    if pinned is not None:
-        return _on_holder(pinned, allowed, policy)
+    inputs = known if known is not None else _Inputs(state, dependencies, policy, allowed)
+    if inputs.pinned is not None:
+        return _on_holder(inputs.pinned, allowed, policy)
     idlest = _idlest(state, policy, allowed, avoid)
     if idlest is None:
         return None
+    local = inputs.local
     if idlest not in local:
-        local[idlest] = 0
+        local = {**local, idlest: 0}
     if len(local) == 1:
         return idlest
-    for dep in popular:
-        for ws in local:
-            if dep in ws.has_what:
-                local[ws] += dep.nbytes
+    total = inputs.total
+    popular = inputs.popular
     best = idlest
     least = (1e300, 0)
     for ws, nbytes in local.items():
         if ws is avoid:
             continue
         seconds = ws.occupancy / ws.nthreads
+        if popular:
+            nbytes += sum([size for dep, size in popular if dep in ws.has_what])
         if nbytes < total:
             seconds += (total - nbytes) / settings.bandwidth + settings.transfer_latency_s
         cost = (seconds, ws.nbytes)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from distributed.messages.client_to_scheduler import SHARED_FROM
+
 
 @dataclass(slots=True)
 class SchedulerSettings:
@@ -43,6 +45,8 @@ class SchedulerSettings:
     tell_no_worker_s: float = 0.5
     no_workers_timeout_s: float | None = None
     retire_timeout_s: float | None = None
+    # So many dependencies go to a worker once for all tasks of a batch that have the very same.
+    shared_from: int = SHARED_FROM
     # Entries of the log that story() reads; 0 switches it off.
     story_length: int = 20_000
     # Put every transition into the outbox (for plugins).

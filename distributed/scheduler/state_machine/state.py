@@ -141,6 +141,8 @@ class SchedulerState(Tables):
             watch_queue(self)
         if self.saturated and self.idle:
             balance(self)
+        if self.told_needs:
+            self.told_needs = {}
 
     @property
     def outbox(self) -> Outbox:

@@ -27,6 +27,7 @@ from distributed.messages.scheduler_to_worker import (
     PeerLost,
     RemoveReplicas,
     SetStatus,
+    SharedNeeds,
     StealRequest,
 )
 
@@ -138,6 +139,7 @@ class Deadline(Struct, eq=False):
 
 SchedulerOrder: TypeAlias = (
     DefineFunction
+    | SharedNeeds
     | ComputeTask
     | FreeKeys
     | RemoveReplicas

@@ -15,6 +15,7 @@ from distributed.messages.scheduler_to_worker import (
     PeerLost,
     RemoveReplicas,
     SetStatus,
+    SharedNeeds,
     StealRequest,
 )
 from distributed.messages.worker_to_scheduler import (
@@ -239,6 +240,7 @@ def on_others(t: Tables, event: DefineFunction | CloseWorkerOrder) -> None:
 
 
 HANDLERS: Final[dict[type, Callable[[Tables, Any], None]]] = {
+    SharedNeeds: computing.on_shared_needs,
     ComputeTask: computing.compute,
     FreeKeys: on_free_keys,
     RemoveReplicas: on_remove_replicas,

@@ -13,6 +13,7 @@ from typing import Final, TypeAlias
 from msgspec import Struct
 
 from distributed.base.keys import Key
+from distributed.messages.scheduler_to_worker import TaskNeed
 from distributed.worker.state_machine.fetch_plan import FetchPlan, host_of
 from distributed.worker.state_machine.outbox import Outbox
 from distributed.worker.state_machine.ready_queue import ReadyQueue
@@ -72,6 +73,8 @@ class Tables:
         "resources",
         "rng",
         "settings",
+        "shared",
+        "shared_records",
         "short",
         "slots_used",
         "stale",
@@ -102,6 +105,9 @@ class Tables:
         self.durations: dict[bytes | str, float] = {}
         self.rng = Random(seed)
         self.fetches = FetchPlan(settings.gather_nbytes, host_of(address), self.rng)
+        # The needs of tasks that are ordered as sharing them, and the records of these (none yet: empty).
+        self.shared: tuple[TaskNeed, ...] = ()
+        self.shared_records: tuple[TaskState, ...] = ()
         self.missing: dict[TaskState, None] = {}
         self.asking: dict[TaskState, None] = {}
         self.wake_at: float | None = None

@@ -3,7 +3,14 @@ from __future__ import annotations
 import threading
 
 from distributed.client.outgoing import MAX_QUEUED_TASKS, Outgoing, Part, Submission
-from distributed.messages.client_to_scheduler import ReleaseKeys, TaskOptions, TaskSpec, UpdateGraph, WantKeys
+from distributed.messages.client_to_scheduler import (
+    SHARED_FROM,
+    ReleaseKeys,
+    TaskOptions,
+    TaskSpec,
+    UpdateGraph,
+    WantKeys,
+)
 from distributed.messages.payload import FunctionBlob, Payload
 
 BLOB = FunctionBlob(b"f", Payload(b"pickle"))
@@ -89,3 +96,13 @@ def test_submitting_threads_wait_for_room():
         queue.take(2000, MANY)
     assert through.wait(10)
     thread.join()
+
+
+def test_many_equal_dependencies_are_sent_once():
+    queue = Outgoing()
+    many = tuple(f"d{i}" for i in range(SHARED_FROM))
+    tasks = [TaskSpec("a", b"f", None, many), TaskSpec("b", b"f", None, ("d0",)), TaskSpec("c", b"f", None, many)]
+    queue.submit_part(Part(Submission([], 0.1, None), tasks, (BLOB,), True))
+    (message,) = queue.take(100, MANY)
+    assert message.shared == [many]
+    assert [(spec.dependencies, spec.shared) for spec in message.tasks] == [((), 0), (("d0",), -1), ((), 0)]

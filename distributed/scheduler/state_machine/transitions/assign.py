@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from distributed.messages.scheduler_to_worker import ComputeTask, DefineFunction, TaskNeed
+from distributed.messages.scheduler_to_worker import ComputeTask, DefineFunction, SharedNeeds, TaskNeed
 from distributed.scheduler.state_machine.entities import TaskState, WorkerState
 from distributed.scheduler.state_machine.reports import holder_addresses
 from distributed.scheduler.state_machine.resources import take_resources
@@ -68,6 +68,13 @@ def assign(state: Tables, ts: TaskState, ws: WorkerState, stimulus_id: str) -> N
         return
     if policy.resources is not None:
         take_resources(ts, ws)
+    dependencies = ts.dependencies
+    shared = len(dependencies) >= state.settings.shared_from
+    if shared:
+        told = state.told_needs
+        if told.get(ws) is not dependencies:
+            box.append(SharedNeeds(needs_of(state, ts, ws)))
+            told[ws] = dependencies
     box.append(
         ComputeTask(
             ts.key,
@@ -75,7 +82,7 @@ def assign(state: Tables, ts: TaskState, ws: WorkerState, stimulus_id: str) -> N
             ts.priority,
             function,
             spec.payload,
-            needs_of(state, ts, ws),
+            needs_of(state, ts, ws) if dependencies and not shared else (),
             average,
             bool(ts.who_wants),
             policy.resources,
@@ -84,6 +91,7 @@ def assign(state: Tables, ts: TaskState, ws: WorkerState, stimulus_id: str) -> N
             spec.alias,
             policy.annotations,
             stimulus_id,
+            shared,
         )
     )
 

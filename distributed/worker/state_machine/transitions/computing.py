@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from distributed.messages.scheduler_to_worker import ComputeTask
+from distributed.messages.scheduler_to_worker import ComputeTask, SharedNeeds
 from distributed.messages.worker_to_scheduler import TaskFinished, TaskRescheduled
 from distributed.worker.state_machine.tables import Tables
 from distributed.worker.state_machine.task import (
@@ -28,9 +28,17 @@ from distributed.worker.state_machine.transitions.queueing import (
 )
 
 
+def on_shared_needs(t: Tables, event: SharedNeeds) -> None:
+    """Of the tasks that follow."""
+    t.shared = event.needs
+    t.shared_records = ()
+
+
 def compute(t: Tables, spec: ComputeTask) -> None:
     """The scheduler orders a run; the newest order for a key counts."""
     key = spec.key
+    if spec.shared:
+        spec.needs = t.shared
     ts = t.tasks.get(key)
     if ts is None:
         ts = t.tasks[key] = TaskState(key)
@@ -85,9 +93,23 @@ def _unlink_later(t: Tables, ts: TaskState, spec: ComputeTask) -> None:
 
 
 def _link(t: Tables, ts: TaskState, spec: ComputeTask) -> None:
+    t.move(ts, WAITING)
+    shared = spec.shared
+    if shared and t.shared_records and not _gone(t.shared_records):
+        ts.dependencies = t.shared_records
+        waiting = _link_again(t, ts, spec)
+    else:
+        waiting = _link_each(t, ts, spec)
+        if shared:
+            t.shared_records = ts.dependencies
+    ts.waiting_count = waiting
+    if not waiting:
+        make_ready(t, ts)
+
+
+def _link_each(t: Tables, ts: TaskState, spec: ComputeTask) -> int:
     dependencies: dict[TaskState, None] = {}
     waiting = 0
-    t.move(ts, WAITING)
     for need in spec.needs:
         dep = t.tasks.get(need.key)
         if dep is None:
@@ -100,9 +122,25 @@ def _link(t: Tables, ts: TaskState, spec: ComputeTask) -> None:
             waiting += 1
             want(t, dep, need.holders, need.nbytes, spec.priority)
     ts.dependencies = tuple(dependencies)
-    ts.waiting_count = waiting
-    if not waiting:
-        make_ready(t, ts)
+    return waiting
+
+
+def _gone(records: tuple[TaskState, ...]) -> bool:
+    return FORGOTTEN in [dep.state for dep in records]
+
+
+def _link_again(t: Tables, ts: TaskState, spec: ComputeTask) -> int:
+    """Like ``_link_each`` for the records that another task was linked to: their holders are known already."""
+    priority = spec.priority
+    waiting = 0
+    for dep in ts.dependencies:
+        dep.dependents[ts] = None
+        if dep.state is not MEMORY:
+            waiting += 1
+            if dep.state not in TO_FETCH or priority < dep.priority:
+                need = next(need for need in spec.needs if need.key == dep.key)
+                want(t, dep, need.holders, need.nbytes, priority)
+    return waiting
 
 
 def leave_to_others(t: Tables, ts: TaskState) -> None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from distributed.messages.client_to_scheduler import TaskOptions
+from distributed.base.keys import Key
+from distributed.messages.client_to_scheduler import TaskOptions, TaskSpec
 from distributed.messages.control import RegisterWorker
 from distributed.messages.scheduler_to_client import NoWorkerForTasks
 from distributed.messages.scheduler_to_worker import (
     AcquireReplicas,
     CloseWorkerOrder,
+    ComputeTask,
     RemoveReplicas,
     SetStatus,
+    SharedNeeds,
     StealRequest,
 )
 from distributed.messages.worker_to_scheduler import Heartbeat, StealResponse, WorkerStatus
@@ -357,3 +360,51 @@ def test_validate_names_task_worker_and_rule() -> None:
     env.worker("a").occupancy += 1
     with pytest.raises(InvalidState, match=r"occupancy is the sum of charges.*tcp://a:1"):
         env.state.validate()
+
+
+def exchange(width: int) -> tuple[list[TaskSpec], list[tuple[Key, ...]]]:
+    """One round of an all-to-all exchange, as a client sends it."""
+    parts = [a_task(("part", i)) for i in range(width)]
+    totals = [a_task(("total", i)) for i in range(width)]
+    for task in totals:
+        task.shared = 0
+    return parts + totals, [tuple([task.key for task in parts])]
+
+
+def test_dependencies_that_many_tasks_share_are_sent_once_to_each_worker() -> None:
+    env = TestEnv({"a": 1, "b": 1})
+    width = 12
+    tasks, shared = exchange(width)
+    env.submit(*tasks, shared=shared)
+    one, two = env.task(("total", 0)), env.task(("total", 1))
+    assert one.dependencies is two.dependencies and len(one.dependencies) == width
+    env.state.validate()
+    for i in range(width):
+        env.sent("a"), env.sent("b")
+        env.finish(("part", i))
+    boxes = {name: env.sent(name) for name in "ab"}
+    for name, box in boxes.items():
+        (needs,) = [m for m in box if type(m) is SharedNeeds]
+        orders = [m for m in box if type(m) is ComputeTask]
+        assert len(orders) > 1 and all(m.shared and not m.needs for m in orders)
+        assert [need.key for need in needs.needs] == list(shared[0])
+        here = [need.key for need in needs.needs if not need.holders]
+        assert set(here) == {ts.key for ts in env.worker(name).has_what}
+
+
+def test_a_task_among_the_dependencies_that_it_shares_is_lost() -> None:
+    env = TestEnv({"a": 1})
+    tasks, shared = exchange(10)
+    own = ("part", 3)
+    tasks[3].shared = 0
+    env.submit(*tasks, shared=shared)
+    assert own not in env.state.tasks and env.told()
+    env.state.validate()
+
+
+def test_dependencies_that_were_not_sent() -> None:
+    env = TestEnv({"a": 1})
+    task = a_task("x")
+    task.shared = 2
+    with pytest.raises(ValueError, match="task 'x' names list 2 of dependencies, of 1 that came"):
+        env.submit(task, shared=[("y",)])

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from distributed.messages.scheduler_to_worker import AcquireReplicas, HoldersChanged, RemoveReplicas, TaskNeed
+from distributed.messages.scheduler_to_worker import (
+    AcquireReplicas,
+    HoldersChanged,
+    RemoveReplicas,
+    SharedNeeds,
+    TaskNeed,
+)
 from distributed.messages.worker_to_scheduler import (
     MissingData,
     ReplicasAdded,
@@ -360,3 +366,27 @@ def test_holders_changed_while_planned_and_in_flight(make_env):
 def test_an_answer_nobody_asked_for_is_ignored(env):
     env.send(arrived(A, "x"), unreachable(B, "x"), success("x", 9))
     assert env.states() == {}
+
+
+def test_tasks_that_share_their_needs(env):
+    needs = SharedNeeds(tuple([TaskNeed(key, (A,), 8) for key in ("x", "w", "v")]))
+    env.send(
+        needs, a_task("y1", 1, shared=True), a_task("y2", 2, shared=True), a_task("urgent", 3, rank=0, shared=True)
+    )
+    assert env.gathered() == {A: ["x", "w", "v"]}
+    assert env.state.tasks["y1"].dependencies is env.state.tasks["urgent"].dependencies
+    assert env.state.tasks["x"].priority == (0.0, 0.0, 0)
+    env.send(arrived(A, "x", "w", "v"))
+    env.claim(StoreFetched), env.claim(ReplicasAdded)
+    (run,) = env.claim_all(Execute)
+    assert run.key == "urgent" and run.dependencies == ["x", "w", "v"]
+
+
+def test_shared_needs_that_were_forgotten_meanwhile(env):
+    env.send(SharedNeeds((TaskNeed("x", (A,), 8), TaskNeed("w", (), 8))), a_task("y1", 1, shared=True), free("y1"))
+    assert set(env.states().values()) <= {"cancelled", "forgotten", "missing"}
+    env.claim_all(WhoHas), env.claim_all(GatherDep)
+    env.send(a_task("y2", 2, shared=True))
+    assert [dep.key for dep in env.state.tasks["y2"].dependencies] == ["x", "w"]
+    assert all(env.state.tasks[dep.key] is dep for dep in env.state.tasks["y2"].dependencies)
+    env.claim_all(WhoHas), env.claim_all(GatherDep)
