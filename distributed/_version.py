@@ -1,3 +1,7 @@
-"""The version: CalVer, year.month.patch."""
+"""The version: the dask release that this one belongs to, and a count of our own after ``.post``.
 
-__version__ = "2026.11.0"
+``dask[distributed]`` and ``dask[complete]`` ask for exactly the ``distributed`` of their own release. A version outside
+that range would let pip put another package of this name in our place.
+"""
+
+__version__ = "2026.8.0.post1"

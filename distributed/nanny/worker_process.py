@@ -14,6 +14,7 @@ import contextlib
 import faulthandler
 import gc
 import logging
+import multiprocessing
 import os
 import signal
 import socket
@@ -199,6 +200,10 @@ def prepare(config: dict[str, Any]) -> None:
             os.environ[name] = value
     os.set_inheritable(config["page_fd"], False)
     settings.adopt(config["settings"])
+    if settings.get("distributed.worker.daemon", True):
+        # What libraries ask before they start processes of their own in a task (joblib then runs in sequence, a pool of
+        # multiprocessing refuses): otherwise each worker of a machine would take all of its cores.
+        multiprocessing.current_process()._config["daemon"] = True  # type: ignore[attr-defined]
     root = logging.getLogger("distributed")
     if not root.handlers:
         stream = logging.StreamHandler()

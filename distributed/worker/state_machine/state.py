@@ -14,16 +14,21 @@ the best of the whole batch goes first. Between two calls, call ``handle_deadlin
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 from distributed.base.keys import Key
 from distributed.worker.state_machine.events import Deadline, WorkerEvent
 from distributed.worker.state_machine.explain import Explanation, explain
 from distributed.worker.state_machine.handlers import HANDLERS
 from distributed.worker.state_machine.tables import CLOSING, RUNNING, Step, Tables, WorkerSettings
-from distributed.worker.state_machine.task import IN_FLIGHT, LONG_RUNNING, MEMORY, WAITING, TaskState
+from distributed.worker.state_machine.task import IN_FLIGHT, LONG_RUNNING, MEMORY, RELEASED, WAITING, TaskState
 from distributed.worker.state_machine.transitions.computing import give_back
 from distributed.worker.state_machine.transitions.executing import start_tasks
 from distributed.worker.state_machine.transitions.fetching import plan_fetches
 from distributed.worker.state_machine.validate import validate
+
+# key, state before (or what happened), state after, run id, when: the order in which other packages read a story
+ToldStep: TypeAlias = tuple[Key, str, str, int, float]
 
 
 class WorkerState(Tables):
@@ -91,10 +96,13 @@ class WorkerState(Tables):
         """Why a key is where it is, and what it waits for; ``now`` is that of the last event unless given."""
         return explain(self, key, self.now if now is None else now)
 
-    def story(self, *keys: Key) -> list[Step]:
-        """What became of these keys, oldest first, as far as it is remembered: (when, key, from, to, run id)."""
-        wanted = set(keys)
-        return [step for step in self.steps if step[1] in wanted]
+    def story(self, *keys: Key | TaskState) -> list[ToldStep]:
+        """What became of these keys (or tasks), oldest first, as far as it is remembered: (key, from, to, run id, when).
+
+        ``from`` is ``receive-from-scatter`` for a value that came from outside.
+        """
+        wanted = {key.key if isinstance(key, TaskState) else key for key in keys}
+        return [_told(step) for step in self.steps if step[1] in wanted]
 
     def executing(self, now: float) -> list[tuple[Key, float]]:
         """The wanted tasks that are with the executor, each with the seconds since it was handed over."""
@@ -155,9 +163,9 @@ class WorkerState(Tables):
         return self.managed_nbytes
 
     @property
-    def log(self) -> list[Step]:
-        """All steps that are remembered."""
-        return list(self.steps)
+    def log(self) -> list[ToldStep]:
+        """All steps that are remembered, as ``story`` tells them."""
+        return [_told(step) for step in self.steps]
 
     def counts(self) -> dict[str, int]:
         """Number of keys by state (where a worker has many), for the heartbeat; cheap."""
@@ -181,3 +189,10 @@ class WorkerState(Tables):
             change = resources.get(name, 0.0) - mine.total.get(name, 0.0)
             mine.available[name] = mine.available.get(name, 0.0) + change
         mine.total = dict(resources)
+
+
+def _told(step: Step) -> ToldStep:
+    when, key, before, after, run_id = step
+    if before == RELEASED and after == MEMORY:  # no task has computed it and no peer has sent it
+        before = "receive-from-scatter"
+    return key, before, after, run_id, when

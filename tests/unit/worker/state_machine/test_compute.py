@@ -44,7 +44,7 @@ def test_one_task_from_order_to_report(env):
     env.send(free("x"))
     assert env.claim(Evict).keys == ["x"]
     assert env.states() == {}
-    assert [step[2:4] for step in env.state.story("x")] == [
+    assert [step[1:3] for step in env.state.story("x")] == [
         ("released", "ready"),
         ("ready", "executing"),
         ("executing", "memory"),
@@ -100,7 +100,7 @@ def test_failure_is_reported_and_forgotten(env):
     report = env.claim(TaskErred)
     assert (report.key, report.run_id, report.retriable) == ("x", 1, True)
     assert env.states() == {}
-    assert [step[3] for step in env.state.story("x")][-2:] == ["error", "forgotten"]
+    assert [step[2] for step in env.state.story("x")][-2:] == ["error", "forgotten"]
     env.send(a_task("x", 2))
     assert env.executed() == ["x"]
     env.send(failure("x", 2), free("x"))

@@ -62,12 +62,19 @@ def test_views_of_tasks_in_each_state():
         "stale": 0,
         "known": 8,
     }
-    assert [step[1:4] for step in state.story("actor")] == [
+    assert [step[:3] for step in state.story(state.tasks["actor"])] == [
         ("actor", "released", "ready"),
         ("actor", "ready", "executing"),
         ("actor", "executing", "memory"),
     ]
     assert len(state.log) > 3
+    assert state.story("actor")[0] in state.log
+
+
+def test_the_story_of_a_value_from_outside():
+    env = Env()
+    env.send(DataUpdated({"x": 8}))
+    assert [step[:3] for step in env.state.story("x")] == [("x", "receive-from-scatter", "memory")]
 
 
 def test_what_runs_is_told_with_its_seconds():
