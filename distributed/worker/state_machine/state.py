@@ -97,7 +97,7 @@ class WorkerState(Tables):
         return explain(self, key, self.now if now is None else now)
 
     def story(self, *keys: Key | TaskState) -> list[ToldStep]:
-        """What became of these keys (or tasks), oldest first, as far as it is remembered: (key, from, to, run id, when).
+        """What became of these keys (or tasks), oldest first, as far as is remembered: (key, from, to, run id, when).
 
         ``from`` is ``receive-from-scatter`` for a value that came from outside.
         """
