@@ -1,4 +1,5 @@
-"""Packages whose names are loaded when first used (PEP 562), so that importing a room costs only what is used of it."""
+"""What is loaded when first used: names of packages (PEP 562), and modules of other people that cost milliseconds. So
+importing a room costs only what is used of it."""
 
 from __future__ import annotations
 
@@ -33,3 +34,30 @@ def lazy_names(module: str, homes: Mapping[str, str]) -> tuple[Callable[[str], A
         return sorted({*vars(sys.modules[module]), *homes})
 
     return get, names
+
+
+class _LazyModule:
+    """Stands for a module until an attribute of it is asked for."""
+
+    def __init__(self, name: str) -> None:
+        self.__name__ = name
+
+    def __getattr__(self, attribute: str) -> Any:
+        value = getattr(importlib.import_module(self.__name__), attribute)
+        self.__dict__[attribute] = value
+        return value
+
+    def __repr__(self) -> str:
+        return f"<module {self.__name__!r}, loaded when it is used>"
+
+
+def lazy_module(name: str) -> Any:
+    """What ``import name as ...`` gives, but loaded when it is first used. For modules of others, never for our own.
+
+    Examples
+    --------
+    >>> fractions = lazy_module("fractions")
+    >>> fractions.Fraction(2, 4)
+    Fraction(1, 2)
+    """
+    return _LazyModule(name)

@@ -1,15 +1,16 @@
 """Configuration: ``dask.config`` under the names that users know, with the defaults of ``distributed.yaml``.
 
 dask is loaded when a setting is first asked for, and our defaults are registered then; ``register()`` may be called
-earlier. Values set by users (files, environment, ``dask.config.set``) always win over the defaults. Shell: never asked
-by state machines.
+earlier. Values set by users (files, environment, ``dask.config.set``) always win over the defaults. A process that was
+given the settings of another one (:func:`adopt`) answers from those until somebody loads dask. Shell: never asked by
+state machines.
 """
 
 from __future__ import annotations
 
 import importlib
-import importlib.abc
 import importlib.machinery
+import os
 import sys
 import threading
 from collections.abc import Mapping, Sequence
@@ -34,6 +35,7 @@ _DEFAULTS_FILE = Path(__file__).parent.parent / "distributed.yaml"
 _NO_DEFAULT: Any = object()
 _lock = threading.RLock()
 _dask_config: Any = None
+_adopted: Mapping[str, Any] | None = None
 _defaults: dict[str, Any] | None = None
 
 
@@ -49,23 +51,31 @@ def load_defaults() -> dict[str, Any]:
 
 
 def register() -> Any:
-    """Load ``dask.config``, give it our defaults, and return it; later calls return it at once."""
-    global _dask_config
+    """Load ``dask.config``, give it our defaults and what was adopted, and return it; later calls return it at once."""
     if _dask_config is None:
         with _lock:
             if _dask_config is None:
                 module = importlib.import_module("dask.config")
-                _join(module)
-                _dask_config = module
+                if _dask_config is None:  # else done while it was loaded
+                    _join(module)
     return _dask_config
 
 
 def _join(module: Any) -> None:
-    """Give dask's configuration our defaults, and loggers what it asks for."""
+    """Give dask's configuration our defaults and what was adopted, and loggers what it asks for."""
+    global _dask_config
+    module.update_defaults(load_defaults())
+    if _adopted is None:
+        _set_up_loggers(module.config)
+    else:
+        module.update(module.config, _adopted, priority="new")
+    _dask_config = module
+
+
+def _set_up_loggers(config: Mapping[str, Any]) -> None:
     from distributed.base.log_setup import initialize_logging  # needs logging, which `import distributed` does without
 
-    module.update_defaults(load_defaults())
-    initialize_logging(module.config)
+    initialize_logging(config)
 
 
 def get(name: str, default: Any = _NO_DEFAULT) -> Any:
@@ -78,10 +88,30 @@ def get(name: str, default: Any = _NO_DEFAULT) -> Any:
     default
         What an unknown name gives. Without it an unknown name raises ``KeyError``.
     """
+    if _dask_config is None and _adopted is not None:
+        value = _look_up(_adopted, name)
+        if value is _NO_DEFAULT:
+            value = default
+        if value is _NO_DEFAULT:
+            raise KeyError(name)
+        return value
     module = _dask_config or register()
     if default is _NO_DEFAULT:
         return module.get(name)
     return module.get(name, default)
+
+
+def _look_up(tree: Any, name: str) -> Any:
+    """What ``tree`` holds under the dotted ``name``, where a hyphen and an underscore mean the same."""
+    for part in name.split("."):
+        if not isinstance(tree, Mapping):
+            return _NO_DEFAULT
+        spellings = (part, part.replace("_", "-"), part.replace("-", "_"))
+        found = next((spelling for spelling in spellings if spelling in tree), None)
+        if found is None:
+            return _NO_DEFAULT
+        tree = tree[found]
+    return tree
 
 
 def get_seconds(name: str, default: Any = _NO_DEFAULT) -> Any:
@@ -103,12 +133,21 @@ def snapshot() -> dict[str, Any]:
 
 
 def adopt(settings: Mapping[str, Any]) -> None:
-    """Let ``settings`` (of :func:`snapshot`, in another process) win over this process's own files and defaults."""
-    module = register()
-    module.update(module.config, settings, priority="new")
+    """Let ``settings`` (of :func:`snapshot`, in another process) win over this process's own files and defaults.
+
+    dask, which costs more than all of a worker's other modules together, is not loaded for it, unless this process has
+    settings of its own in ``DASK_...`` variables, which dask reads.
+    """
+    global _adopted
+    _adopted = settings
+    _set_up_loggers(settings)
+    if _dask_config is not None:
+        _dask_config.update(_dask_config.config, settings, priority="new")
+    elif "dask.config" in sys.modules or any(name.startswith("DASK_") for name in os.environ):
+        register()
 
 
-class _AfterDaskConfig(importlib.abc.MetaPathFinder):
+class _AfterDaskConfig:
     """Runs :func:`register` right after somebody else has loaded ``dask.config``."""
 
     def find_spec(

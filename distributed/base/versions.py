@@ -8,8 +8,14 @@ import platform
 import struct
 import sys
 from collections.abc import Iterable, Mapping
-from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from distributed.base.lazy import lazy_module
+
+if TYPE_CHECKING:
+    from importlib import metadata
+else:
+    metadata = lazy_module("importlib.metadata")
 
 REQUIRED = ("dask", "distributed", "msgspec", "cloudpickle", "tornado")
 OPTIONAL = ("numpy", "pandas", "lz4", "pyarrow")
@@ -22,8 +28,8 @@ class VersionMismatchWarning(Warning):
 def package_version(name: str) -> str | None:
     """The installed version of a distribution, read without importing it; None when it is not there."""
     try:
-        return version(name)
-    except PackageNotFoundError:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
         return None
 
 

@@ -12,11 +12,15 @@ import ipaddress
 import itertools
 import os
 import socket
-from typing import Any
-
-import psutil
+from typing import TYPE_CHECKING, Any
 
 from distributed.base import settings
+from distributed.base.lazy import lazy_module
+
+if TYPE_CHECKING:
+    import psutil
+else:
+    psutil = lazy_module("psutil")
 
 DEFAULT_SCHEME = "tcp"
 _counter = itertools.count(1)

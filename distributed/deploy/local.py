@@ -5,20 +5,24 @@ Turns the keywords of three generations of LocalCluster into one scheduler spec 
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import logging
 import warnings
 from typing import TYPE_CHECKING, Any
 
+import distributed.nanny as nannies
+import distributed.scheduler as schedulers
+import distributed.worker as workers
+from distributed.base.lazy import lazy_module
 from distributed.deploy.spec import SpecCluster
 from distributed.deploy.utils import CPU_COUNT, MEMORY_LIMIT, nprocesses_nthreads
-from distributed.nanny import Nanny
-from distributed.scheduler import Scheduler
-from distributed.worker import Worker
 
 if TYPE_CHECKING:
+    import difflib
+
     from tornado.ioloop import IOLoop
+else:
+    difflib = lazy_module("difflib")
 
 __all__ = ["LocalCluster", "nprocesses_nthreads"]
 
@@ -128,9 +132,9 @@ class LocalCluster(SpecCluster):
             raise TypeError(f"worker_class must be a class, not {worker_class!r}")
 
         if processes is None:
-            processes = worker_class is None or issubclass(worker_class, Nanny)
+            processes = worker_class is None or issubclass(worker_class, nannies.Nanny)
         if worker_class is None:
-            worker_class = Nanny if processes else Worker
+            worker_class = nannies.Nanny if processes else workers.Worker
         self.processes = bool(processes)
         n_workers, threads_per_worker = _sizes(n_workers, threads_per_worker, self.processes)
 
@@ -146,7 +150,7 @@ class LocalCluster(SpecCluster):
                 protocol = "inproc://"
         elif not protocol.endswith("://"):
             protocol += "://"
-        if protocol == "inproc://" and self.processes and issubclass(worker_class, Nanny):
+        if protocol == "inproc://" and self.processes and issubclass(worker_class, nannies.Nanny):
             raise ValueError(
                 "protocol='inproc://' needs processes=False: other processes cannot reach an in-process address"
             )
@@ -190,7 +194,7 @@ class LocalCluster(SpecCluster):
         template = {"cls": worker_class, "options": worker_options}
         super().__init__(
             workers=dict.fromkeys(range(n_workers), template),
-            scheduler={"cls": Scheduler, "options": scheduler_options},
+            scheduler={"cls": schedulers.Scheduler, "options": scheduler_options},
             worker=template,
             asynchronous=asynchronous,
             loop=loop,
@@ -277,18 +281,26 @@ def _check_count(name: str, value: Any, least: int) -> None:
 
 def _check_options(cluster: type, worker_class: type, options: dict[str, Any]) -> None:
     """Refuse a keyword that no worker takes now, instead of failing in a process that has yet to start."""
-    known: set[str] = set()
-    for cls in {worker_class, Worker} if issubclass(worker_class, Nanny) else {worker_class}:
-        parameters = inspect.signature(cls.__init__).parameters.values()  # type: ignore[misc]
-        if cls is not Nanny and any(p.kind is p.VAR_KEYWORD for p in parameters):
-            return
-        known.update(p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY))
+    known = _parameters(worker_class)
+    if known is not None and issubclass(worker_class, nannies.Nanny) and not known.issuperset(options):
+        of_worker = _parameters(workers.Worker)  # what a nanny does not know it hands on
+        known = None if of_worker is None else known | of_worker
+    if known is None:
+        return
     for name in options:
         if name not in known:
             candidates = known | set(inspect.signature(LocalCluster.__init__).parameters)
             close = difflib.get_close_matches(name, candidates - {"self"}, 1)
             hint = f"; did you mean {close[0]!r}?" if close else ""
             raise TypeError(f"{cluster.__name__}() got an unexpected keyword argument {name!r}{hint}")
+
+
+def _parameters(cls: type) -> set[str] | None:
+    """Names of the options that ``cls`` takes; None for any. A nanny takes those that it names, and its worker's."""
+    parameters = inspect.signature(cls.__init__).parameters.values()  # type: ignore[misc]
+    if cls is not nannies.Nanny and any(p.kind is p.VAR_KEYWORD for p in parameters):
+        return None
+    return {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
 
 
 def _bare_host(host: str) -> str:

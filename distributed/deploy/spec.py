@@ -19,6 +19,7 @@ import weakref
 from collections.abc import Callable, Generator, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+import distributed.scheduler as schedulers
 from distributed.base import settings
 from distributed.base.settings import parse_bytes, parse_timedelta
 from distributed.base.status import Status
@@ -27,7 +28,6 @@ from distributed.deploy.adaptive_policy import workers_for
 from distributed.deploy.cluster import Cluster, gather_quietly
 from distributed.nanny.restart_policy import RestartPolicy
 from distributed.rpc.pool import rpc
-from distributed.scheduler import Scheduler
 
 if TYPE_CHECKING:
     from tornado.ioloop import IOLoop
@@ -228,7 +228,7 @@ class SpecCluster(Cluster):
             if self.scheduler is None:
                 spec = self.scheduler_spec
                 if spec is None:
-                    spec = self.scheduler_spec = {"cls": Scheduler, "options": {"host": "127.0.0.1"}}
+                    spec = self.scheduler_spec = {"cls": schedulers.Scheduler, "options": {"host": "127.0.0.1"}}
                 scheduler = _class_of(spec["cls"])(**spec.get("options", {}))
                 self.scheduler = scheduler
             await self.scheduler
@@ -285,7 +285,7 @@ class SpecCluster(Cluster):
 
     def _live_scheduler_info(self) -> dict[str, Any] | None:
         scheduler = self.scheduler
-        if not isinstance(scheduler, Scheduler) or self.status == Status.created:
+        if not isinstance(scheduler, schedulers.Scheduler) or self.status == Status.created:
             return None
         for _ in range(10):
             try:

@@ -8,12 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-
-import psutil
+from typing import TYPE_CHECKING
 
 from distributed.base import settings
 from distributed.base.formatting import format_bytes, parse_timedelta
+from distributed.base.lazy import lazy_module
 from distributed.nanny.process import WorkerProcess
+
+if TYPE_CHECKING:
+    import psutil
+else:
+    psutil = lazy_module("psutil")
 
 logger = logging.getLogger("distributed.nanny")
 

@@ -10,11 +10,16 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-import psutil
-
+from distributed.base.lazy import lazy_module
 from distributed.messages.nanny import WorkerVouched
 from distributed.nanny.process import WorkerProcess
+
+if TYPE_CHECKING:
+    import psutil
+else:
+    psutil = lazy_module("psutil")
 
 SHARE = 0.6
 """Of the time after which a scheduler suspects a silent worker: then the nanny begins to speak."""

@@ -20,11 +20,15 @@ import time
 import weakref
 from collections.abc import Callable, Coroutine
 from datetime import timedelta
-from typing import Any, TypeVar
-
-from tornado.ioloop import IOLoop
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from distributed.base import settings
+from distributed.base.lazy import lazy_module
+
+if TYPE_CHECKING:
+    from tornado import ioloop
+else:
+    ioloop = lazy_module("tornado.ioloop")
 
 logger = logging.getLogger("distributed.rpc")
 
@@ -60,14 +64,14 @@ def as_asyncio_loop(loop: Any) -> asyncio.AbstractEventLoop:
     return inner
 
 
-def as_io_loop(loop: Any) -> IOLoop:
+def as_io_loop(loop: Any) -> ioloop.IOLoop:
     """The IOLoop of an asyncio loop, made when there is none yet; an IOLoop is returned as it is."""
-    if isinstance(loop, IOLoop):
+    if isinstance(loop, ioloop.IOLoop):
         return loop
     inner = as_asyncio_loop(loop)
     with _making:
-        known = IOLoop._ioloop_for_asyncio.get(inner)
-        return known if known is not None else IOLoop(make_current=False, asyncio_loop=inner)
+        known = ioloop.IOLoop._ioloop_for_asyncio.get(inner)
+        return known if known is not None else ioloop.IOLoop(make_current=False, asyncio_loop=inner)
 
 
 def running_loop() -> asyncio.AbstractEventLoop | None:
@@ -215,7 +219,7 @@ class _Running:
         self.count = 0
 
 
-_in_use: weakref.WeakKeyDictionary[IOLoop, _Running] = weakref.WeakKeyDictionary()
+_in_use: weakref.WeakKeyDictionary[ioloop.IOLoop, _Running] = weakref.WeakKeyDictionary()
 _in_use_lock = threading.RLock()
 
 
@@ -242,7 +246,7 @@ class LoopRunner:
         self._asynchronous = asynchronous
         self._own = False
         self._started = False
-        self._loop: IOLoop | None
+        self._loop: ioloop.IOLoop | None
         if loop is not None:
             self._loop = as_io_loop(loop)
         elif asynchronous:
@@ -254,11 +258,11 @@ class LoopRunner:
             self._loop = None
 
     @property
-    def loop(self) -> IOLoop:
+    def loop(self) -> ioloop.IOLoop:
         """The loop; made now when there is none yet."""
         if self._loop is None:
             self._own = True
-            self._loop = IOLoop(make_current=False, asyncio_loop=new_asyncio_loop())
+            self._loop = ioloop.IOLoop(make_current=False, asyncio_loop=new_asyncio_loop())
         return self._loop
 
     @property
@@ -332,7 +336,7 @@ class LoopRunner:
         return f"<LoopRunner {'started' if self._started else 'not started'}>"
 
 
-def _let_go(loop: IOLoop) -> threading.Thread | None:
+def _let_go(loop: ioloop.IOLoop) -> threading.Thread | None:
     """One user less; the loop's thread, if it was told to end now."""
     with _in_use_lock:
         running = _in_use.get(loop)
@@ -352,7 +356,7 @@ def _let_go(loop: IOLoop) -> threading.Thread | None:
     return running.thread
 
 
-def _start_thread(loop: IOLoop, close_after: bool) -> threading.Thread:
+def _start_thread(loop: ioloop.IOLoop, close_after: bool) -> threading.Thread:
     inner = as_asyncio_loop(loop)
     ready = threading.Event()
 

@@ -13,11 +13,10 @@ import asyncio
 import logging
 import uuid
 from collections.abc import Awaitable, Coroutine, Generator, Iterable, Mapping
-from typing import Any, TypeVar
-
-from tornado.ioloop import IOLoop
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from distributed.base.errors import CommClosedError
+from distributed.base.lazy import lazy_module
 from distributed.base.status import Status
 from distributed.comm import registry, secrets
 from distributed.comm.addressing import get_address_host_port
@@ -27,6 +26,11 @@ from distributed.messages.control import Refused, RegisterClient, RegisterNanny,
 from distributed.rpc.connection import Connection, Handler
 from distributed.rpc.loop_runner import as_asyncio_loop, as_io_loop, run_soon, running_loop, sync
 from distributed.rpc.pool import ConnectionPool
+
+if TYPE_CHECKING:
+    from tornado import ioloop
+else:
+    ioloop = lazy_module("tornado.ioloop")
 
 logger = logging.getLogger("distributed.rpc")
 
@@ -169,17 +173,17 @@ class Server:
             return "127.0.0.1"
 
     @property
-    def loop(self) -> IOLoop:
+    def loop(self) -> ioloop.IOLoop:
         """The event loop, as tornado's."""
         if self._given_loop is None:
             loop = self._loop or running_loop()
             if loop is None:
-                return IOLoop.current()
+                return ioloop.IOLoop.current()
             self._given_loop = as_io_loop(loop)
         return self._given_loop
 
     @property
-    def io_loop(self) -> IOLoop:
+    def io_loop(self) -> ioloop.IOLoop:
         """An older name of ``loop``."""
         return self.loop
 
@@ -317,7 +321,7 @@ class Server:
             return self._start_task(here, address)
         loop = self._given_loop
         if loop is None:
-            loop = self._given_loop = IOLoop.current()
+            loop = self._given_loop = ioloop.IOLoop.current()
         inner = as_asyncio_loop(loop)
         if inner.is_running():
             sync(loop, self._start_here, address)

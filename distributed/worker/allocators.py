@@ -3,10 +3,17 @@ Shell."""
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import sys
 from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from distributed.base.lazy import lazy_module
+
+if TYPE_CHECKING:
+    import ctypes
+else:
+    ctypes = lazy_module("ctypes")
 
 MIN_NBYTES = 1 << 20
 """After less data than this it does not pay."""

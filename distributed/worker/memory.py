@@ -9,13 +9,17 @@ import os
 import time
 from functools import cache
 from pathlib import Path
-from typing import Any
-
-import psutil
+from typing import TYPE_CHECKING, Any
 
 from distributed.base import settings
 from distributed.base.formatting import format_bytes, parse_bytes
+from distributed.base.lazy import lazy_module
 from distributed.worker.allocators import give_back
+
+if TYPE_CHECKING:
+    import psutil
+else:
+    psutil = lazy_module("psutil")
 
 logger = logging.getLogger("distributed.worker")
 
@@ -41,7 +45,10 @@ def cpu_count() -> int:
 @cache
 def machine_memory() -> int:
     """Bytes that this process may use: the machine's, or less in a container."""
-    limit = int(psutil.virtual_memory().total)
+    try:
+        limit = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # no POSIX
+        limit = int(psutil.virtual_memory().total)
     for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
         try:
             limit = min(limit, int(Path(path).read_text()))

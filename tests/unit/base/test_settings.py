@@ -75,6 +75,35 @@ def test_settings_of_another_process_win():
     assert snapshot["distributed"]["version"] == 2
 
 
+ADOPTED = (
+    "import sys; from distributed.base import settings as s; s.register_when_dask_loads(); "
+    "s.adopt({'distributed': {'scheduler': {'allowed-failures': 4}}, 'own': {'a_b': 1}}); "
+)
+
+
+def test_adopted_settings_need_no_dask():
+    code = ADOPTED + (
+        "print(s.get('distributed.scheduler.allowed_failures'), s.get('own.a-b'), s.get('own.a-b.c', 5))"
+        "\nprint(s.get('no', 6))"
+        "\ntry: s.get('own.nothing')\nexcept KeyError as e: print(e)"
+        "\nprint('dask' in sys.modules)"
+    )
+    assert run(code).split() == ["4", "1", "5", "6", "'own.nothing'", "False"]
+
+
+def test_adopted_settings_are_dasks_once_it_is_loaded():
+    code = ADOPTED + (
+        "import dask; print(dask.config.get('distributed.scheduler.allowed-failures'), dask.config.get('own.a-b'), "
+        "dask.config.get('distributed.version')); "
+        "dask.config.set({'own.a_b': 2}); print(s.get('own.a-b'))"
+    )
+    assert run(code).split() == ["4", "1", "2", "2"]
+
+
+def test_variables_of_a_process_with_adopted_settings_count():
+    assert run(ADOPTED + "print(s.get('own.c'))", DASK_OWN__C="7", PATH="/usr/bin:/bin") == "7"
+
+
 def test_load_by_name():
     assert defaults.load("distributed.base.status:Status") is Status
     assert defaults.load("distributed.base.status.Status") is Status
