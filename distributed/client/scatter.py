@@ -29,18 +29,32 @@ from distributed.protocol.sizeof import sizeof
 
 logger = logging.getLogger("distributed.client")
 
+SHARE_FROM = 512 * 1024
+"""Bytes of a value that is worth a thread, which puts it into memory that the workers of this machine can map."""
 _PAUSE_S = 0.1
 """Until the scheduler is asked again for workers, after one has failed: it may not have noticed yet."""
 
 
 class _Item:
-    __slots__ = ("key", "nbytes", "payload", "type_name")
+    __slots__ = ("key", "nbytes", "payload", "shared", "type_name")
 
     def __init__(self, key: Key, value: Any, as_it_is: bool) -> None:
         self.key = key
         self.payload: Payload = live(value) if as_it_is else dumps(value)
+        self.shared: asyncio.Future[Payload] | None = None  # the payload, in shared memory
         self.nbytes = sizeof(value)
         self.type_name = type_name(value)
+
+
+async def _shared(item: _Item) -> Payload:
+    """The payload of ``item`` in memory that the workers of this machine can map; made once."""
+    if item.payload.nbytes < SHARE_FROM:
+        return item.payload
+    if item.shared is None:
+        from distributed.protocol.shared_memory import share
+
+        item.shared = asyncio.ensure_future(asyncio.to_thread(share, item.payload))
+    return await asyncio.shield(item.shared)
 
 
 def type_name(value: Any) -> str:
@@ -159,12 +173,12 @@ class Scatterer:
         while True:
             nthreads = await self._find_workers(workers, limit)
             plan = self._plan(items, nthreads, broadcast)
-            by_worker: dict[str, dict[Key, Payload]] = {}
+            by_worker: dict[str, list[_Item]] = {}
             for item in items:
                 for worker in plan[item.key]:
-                    by_worker.setdefault(worker, {})[item.key] = item.payload
+                    by_worker.setdefault(worker, []).append(item)
             outcomes = await asyncio.gather(
-                *[self._send(worker, data, direct) for worker, data in by_worker.items()], return_exceptions=True
+                *[self._send(worker, part, direct) for worker, part in by_worker.items()], return_exceptions=True
             )
             errors = {w: e for w, e in zip(by_worker, outcomes, strict=True) if isinstance(e, BaseException)}
             for item in items:
@@ -211,10 +225,14 @@ class Scatterer:
             for number, item in enumerate(items)
         }
 
-    async def _send(self, worker: str, data: dict[Key, Payload], direct: bool | None) -> None:
+    async def _send(self, worker: str, items: list[_Item], direct: bool | None) -> None:
+        data = {item.key: item.payload for item in items}
         if direct is not False:
             try:
-                await self.session.worker_call(worker, "update_data", data=data)
+                connection = await self.session.pool.connect(worker)
+                if connection.shares_memory:
+                    data = {item.key: await _shared(item) for item in items}
+                await connection.request("update_data", {"data": data})
                 return
             except (OSError, TimeoutError) as e:
                 if direct:

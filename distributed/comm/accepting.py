@@ -255,6 +255,7 @@ def open_comm(
         machine.peer_role,
         agreed_compression(ours, theirs),
         agreed_checksums(ours, theirs),
+        ours.shared_memory and theirs.shared_memory,
     )
 
 

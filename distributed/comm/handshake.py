@@ -50,16 +50,19 @@ COMPRESSIONS = ("zlib", "lz4", "zstd")
 """Names of compressions by their bit in the first frames: what that end can undo, and wants to."""
 _CHECKSUMS = 0x80
 """The bit of an end that wants checksums; every end can make and check them."""
+_SHARED_MEMORY = 0x40
+"""The bit of an end that takes descriptors of shared memory."""
 
 _HTTP_VERBS = (b"GET ", b"HEAD", b"POST", b"PUT ", b"OPTI", b"DELE", b"PATC", b"CONN", b"TRAC", b"PRI ")
 
 
 @dataclass(frozen=True)
 class Offer:
-    """What one end can undo (compressions) and what it wants (checksums)."""
+    """What one end can undo (compressions, shared memory) and what it wants (checksums)."""
 
     compressions: tuple[str, ...] = ()
     checksums: bool = False
+    shared_memory: bool = False
 
 
 NOTHING = Offer()
@@ -73,7 +76,7 @@ class _Handshake:
         self.offer = offer
         self.peer_offer = NOTHING
         self._bits = sum(1 << i for i, name in enumerate(COMPRESSIONS) if name in offer.compressions)
-        self._bits |= _CHECKSUMS if offer.checksums else 0
+        self._bits |= (_CHECKSUMS if offer.checksums else 0) | (_SHARED_MEMORY if offer.shared_memory else 0)
         self._peer_bits = 0
         self.peer_role = ""
         self.done = False
@@ -161,7 +164,7 @@ class _Handshake:
         # Bits that only a later version knows are kept for the proof and otherwise passed over.
         self._peer_bits = bits
         names = tuple(name for i, name in enumerate(COMPRESSIONS) if bits >> i & 1)
-        self.peer_offer = Offer(names, bool(bits & _CHECKSUMS))
+        self.peer_offer = Offer(names, bool(bits & _CHECKSUMS), bool(bits & _SHARED_MEMORY))
 
     def _take_role(self, detail: int) -> bool:
         if not 0 < detail < len(ROLES):

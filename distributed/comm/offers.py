@@ -1,20 +1,43 @@
-"""What the two ends of a socket agree on in the handshake: a compression, and checksums. Shell: asks the settings.
+"""What the two ends of a socket agree on in the handshake: compression and checksums, or shared memory. Shell: asks
+the settings.
 
-Neither is worth its price within one machine, where the kernel copies memory.
+The first two are not worth their price within one machine, where the kernel copies memory. Whether memory can be
+shared needs no proof but the kind of the socket: a unix socket never leaves the machine, and carries descriptors.
 """
 
 from __future__ import annotations
+
+import logging
+import os
+import sys
 
 from distributed.base import settings
 from distributed.comm import addressing
 from distributed.comm.handshake import NOTHING, Offer
 from distributed.protocol import compression
 
+logger = logging.getLogger("distributed.comm")
+
+_copying = False
+
+
+def _can_share_memory() -> bool:
+    return sys.platform == "linux" and hasattr(os, "memfd_create") and not _copying
+
+
+def share_no_more(reason: str) -> None:
+    """Connections made from now on carry no descriptors of shared memory to this process."""
+    global _copying
+    if not _copying:
+        _copying = True
+        logger.warning("Values are copied between the processes of this machine from now on: %s", reason)
+
 
 def our_offer(peer: str) -> Offer:
     """What to offer to the peer at this address; it must be the address of the socket, not one that led there."""
     if not peer.startswith("tcp://"):
-        return NOTHING
+        wanted = settings.get("distributed.comm.shared-memory", "auto")
+        return Offer(shared_memory=True) if wanted and _can_share_memory() else NOTHING
     elsewhere = not addressing.is_own_ip(addressing.get_address_host(peer))
     wanted = settings.get("distributed.comm.checksums", "auto")
     checksums = elsewhere if wanted == "auto" else bool(wanted)

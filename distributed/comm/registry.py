@@ -21,7 +21,6 @@ from distributed.base import settings
 from distributed.base.errors import CommClosedError, HandshakeRefused
 from distributed.comm import addressing, secrets, tcp, unix
 from distributed.comm.accepting import greet_listener, handshake_deadline, open_comm
-from distributed.comm.handshake import NOTHING
 from distributed.comm.inproc import InprocListener, doors
 from distributed.comm.offers import our_offer
 from distributed.comm.secrets import Secret
@@ -64,7 +63,7 @@ async def _connect_inproc(visit: Visit) -> Comm:
 
 async def _greet(sock: socket.socket, visit: Visit, local: str, peer: str) -> Comm:
     # Over a unix socket the peer's address may be the tcp one that led there; what counts is the socket.
-    offer = our_offer(peer) if local.startswith("tcp://") else NOTHING
+    offer = our_offer(peer if local.startswith("tcp://") else local)
     machine = await greet_listener(sock, visit.address, visit.role, visit.find_secret, visit.handshake_s(), offer)
     return open_comm(sock, local, peer, machine)
 

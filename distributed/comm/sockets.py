@@ -5,13 +5,21 @@ socket (it copies the rest of what the kernel does not take), and gains nothing 
 into a scratch buffer shared by the thread and decoded there; a large segment is received by ``recv_into`` in the
 buffer it will live in; writes hand the list of buffers to ``sendmsg`` without joining them. No coroutine, future or
 timer a message.
+
+Over a unix socket, segments that lie in shared memory do not travel: their descriptors go along with the first byte of
+the frame, and the kernel keeps what they name until the peer has taken or lost them.
 """
 
 from __future__ import annotations
 
+import array
 import asyncio
+import errno
+import itertools
 import logging
+import os
 import socket
+import sys
 import threading
 from collections import Counter, deque
 from typing import Any
@@ -19,6 +27,7 @@ from typing import Any
 from distributed.base import settings
 from distributed.base.errors import CommClosedError, FrameError
 from distributed.base.log_limit import LogLimit
+from distributed.comm.offers import share_no_more
 from distributed.comm.transport import Comm, OnBatch, OnClose, WireCodec
 from distributed.protocol.frames import MAX_FIRST_SEGMENT, MAX_FRAME_BYTES, Frame, FrameReader, frame_buffers
 
@@ -32,6 +41,11 @@ _SCRATCH = 256 * 1024
 # Bytes moved for one comm before the loop's other callbacks get their turn.
 _READ_QUOTA = 16 << 20
 _IOV = 512
+# Until it is tried again to send what the kernel refuses for now, without saying when it will take it.
+_REST_S = 0.01
+_ANCILLARY = socket.CMSG_SPACE(4 * 253) if hasattr(socket, "CMSG_SPACE") else 0
+_CUT_OFF = getattr(socket, "MSG_CTRUNC", 0)
+_SHARED_MEMORY = "distributed.protocol.shared_memory"
 HIGH_WATER = 8 << 20
 LOW_WATER = 1 << 20
 
@@ -47,9 +61,20 @@ def max_frame_bytes() -> int:
 class _Scratch(threading.local):
     def __init__(self) -> None:
         self.view = memoryview(bytearray(_SCRATCH))
+        self.views = [self.view]
 
 
 _scratch = _Scratch()
+
+
+class _Parcel:
+    """Descriptors among what waits to be sent: they leave with the first byte of what follows."""
+
+    __slots__ = ("ancillary", "owners")
+
+    def __init__(self, fds: list[int], owners: list[Any]) -> None:
+        self.ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))]
+        self.owners = owners  # the descriptors are open for as long as these exist
 
 
 class SocketComm(Comm):
@@ -59,6 +84,7 @@ class SocketComm(Comm):
     ----------
     compression: for the segments that gain by it
     checked: frames have checksums, both ways
+    shares_memory: both ends take descriptors of shared memory
     """
 
     def __init__(
@@ -71,6 +97,7 @@ class SocketComm(Comm):
         peer_role: str = "",
         compression: str | None = None,
         checked: bool = False,
+        shares_memory: bool = False,
     ) -> None:
         self.local_address = local
         self.peer_address = peer
@@ -78,11 +105,12 @@ class SocketComm(Comm):
         self.peer_role = peer_role
         self.compression = compression
         self.checked = checked
+        self.shares_memory = shares_memory
         self._loop = loop
         self._sock = sock
         self._fd = sock.fileno()
         OPEN_FDS.add(self._fd)
-        self._out: deque[memoryview] = deque()
+        self._out: deque[Any] = deque()  # memoryviews, and parcels between them
         self._out_bytes = 0
         self._writing = False
         self._reading = False
@@ -95,7 +123,9 @@ class SocketComm(Comm):
         self._on_close: OnClose | None = None
         self._codec: WireCodec | None = None
         self._max_frame_bytes = max_frame_bytes()
-        self._reader = FrameReader(self._max_frame_bytes, checked=checked)
+        self._fds: deque[int] = deque()  # those that have come, and whose frame is not whole
+        open_shared = self._open_shared if shares_memory else None
+        self._reader = FrameReader(self._max_frame_bytes, checked=checked, open_shared=open_shared)
         # How many messages have come and gone: frames are numbered by them, so that a lost or doubled one is noticed.
         self._received = 0
         self._sent = 0
@@ -125,7 +155,7 @@ class SocketComm(Comm):
             while quota > 0 and not self._closed and not self._paused:
                 target = reader.target()
                 if target is None:
-                    n = sock.recv_into(scratch)
+                    n = self._receive_both() if self.shares_memory else sock.recv_into(scratch)
                     if not n:
                         self._eof()
                         return
@@ -151,6 +181,23 @@ class SocketComm(Comm):
             self._fail_badly(e)
         except OSError as e:
             self._fail(e)
+
+    def _receive_both(self) -> int:
+        n, ancillary, flags, _ = self._sock.recvmsg_into(_scratch.views, _ANCILLARY)
+        for level, kind, data in ancillary:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                fds = array.array("i")
+                fds.frombytes(data[: len(data) // fds.itemsize * fds.itemsize])
+                self._fds.extend(fds)
+        if flags & _CUT_OFF:
+            share_no_more("too many open files (raise the limit: ulimit -n)")
+            raise FrameError("descriptors of shared memory were lost: too many open files (ulimit -n)")
+        return n
+
+    def _open_shared(self, places: list[memoryview]) -> list[memoryview]:
+        from distributed.protocol import shared_memory
+
+        return shared_memory.put_in(places, self._fds)
 
     def _on_frame(self, frame: Frame) -> None:
         assert self._codec is not None
@@ -185,9 +232,19 @@ class SocketComm(Comm):
         segments = self._codec.encode(batch)
         if len(segments[0]) > MAX_FIRST_SEGMENT:
             raise ValueError(f"messages of {len(segments[0])} bytes are too large to send at once")
-        buffers, nbytes = frame_buffers(segments, self._sent, 0, self.compression, self.checked, self._max_frame_bytes)
+        parcel, places = self._pack_shared(segments) if self.shares_memory and len(segments) > 1 else (None, ())
+        buffers, nbytes = frame_buffers(
+            segments, self._sent, 0, self.compression, self.checked, self._max_frame_bytes, places
+        )
         self._sent += len(batch)
         self.sent_bytes += nbytes
+        if parcel is not None:
+            self._out.append(parcel)
+            self._out.extend(buffers)
+            self._out_bytes += nbytes
+            if not self._writing:
+                self._write_on()
+            return
         if self._writing:
             self._out.extend(buffers)
             self._out_bytes += nbytes
@@ -203,6 +260,19 @@ class SocketComm(Comm):
             self._out.extend(buffers)
             self._out_bytes += nbytes
             self._advance(sent)
+            self._write_on()
+
+    @staticmethod
+    def _pack_shared(segments: list[Any]) -> tuple[_Parcel | None, tuple[int, ...]]:
+        shared_memory: Any = sys.modules.get(_SHARED_MEMORY)
+        if shared_memory is None:
+            return None, ()  # this process has none
+        owners = list(segments)
+        places, fds = shared_memory.take_out(segments)
+        return (_Parcel(fds, owners) if fds else None), places
+
+    def _write_on(self) -> None:
+        if not self._closed:
             self._writing = True
             self._loop.add_writer(self._fd, self._on_writable)
 
@@ -217,7 +287,7 @@ class SocketComm(Comm):
                 return
             sent -= n
             out.popleft()
-        while out and not out[0].nbytes:
+        while out and type(out[0]) is memoryview and not out[0].nbytes:
             out.popleft()
 
     def _on_writable(self) -> None:
@@ -226,11 +296,18 @@ class SocketComm(Comm):
             # One call a turn: it takes what the kernel has room for, which is megabytes.
             if len(out) == 1:
                 sent = self._sock.send(out[0])
+            elif type(out[0]) is _Parcel:
+                sent = self._sock.sendmsg(self._next_views(1), out[0].ancillary)
+                out.popleft()
             else:
-                sent = self._sock.sendmsg([out[i] for i in range(min(len(out), _IOV))])
+                sent = self._sock.sendmsg(self._next_views(0))
         except (BlockingIOError, InterruptedError):
             return
         except OSError as e:
+            if e.errno == errno.ETOOMANYREFS:  # so many descriptors of this user are on their way already
+                self._loop.remove_writer(self._fd)
+                self._loop.call_later(_REST_S, self._write_on)
+                return
             self._fail(e)
             return
         self._advance(sent)
@@ -241,6 +318,15 @@ class SocketComm(Comm):
                 self._flushed.set_result(None)
         if self._drain_waiters and self._out_bytes <= LOW_WATER:
             self._release_drains()
+
+    def _next_views(self, start: int) -> list[memoryview]:
+        """What the next call may send: up to the next parcel."""
+        views: list[memoryview] = []
+        for item in itertools.islice(self._out, start, start + _IOV):
+            if type(item) is _Parcel:
+                break
+            views.append(item)
+        return views
 
     def _release_drains(self) -> None:
         waiters, self._drain_waiters = self._drain_waiters, []
@@ -340,6 +426,8 @@ class SocketComm(Comm):
             pass
         self._sock.close()
         self._out.clear()
+        while self._fds:
+            os.close(self._fds.popleft())
         self._out_bytes = 0
         self._release_drains()
         if self._flushed is not None and not self._flushed.done():

@@ -34,6 +34,7 @@ class Comm(ABC):
     local_address, peer_address: addresses of the two ends (of the peer's end of this link, not of its listener)
     role, peer_role: what the two ends said they are: client, worker, nanny or scheduler
     same_process: messages are handed over as the objects they are; nothing is serialised
+    shares_memory: segments in shared memory (``protocol.shared_memory``) are not copied on their way
     sent_bytes: bytes that ``send`` has accepted so far (an estimate where nothing is serialised)
     received_bytes: bytes that have come so far, also those of a message that is not whole; 0 where nothing is
         serialised
@@ -44,6 +45,7 @@ class Comm(ABC):
     role: str = ""
     peer_role: str = ""
     same_process: ClassVar[bool] = False
+    shares_memory: bool = False
     sent_bytes: int = 0
     received_bytes: int = 0
 

@@ -4,8 +4,10 @@ A frame is a head (magic, flags, number of segments, number of the first message
 and the segments::
 
     magic u8 | flags u8 | count u16 | first u64 | count x length u64 | segments
-                                                  compression u8 in the top byte, when flag 1 is set;
-                                                  such a segment begins with its true length, u64
+                                                  form u8 in the top byte, when flag 1 is set: a
+                                                  compression (such a segment begins with its true
+                                                  length, u64), or 255 for one that lies in shared
+                                                  memory, of which only the place travels
 
 Where the two ends agreed on checksums, every frame has flag 2 and three CRC-32: of the head, so that a wrong count is
 noticed at once; of the lengths, so that nobody waits for bytes that do not come; of all segments as they travel::
@@ -22,14 +24,17 @@ from __future__ import annotations
 import mmap
 import struct
 import zlib
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from distributed.base.errors import FrameError
 from distributed.protocol import compression as compressions
 
 MAGIC = 0xD6
-COMPRESSED = 1
-"""Flag: lengths have the number of a compression in their top byte."""
+FORMED = 1
+"""Flag: lengths have the form of their segment in the top byte: 0 as it is, the number of a compression, or
+:data:`SHARED`."""
+SHARED = 255
 CHECKED = 2
 """Flag: the frame has checksums."""
 
@@ -70,6 +75,7 @@ def frame_buffers(
     compression: str | None = None,
     checked: bool = False,
     max_frame_bytes: int = MAX_FRAME_BYTES,
+    shared: Sequence[int] = (),
 ) -> tuple[list[memoryview], int]:
     """What to write for ``segments``, in order, and its length in bytes.
 
@@ -85,6 +91,8 @@ def frame_buffers(
         With checksums.
     max_frame_bytes
         What the receiver will take; ``ValueError`` for more.
+    shared
+        Which segments are places in shared memory, whose descriptors go along.
     """
     count = len(segments)
     if not 0 < count <= MAX_SEGMENTS:
@@ -103,7 +111,10 @@ def frame_buffers(
                 number, data = packed
                 views[i] = memoryview(_LENGTH.pack(view.nbytes) + data)
                 lengths[i] = views[i].nbytes | number << 56
-                flags |= COMPRESSED
+                flags |= FORMED
+    for i in shared:
+        lengths[i] |= SHARED << 56
+        flags |= FORMED
     if checked:
         head = _checked_head(flags, count, first, lengths, views)
     else:
@@ -150,11 +161,18 @@ class FrameReader:
         Most segments of a frame.
     checked
         Every frame has checksums, and is refused when they do not agree with it.
+    open_shared
+        Gives the segments for their places in shared memory; None: there are none on this connection.
     """
 
     def __init__(
-        self, max_frame_bytes: int = MAX_FRAME_BYTES, max_segments: int = MAX_SEGMENTS, checked: bool = False
+        self,
+        max_frame_bytes: int = MAX_FRAME_BYTES,
+        max_segments: int = MAX_SEGMENTS,
+        checked: bool = False,
+        open_shared: Callable[[list[memoryview]], list[memoryview]] | None = None,
     ) -> None:
+        self._open_shared = open_shared
         self._max_frame_bytes = max_frame_bytes
         self._max_segments = max_segments
         self._checked = checked
@@ -165,7 +183,7 @@ class FrameReader:
         self._head = bytearray()  # of a frame whose head and lengths have not arrived whole
         self._segments: list[Any] = []  # those of the frame in hand that are whole
         self._lengths: tuple[int, ...] = ()
-        self._codecs: tuple[int, ...] | None = None
+        self._forms: tuple[int, ...] | None = None
         self._segment: memoryview | None = None  # the one that is being received; None: between frames or within a head
         self._got = 0
         self._first = 0
@@ -234,7 +252,7 @@ class FrameReader:
         if body > size:
             return -1
         lengths = self._read_lengths(data, start, count)
-        if flags & COMPRESSED:
+        if flags & FORMED:
             return -1  # the common path stays short
         end: int = body + sum(lengths)
         if end > size:
@@ -270,9 +288,9 @@ class FrameReader:
             if len(head) < size:
                 return data.nbytes
         lengths = self._read_lengths(head, self._head_size, count)
-        self._codecs = None
-        if flags & COMPRESSED:
-            self._codecs = tuple([n >> 56 for n in lengths])
+        self._forms = None
+        if flags & FORMED:
+            self._forms = tuple([n >> 56 for n in lengths])
             lengths = tuple([n & _LENGTH_MASK for n in lengths])
         self._check_lengths(lengths)
         self._head = bytearray()
@@ -301,10 +319,22 @@ class FrameReader:
         self._segment = None
         if self._checked and self._crc != self._declared_crc:
             raise FrameError(_CORRUPT)
-        if self._codecs is not None:
+        if self._forms is not None:
             self._unpacked = 0
-            segments = [self._unpack(n, s) if n else s for n, s in zip(self._codecs, segments, strict=True)]
-        return Frame(segments, self._first, self._flags & ~(COMPRESSED | CHECKED))
+            segments = [self._unpack(n, s) if 0 < n < SHARED else s for n, s in zip(self._forms, segments, strict=True)]
+            self._fetch_shared(segments, [i for i, form in enumerate(self._forms) if form == SHARED])
+        return Frame(segments, self._first, self._flags & ~(FORMED | CHECKED))
+
+    def _fetch_shared(self, segments: list[Any], places: list[int]) -> None:
+        if not places:
+            return
+        if self._open_shared is None:
+            raise FrameError("a place in shared memory, unasked")
+        views = self._open_shared([segments[i] for i in places])
+        for i, view in zip(places, views, strict=True):
+            segments[i] = view
+        if sum(view.nbytes for view in views) + self._unpacked > self._max_frame_bytes:
+            raise FrameError(f"a frame has more than {self._max_frame_bytes} bytes in shared memory")
 
     def _unpack(self, number: int, segment: memoryview) -> memoryview:
         if segment.nbytes < _LENGTH.size:
@@ -339,7 +369,7 @@ class FrameReader:
                 raise FrameError(_CORRUPT)
         if bool(flags & CHECKED) != self._checked:
             raise FrameError("a frame without checksums" if self._checked else "a frame with checksums, unasked")
-        if flags & ~(COMPRESSED | CHECKED):
+        if flags & ~(FORMED | CHECKED):
             raise FrameError(f"a frame with unknown flags {flags:#x}: the peer has another version")
         if not 0 < count <= self._max_segments:
             raise FrameError(f"a frame declares {count} segments; the limit is 1 to {self._max_segments}")

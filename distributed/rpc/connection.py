@@ -107,6 +107,11 @@ class Connection:
         return self.comm.same_process
 
     @property
+    def shares_memory(self) -> bool:
+        """Whether what lies in shared memory goes over without a copy."""
+        return self.comm.shares_memory
+
+    @property
     def closed(self) -> bool:
         """Nothing can be sent any more."""
         return self._closing or self._closed

@@ -49,8 +49,14 @@ class DataService:
             self._offload = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="Dask-Offload")
         return self._offload
 
-    async def get_data(self, keys: Iterable[Key], same_process: bool) -> dict[Key, Payload | ErrorInfo]:
-        """The values of those keys that are here; live objects for a peer in this very process (inproc only)."""
+    async def get_data(
+        self, keys: Iterable[Key], same_process: bool, shares_memory: bool = False
+    ) -> dict[Key, Payload | ErrorInfo]:
+        """The values of those keys that are here; live objects for a peer in this very process (inproc only).
+
+        With ``shares_memory``, large ones are put into memory that the peer can map, and stay there: whoever asks next
+        gets the same.
+        """
         answer: dict[Key, Payload | ErrorInfo] = {}
         large: list[tuple[Key, Any]] = []
         is_live = same_process and self.is_inproc
@@ -61,7 +67,7 @@ class DataService:
                 continue
             if is_live:
                 answer[key] = serialize.live(self.store.opened(value) if type(value) is Sealed else value)
-            elif type(value) is Sealed:
+            elif type(value) is Sealed and not (shares_memory and self._nbytes_of(key) >= OFFLOAD_BYTES):
                 answer[key] = value.payload
             elif 0 <= self._nbytes_of(key) < OFFLOAD_BYTES:
                 answer[key] = packed(key, value)
@@ -69,12 +75,24 @@ class DataService:
                 large.append((key, value))
         if large:
             loop = asyncio.get_running_loop()
-            payloads = await loop.run_in_executor(self.offload, lambda: [packed(*pair) for pair in large])
+            pack = self._packed_shared if shares_memory else packed
+            payloads = await loop.run_in_executor(self.offload, lambda: [pack(*pair) for pair in large])
             answer.update(zip((key for key, _ in large), payloads, strict=True))
         if not is_live:
             refuse_too_large(answer, max_frame_bytes())
             self.bytes_sent += sum(p.nbytes for p in answer.values() if type(p) is Payload)
         return answer
+
+    def _packed_shared(self, key: Key, value: Any) -> Payload | ErrorInfo:
+        from distributed.protocol import shared_memory
+
+        found = packed(key, value)
+        if isinstance(found, ErrorInfo):
+            return found
+        payload = shared_memory.share(found)
+        if payload is not found and (type(value) is Sealed or is_plain_array(value)):
+            self.store.replace(key, value, payload)
+        return payload
 
     async def take_in(self, data: dict[Key, Payload], producer: str) -> dict[Key, int]:
         """Put what came from ``producer`` into the store; the size of each key."""
@@ -94,12 +112,18 @@ class DataService:
 def packed(key: Key, value: Any) -> Payload | ErrorInfo:
     """The value of ``key`` as bytes, or why that cannot be."""
     try:
-        return serialize.dumps(value, "result")
+        return value.payload if type(value) is Sealed else serialize.dumps(value, "result")
     except SerializationError as error:
         text = f"the value of {user_key(key)!r} cannot be sent: {error}"
         return serialize.pack_error(SerializationError(text, error.path))
     except BaseException as error:
         return serialize.pack_error(error)
+
+
+def is_plain_array(value: Any) -> bool:
+    """Whether opening the bytes of ``value`` costs nothing and gives the same: an array, and no object in it."""
+    kind = type(value)
+    return kind.__module__ == "numpy" and kind.__name__ == "ndarray" and not value.dtype.hasobject
 
 
 def refuse_too_large(answer: dict[Key, Payload | ErrorInfo], limit: int) -> None:

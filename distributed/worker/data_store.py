@@ -131,6 +131,12 @@ class DataStore(MutableMapping[Any, Any]):
         attached = payload.attached
         self[key] = attached.live if attached is not None and attached.is_live else Sealed(key, payload, producer)
 
+    def replace(self, key: Key, value: Any, payload: Payload) -> None:
+        """Keep ``payload`` in the place of ``value``, of which it is a copy, if that is still there and closed."""
+        if not self.is_custom and self.values_by_key.get(key) is value:
+            producer = value.producer if type(value) is Sealed else ""
+            self.values_by_key[key] = Sealed(key, payload, producer)
+
     def discard(self, key: Key) -> bool:
         """Drop the value; whether there was one."""
         if not self.is_custom:

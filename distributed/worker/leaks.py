@@ -24,6 +24,7 @@ Item = tuple[str, Any]
 Sample = dict[Item, str]
 """What there is now: item -> description."""
 
+OUR_MEMORY = "/memfd:distributed-"
 OUR_THREADS = ("Dask-", "IO loop", "Future-callbacks", "nanny-line", "asyncio_")
 """How the names of the house's own threads begin."""
 _SIGNALS = sorted(signal.valid_signals())
@@ -146,6 +147,8 @@ class ProcessSampler:
             try:
                 target = os.readlink(f"/proc/self/fd/{text}")
             except OSError:  # that of the list itself
+                continue
+            if target.startswith(OUR_MEMORY):
                 continue
             kind = "connections" if target.startswith(("socket:", "pipe:")) else "files"
             item = (kind, (fd, target))

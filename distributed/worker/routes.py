@@ -50,7 +50,7 @@ class _Routes:
         self.worker = worker
 
     async def get_data(self, keys: Iterable[Key], connection: Connection, who: str = "", **ignored: Any) -> Any:
-        return await self.worker.data_service.get_data(keys, connection.same_process)
+        return await self.worker.data_service.get_data(keys, connection.same_process, connection.shares_memory)
 
     async def update_data(
         self, data: dict[Key, Payload], connection: Connection, report: bool = False, **ignored: Any

@@ -1,0 +1,157 @@
+"""Large values between the processes of one machine: one copy in all, right by content, gone with the last user."""
+
+from __future__ import annotations
+
+import gc
+import os
+import resource
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from distributed import Client, LocalCluster, wait
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="memfd is Linux's")
+MB = 1 << 20
+
+
+def segments(pid: int | str = "self") -> int:
+    """How many mappings of shared values the process has."""
+    gc.collect()
+    with open(f"/proc/{pid}/maps") as f:
+        return sum("memfd:distributed-value" in line for line in f)
+
+
+def until(fact: Callable[[], Any], timeout_s: float = 20.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not fact():
+        assert time.monotonic() < deadline, "did not come true in time"
+        time.sleep(0.01)
+
+
+def make(n: int, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 255, n, "u1")
+
+
+def spoil(array: np.ndarray) -> int:
+    array[:] = 0
+    return int(array.sum())
+
+
+def total(array: np.ndarray) -> int:
+    return int(array.sum(dtype="u8"))
+
+
+def spoiled(array: np.ndarray) -> np.ndarray:
+    array[: MB // 2] = 7
+    return array
+
+
+def no_large_files() -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (MB // 4, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+
+
+@pytest.fixture
+def client() -> Iterator[Client]:
+    before = os.listdir("/dev/shm")
+    options: dict[str, Any] = {"threads_per_worker": 1, "dashboard_address": None, "memory_limit": 0}
+    with LocalCluster(n_workers=2, processes=True, **options) as cluster, Client(cluster) as client:
+        yield client
+    assert os.listdir("/dev/shm") == before or not set(os.listdir("/dev/shm")) - set(before)
+
+
+def test_200_mb_are_right_wherever_they_go(client: Client) -> None:
+    a, b = client.scheduler_info()["workers"]
+    value = make(200 * MB, 1)
+    there = client.scatter(value, workers=[a], hash=False)
+    want = total(value)
+    assert client.submit(total, there, workers=[b], pure=False).result() == want
+    assert client.submit(total, there, workers=[a], pure=False).result() == want
+    back = there.result()
+    assert (back == value).all() and back.flags.writeable
+    made = client.submit(make, 200 * MB, 1, workers=[b])
+    assert client.submit(total, made, workers=[a], pure=False).result() == want
+    assert (made.result() == value).all()
+
+
+def test_broadcast_is_one_copy(client: Client) -> None:
+    pids = client.run(os.getpid).values()
+    value = make(64 * MB, 2)
+    before = [segments(pid) for pid in pids]
+    there = client.scatter(value, broadcast=True, hash=False)
+    workers = list(client.scheduler_info()["workers"])
+    sums = [client.submit(total, there, workers=[w], pure=False).result() for w in workers]
+    assert sums == [total(value)] * 2
+    assert [segments(pid) for pid in pids] == [n + 1 for n in before]
+    inodes = set()
+    for pid in pids:
+        with open(f"/proc/{pid}/maps") as f:
+            inodes |= {line.split()[4] for line in f if "memfd:distributed-value" in line}
+    assert len(inodes) == 1
+    del there
+    until(lambda: [segments(pid) for pid in pids] == before)
+
+
+def test_what_a_task_writes_into_its_input_nobody_else_sees(client: Client) -> None:
+    a, b = client.scheduler_info()["workers"]
+    value = make(8 * MB, 3)
+    there = client.scatter(value, broadcast=True, hash=False)
+    assert client.submit(spoil, there, workers=[a], pure=False).result() == 0
+    assert client.submit(total, there, workers=[b], pure=False).result() == total(value)
+    mine = client.submit(make, 8 * MB, 3, workers=[a]).result()
+    mine[:] = 0
+    assert client.submit(total, client.submit(make, 8 * MB, 3, workers=[a]), workers=[b]).result() == total(value)
+
+
+def test_a_result_that_is_a_changed_input_is_sent_as_it_is(client: Client) -> None:
+    a, b = client.scheduler_info()["workers"]
+    value = make(8 * MB, 4)
+    there = client.scatter(value, workers=[b], hash=False)
+    changed = client.submit(spoiled, there, workers=[a], pure=False)
+    want = spoiled(value.copy())
+    assert client.submit(total, changed, workers=[b], pure=False).result() == total(want)
+    assert (changed.result() == want).all()
+
+
+@pytest.mark.parametrize("victim", ["producer", "consumer"])
+def test_a_process_that_is_killed_takes_nothing_along_and_leaves_nothing(client: Client, victim: str) -> None:
+    pids = client.run(os.getpid)
+    a, b = pids
+    here = segments()
+    made = client.submit(make, 16 * MB, 5, workers=[a], allow_other_workers=True)
+    used = client.submit(total, made, workers=[b], allow_other_workers=True)
+    value = made.result()
+    assert used.result() == total(value)
+    want = make(16 * MB, 5)
+    os.kill(pids[a if victim == "producer" else b], signal.SIGKILL)
+    assert (value == want).all()
+    wait([made, used])
+    assert (made.result() == want).all()
+    del made, used, value
+    until(lambda: segments() == here)
+    until(lambda: all(segments(pid) == 0 for pid in client.run(os.getpid).values()))
+
+
+def test_without_room_for_it_values_are_copied(client: Client) -> None:
+    a, b = client.scheduler_info()["workers"]
+    client.run(no_large_files)
+    made = client.submit(make, 8 * MB, 6, workers=[a])
+    assert client.submit(total, made, workers=[b]).result() == total(make(8 * MB, 6))
+    pids = client.run(os.getpid).values()
+    assert [segments(pid) for pid in pids] == [0, 0]
+
+
+def test_released_values_give_their_memory_back(client: Client) -> None:
+    pids = client.run(os.getpid).values()
+    here = segments()
+    for i in range(10):
+        futures = client.map(make, [MB] * 10, range(10 * i, 10 * i + 10))
+        values = client.gather(futures)
+        assert [v[0] for v in values] == [make(MB, s)[0] for s in range(10 * i, 10 * i + 10)]
+    del futures, values
+    until(lambda: segments() == here and all(segments(pid) == 0 for pid in pids))
