@@ -25,6 +25,7 @@ Sample = dict[Item, str]
 """What there is now: item -> description."""
 
 OUR_MEMORY = "/memfd:distributed-"
+"""How the files begin that the house maps."""
 OUR_THREADS = ("Dask-", "IO loop", "Future-callbacks", "nanny-line", "asyncio_")
 """How the names of the house's own threads begin."""
 _SIGNALS = sorted(signal.valid_signals())

@@ -58,11 +58,12 @@ def no_large_files() -> None:
 
 @pytest.fixture
 def client() -> Iterator[Client]:
-    before = os.listdir("/dev/shm")
     options: dict[str, Any] = {"threads_per_worker": 1, "dashboard_address": None, "memory_limit": 0}
     with LocalCluster(n_workers=2, processes=True, **options) as cluster, Client(cluster) as client:
         yield client
-    assert os.listdir("/dev/shm") == before or not set(os.listdir("/dev/shm")) - set(before)
+        for pid in client.run(os.getpid).values():
+            with open(f"/proc/{pid}/maps") as f:
+                assert "/dev/shm/" not in f.read()
 
 
 def test_200_mb_are_right_wherever_they_go(client: Client) -> None:
