@@ -41,6 +41,7 @@ from distributed.client.timeouts import seconds
 from distributed.comm.registry import connect_timeout
 from distributed.comm.secrets import read_scheduler_file
 from distributed.comm.security import refuse
+from distributed.protocol.serialize import by_families
 from distributed.rpc.loop_runner import LoopRunner, as_asyncio_loop, in_async_call
 
 logger = logging.getLogger("distributed.client")
@@ -103,7 +104,10 @@ class Client(ClusterCalls):
         Seconds between signs of life.
     direct_to_workers : bool, optional
         Whether data goes straight between client and workers. Default: yes, and by the scheduler where that fails.
-    serializers, deserializers, extensions, connection_limit
+    serializers, deserializers : list of str, optional
+        Families that data scattered by this client, and values gathered by it, may use (``"dask"``, ``"msgpack"``,
+        ``"pickle"``, or one registered by its name); anything else is a ``TypeError``. Default: all, dask first.
+    extensions, connection_limit
         Accepted for compatibility.
 
     Examples
@@ -152,6 +156,7 @@ class Client(ClusterCalls):
         self.scheduler_file = scheduler_file
         refuse(security)
         self.security = security
+        self.dumps_value, self.loads_value = by_families(serializers, deserializers)
         self.direct_to_workers = direct_to_workers
         self.extensions: dict[str, Any] = {}
         self.cluster: Any = None

@@ -24,7 +24,7 @@ from distributed.client.parking import wait_async, wait_here
 from distributed.client.session import Session
 from distributed.client.timeouts import deadline_of, remaining, seconds, timeout_text
 from distributed.messages.payload import ErrorInfo, Payload
-from distributed.protocol.serialize import loads, unpack_error
+from distributed.protocol.serialize import unpack_error
 
 logger = logging.getLogger("distributed.client")
 
@@ -310,7 +310,7 @@ def _opened(client: Any, state: FutureState, payload: Payload) -> Any:
     to the client that asked."""
     token = current.enter(client)
     try:
-        return loads(payload)
+        return client.loads_value(payload)
     except SerializationError:
         raise  # it could not even be pickled
     except (Exception, SystemExit, GeneratorExit) as error:

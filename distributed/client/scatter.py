@@ -10,7 +10,7 @@ import asyncio
 import itertools
 import logging
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from distributed.base.errors import CommClosedError
@@ -24,7 +24,7 @@ from distributed.client.tokens import SCALARS, general_token, simple_token, uniq
 from distributed.comm.registry import connect_timeout
 from distributed.messages.client_to_scheduler import DataScattered, ReplicaOnWorkers
 from distributed.messages.payload import Payload
-from distributed.protocol.serialize import dumps, live
+from distributed.protocol.serialize import live
 from distributed.protocol.sizeof import sizeof
 
 logger = logging.getLogger("distributed.client")
@@ -38,7 +38,7 @@ _PAUSE_S = 0.1
 class _Item:
     __slots__ = ("key", "nbytes", "payload", "shared", "type_name")
 
-    def __init__(self, key: Key, value: Any, as_it_is: bool) -> None:
+    def __init__(self, key: Key, value: Any, as_it_is: bool, dumps: Callable[[Any], Payload]) -> None:
         self.key = key
         self.payload: Payload = live(value) if as_it_is else dumps(value)
         self.shared: asyncio.Future[Payload] | None = None  # the payload, in shared memory
@@ -105,10 +105,10 @@ class Scatterer:
         )
 
     def _items(self, data: Any, stable: bool) -> tuple[list[_Item], Any]:
-        as_it_is = self.session.live
+        as_it_is, dumps = self.session.live, self.client.dumps_value
         if isinstance(data, dict):
             names = {name: as_key(name) for name in data}
-            return [_Item(names[name], value, as_it_is) for name, value in data.items()], dict
+            return [_Item(names[name], value, as_it_is, dumps) for name, value in data.items()], dict
         if type(data) in (list, tuple, set, frozenset) or isinstance(data, range):
             items: dict[Key, _Item] = {}
             keys = []
@@ -116,9 +116,9 @@ class Scatterer:
                 key = _key_of(value, stable)
                 keys.append(key)
                 if key not in items:
-                    items[key] = _Item(key, value, as_it_is)
+                    items[key] = _Item(key, value, as_it_is, dumps)
             return list(items.values()), (list if isinstance(data, range) else type(data), keys)
-        return [_Item(_key_of(data, stable), data, as_it_is)], None
+        return [_Item(_key_of(data, stable), data, as_it_is, dumps)], None
 
     async def _scatter(
         self,

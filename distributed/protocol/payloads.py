@@ -14,6 +14,7 @@ from typing import Any
 
 from distributed.base.errors import SerializationError
 from distributed.messages.payload import Attached, Payload
+from distributed.protocol import pickle as house_pickle
 from distributed.protocol.pickle import MAIN_MARK, dumps_by_value, names_by_value
 from distributed.protocol.unpicklable import describe_unpicklable
 
@@ -23,7 +24,6 @@ LARGE_PICKLE = 32 * 1024
 """Pickles from this many bytes on travel beside the message."""
 LARGE_BYTES = 64 * 1024
 
-_dumps = pickle.dumps
 _loads = pickle.loads
 
 
@@ -111,10 +111,10 @@ def dumps(obj: Any, name: str = "", snapshot: bool = False) -> Payload:
     kind = type(obj)
     is_bytes = kind is bytes or kind is bytearray
     if is_bytes and len(obj) >= LARGE_BYTES:
-        data = _dumps(_BytesBeside(obj), 5, buffer_callback=beside)
+        data = pickle.dumps(_BytesBeside(obj), 5, buffer_callback=beside)
     else:
         try:
-            data = _dumps(obj, 5, buffer_callback=beside)
+            data = house_pickle.plain_dumps(obj, 5, buffer_callback=beside)
             # A pickle of less than 20 bytes names nothing, and neither do plain strings.
             by_value = (
                 len(data) > 20

@@ -7,17 +7,36 @@ opens it.
 
 from __future__ import annotations
 
+import collections
 import importlib
+import io
 import pickle
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, MutableMapping
 from typing import Any
 
 HIGHEST_PROTOCOL = 5
 MAIN_MARK = b"_main__"
 """Occurs in every plain pickle that names something of ``__main__`` or ``__mp_main__``."""
 
-_plain_dumps = pickle.dumps
+plain_dumps: Callable[..., bytes] = pickle.dumps
+"""Plain pickle; with the types that others have registered, once somebody has (:func:`use_dispatch_table`)."""
+_dispatch_table: MutableMapping[type, Any] | None = None
+
+
+def use_dispatch_table(table: MutableMapping[type, Any]) -> None:
+    """From now on the types in ``table`` are pickled by the functions it has for them."""
+    global plain_dumps, _dispatch_table
+    _dispatch_table = table
+    plain_dumps = _dumps_with_table
+
+
+def _dumps_with_table(x: Any, protocol: int, *, buffer_callback: Callable[[Any], Any] | None = None) -> bytes:
+    file = io.BytesIO()
+    pickler = pickle.Pickler(file, protocol, buffer_callback=buffer_callback)
+    pickler.dispatch_table = _dispatch_table  # type: ignore[assignment]
+    pickler.dump(x)
+    return file.getvalue()
 
 
 def names_by_value(data: bytes) -> bool:
@@ -46,7 +65,7 @@ def dumps(x: Any, *, buffer_callback: Callable[[Any], Any] | None = None, protoc
     buffers: list[Any] = []
     collect = None if buffer_callback is None else _collector(buffers, buffer_callback)
     try:
-        data = _plain_dumps(x, protocol, buffer_callback=collect)
+        data = plain_dumps(x, protocol, buffer_callback=collect)
         by_value = names_by_value(data)
     except Exception:
         by_value = True
@@ -71,8 +90,19 @@ def dumps_by_value(x: Any, buffer_callback: Callable[[Any], Any] | None, protoco
     if spawned_main is not None and "__mp_main__" not in cloudpickle.list_registry_pickle_by_value():
         # In a child of multiprocessing the user's script has this name, which only that child can look up.
         cloudpickle.register_pickle_by_value(spawned_main)
+    if _dispatch_table is not None:
+        return _dumps_by_value_with_table(cloudpickle, x, buffer_callback, protocol)
     data: bytes = cloudpickle.dumps(x, protocol=protocol, buffer_callback=buffer_callback)
     return data
+
+
+def _dumps_by_value_with_table(cloudpickle: Any, x: Any, buffer_callback: Any, protocol: int) -> bytes:
+    table = collections.ChainMap(_dispatch_table or {}, cloudpickle.Pickler.dispatch_table)
+    # The pickler of C reads the table from its class, when it is made.
+    pickler_class = type("Pickler", (cloudpickle.Pickler,), {"dispatch_table": table})
+    file = io.BytesIO()
+    pickler_class(file, protocol=protocol, buffer_callback=buffer_callback).dump(x)
+    return file.getvalue()
 
 
 def loads(x: Any, *, buffers: Iterable[Any] = ()) -> Any:
