@@ -5,7 +5,7 @@ SEEDS ?= 1000
 MINUTES ?= 5
 SEED ?= 1
 
-.PHONY: demo test check bench bench-core sim docs chaos clean
+.PHONY: demo test check bench bench-plots bench-core sim docs chaos clean
 
 .venv/made: pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -26,6 +26,10 @@ check: .venv/made  ## style, types, layers
 
 bench: .venv/made  ## side by side with the peers, each in a virtual environment of its own
 	$(BIN)/python -m benchmarks
+
+bench-plots: .venv/made  ## the curves of docs/SCALING.md, measured and drawn anew (about ten minutes)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[plots]'
+	$(BIN)/python -m benchmarks.scaling
 
 bench-core: .venv/made  ## events a second of the two state machines and of the wire, without a cluster
 	$(BIN)/python -m benchmarks.core_scheduler

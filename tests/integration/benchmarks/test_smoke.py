@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,8 @@ import pytest
 
 from benchmarks.__main__ import GROUPS, LONG, OURS, THEIRS, figures_table, goals_table, judged, ratio, run_script
 from benchmarks.goals import GOALS, Goal
+from benchmarks.plots import PICTURES
+from benchmarks.scaling import CURVES
 
 ROOT = Path(__file__).parent.parent.parent.parent
 # Sizes of a smoke run give other names to what depends on the number of workers.
@@ -57,3 +60,16 @@ def test_cores_alone(module: str) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "us/task" in done.stdout
+
+
+def test_every_curve_has_its_point_and_its_picture(tmp_path: Path) -> None:
+    program = [sys.executable, "-m", "benchmarks.scaling", "--smoke", "--out", str(tmp_path)]
+    done = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert set(CURVES) == set(PICTURES) == results.keys() - {"machine"}
+    for name, panels in PICTURES.items():
+        (point,) = results[name].values()
+        drawn = {figure for picture in panels for figure in picture.lines}
+        assert drawn <= point.keys() and all(value >= 0 for value in point.values())
+        assert f"{name} 1/1" in done.stderr
