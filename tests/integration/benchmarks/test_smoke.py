@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.__main__ import GROUPS, LONG, OURS, THEIRS, figures_table, goals_table, judged, ratio, run_script
+from benchmarks.__main__ import GROUPS, LONG, plan, run, run_script
 from benchmarks.goals import GOALS, Goal
 from benchmarks.plots import PICTURES
+from benchmarks.report import figures_table, goals_table, judged, medians, ratio
 from benchmarks.scaling import CURVES
+from benchmarks.systems import OURS, THEIRS, System
 
 ROOT = Path(__file__).parent.parent.parent.parent
 # Sizes of a smoke run give other names to what depends on the number of workers.
@@ -36,21 +38,50 @@ def test_every_goal_is_measured() -> None:
     assert {goal.figure for goal in GOALS} - ONLY_FULL <= found.keys()
 
 
-def test_ratios_say_how_many_times_better() -> None:
-    assert ratio("x_tasks_per_s", {"x_tasks_per_s": 10}, {"x_tasks_per_s": 2}) == 5
-    assert ratio("x_s", {"x_s": 1}, {"x_s": 3}) == 3
-    assert ratio("x_s", {"x_s": 1}, {}) is None
+def test_ratios_are_of_rounds_and_say_how_many_times_better() -> None:
+    assert ratio("x_tasks_per_s", [{"x_tasks_per_s": 10}], [{"x_tasks_per_s": 2}]) == 5
+    ours, theirs = [{"x_s": 1.0}, {"x_s": 2.0}, {"x_s": 4.0}], [{"x_s": 3.0}, {"x_s": 8.0}, {"x_s": 20.0}]
+    assert ratio("x_s", ours, theirs) == 4
+    assert ratio("x_s", ours, [{}, {"x_s": 2.0}, {}]) == 1
+    assert ratio("x_s", ours, []) is None
+    assert medians([{"a": 1.0}, {"a": 3.0, "b": 5.0}]) == {"a": 2, "b": 5}
     goal = Goal("a", 1.3, 1.1, "value", of="b")
-    assert judged(goal, {"a": 6, "b": 5}, {}) == pytest.approx(1.2)
+    assert judged(goal, {OURS: [{"a": 6.0, "b": 5.0}]}) == pytest.approx(1.2)
     assert goal.met(1.2, goal.must) and not goal.met(1.2, goal.goal)
+    against = Goal("x_tasks_per_s", 1, 1, against="loky")
+    assert judged(against, {OURS: [{"x_tasks_per_s": 9.0}], "loky": [{"x_tasks_per_s": 3.0}]}) == 3
 
 
 def test_tables() -> None:
     ours, theirs = {"import_s": 0.1, "latency_median_us": 600.0}, {"import_s": 0.25, "latency_median_us": 9000.0}
-    text = goals_table(ours, theirs)
+    text = goals_table({OURS: [ours], THEIRS: [theirs]})
     assert "| import_s | 2x | 3x | 2.5x | must |" in text
     assert "| latency_median_us | 500 | 120 | 600 | **missed** |" in text
-    assert "| import_s | 0.1 | 0.25 | 2.5x |" in figures_table({OURS: ours, THEIRS: theirs})
+    assert "| close_s | 1x | 3x | - | not measured |" in text
+    pool = {"map_gather_tasks_per_s": 5.0}
+    text = figures_table({OURS: [ours, {"import_s": 0.1}], THEIRS: [theirs, theirs], "loky": [pool, pool]})
+    assert "| import_s | 0.1 | 0.25 | - | 2.5x | 2 |" in text
+    assert "| latency_median_us | 600 | 9,000 | - | 15.0x | 1 |" in text
+
+
+def test_systems_take_turns_and_long_scripts_run_once() -> None:
+    systems = [System(OURS, "", ("startup", "million")), System(THEIRS, "", ("startup",))]
+    steps = [(number, script, system.name) for number, script, system in plan(systems, 2, smoke=False)]
+    assert steps == [
+        (0, "startup", OURS),
+        (0, "startup", THEIRS),
+        (0, "million", OURS),
+        (1, "startup", OURS),
+        (1, "startup", THEIRS),
+    ]
+
+
+def test_progress_tells_the_time_left(capfd: pytest.CaptureFixture[str]) -> None:
+    seconds = {"startup, this": 600.0}
+    results = run([System(OURS, sys.executable, ("startup",))], 1, seconds, smoke=True)
+    assert results[OURS][0].keys() >= {"import_s", "close_s"}
+    assert "round 1 of 1: startup, this (10 minutes left)" in capfd.readouterr().err
+    assert 0 < seconds["startup, this"] < 600
 
 
 @pytest.mark.parametrize("module", ["core_scheduler", "core_worker", "core_codec"])
