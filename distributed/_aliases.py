@@ -19,6 +19,8 @@ TABLE = {
     "distributed.cfexecutor": "distributed.client.executor",
     "distributed.chaos": "distributed.plugins.chaos",
     "distributed.collections": "distributed.upstream.collections",
+    "distributed.cluster_dump": "distributed.diagnostics.cluster_dump",
+    "distributed.profile": "distributed.base.profile_tree",
     "distributed.compatibility": "distributed.upstream.compatibility",
     "distributed.config": "distributed.upstream.config",
     "distributed.core": "distributed.upstream.core",

@@ -6,6 +6,7 @@ client. Neither room may import the other, so the low one asks here. Names are s
 
 from __future__ import annotations
 
+import functools
 import importlib
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
@@ -34,6 +35,34 @@ SCHEDULER_EXTENSIONS = {
     "shuffle": "distributed.shuffle.scheduler_half:ShuffleSchedulerPlugin",
 }
 WORKER_EXTENSIONS = {"shuffle": "distributed.shuffle.worker_half:ShuffleWorkerPlugin"}
+
+# Operations that are seldom asked for: name -> a function whose first argument is the server.
+SCHEDULER_OPERATIONS = {
+    "benchmark_hardware": "distributed.diagnostics.hardware:benchmark",
+    "dump_cluster_state": "distributed.diagnostics.cluster_dump:dump_of_cluster",
+    "dump_cluster_state_to_url": "distributed.diagnostics.cluster_dump:write_on_scheduler",
+    "get_runspec": "distributed.diagnostics.recreate:spec_of",
+    "get_task_stream": "distributed.diagnostics.task_stream:get_task_stream_of",
+    "memory_sampler_start": "distributed.diagnostics.memory_sampler:start_on",
+    "memory_sampler_stop": "distributed.diagnostics.memory_sampler:stop_on",
+    "profile": "distributed.diagnostics.profiles:profile_of_workers",
+}
+WORKER_OPERATIONS = {
+    "benchmark_disk": "distributed.diagnostics.hardware:disk_of_worker",
+    "benchmark_memory": "distributed.diagnostics.hardware:memory_of_worker",
+    "benchmark_network": "distributed.diagnostics.hardware:network_of_worker",
+    "dump_state": "distributed.diagnostics.cluster_dump:dump_of_worker",
+    "profile": "distributed.diagnostics.profiles:profile_of_worker",
+}
+
+
+def operations(table: dict[str, str], server: Any) -> dict[str, Callable[..., Any]]:
+    """Handlers of the operations in ``table``, each loaded when it is first asked for."""
+    return {op: functools.partial(_call, target, server) for op, target in table.items()}
+
+
+def _call(target: str, server: Any, **kwargs: Any) -> Any:
+    return load(target)(server, **kwargs)
 
 
 def load(name: str) -> Any:

@@ -27,6 +27,7 @@ from distributed.client import current
 from distributed.client.admin import NO_DEFAULT, Admin
 from distributed.client.cluster_calls import ClusterCalls, nothing, seen
 from distributed.client.datasets import Publisher
+from distributed.client.diagnosing import Diagnosing
 from distributed.client.event_handlers import EventHandlers
 from distributed.client.executor import ClientExecutor
 from distributed.client.futures import Future, adopt_task_ref, futures_of
@@ -75,7 +76,7 @@ class SchedulerProxy:
         return f"<pooled rpc to {self.address!r}>"
 
 
-class Client(ClusterCalls):
+class Client(ClusterCalls, Diagnosing):
     """Connect to a cluster and have it compute.
 
     Parameters

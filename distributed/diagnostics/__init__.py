@@ -1,11 +1,15 @@
-"""Looking at a cluster: progress, and later task streams, spans and memory."""
+"""Looking at a cluster: progress, task streams, profiles, memory, dumps, reports."""
 
 from __future__ import annotations
 
 from distributed.base.lazy import lazy_names
 
 _HOMES = {
+    "MemorySampler": "distributed.diagnostics.memory_sampler",
     "TextProgressBar": "distributed.diagnostics.progressbar",
+    "get_task_metadata": "distributed.diagnostics.task_stream",
+    "get_task_stream": "distributed.diagnostics.task_stream",
+    "performance_report": "distributed.diagnostics.performance_report",
     "progress": "distributed.diagnostics.progressbar",
 }
 

@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from distributed.base import versions
+from distributed.base import defaults, versions
 from distributed.base.keys import as_key
 from distributed.base.settings import parse_timedelta
 from distributed.plugins.names import plugin_name
@@ -94,6 +94,7 @@ class Routes:
             "unregister_scheduler_plugin": self.unregister_scheduler_plugin,
             "unregister_worker_plugin": self._scheduler.unregister_worker_plugin,
             "upload_file": self._fleet.upload_file,
+            **defaults.operations(defaults.SCHEDULER_OPERATIONS, self._scheduler),
         }
         table = dict(open_to_all)
         table.update({op: guarded(op, handler, CLIENTS) for op, handler in for_clients.items()})

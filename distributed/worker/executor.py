@@ -36,6 +36,7 @@ from distributed.protocol.sizeof import sizeof
 from distributed.worker.data_store import DataStore, Sealed
 from distributed.worker.executing_page import CELLS, ExecutingPage
 from distributed.worker.inputs import fill_arguments
+from distributed.worker.profiling import sampler
 from distributed.worker.runtime import RunningTask, current_task, current_worker, mirror_to_dask
 from distributed.worker.shipping import ship
 from distributed.worker.state_machine.events import (
@@ -156,6 +157,8 @@ class TaskExecutor:
 
     def submit(self, execute: Execute) -> None:
         """Queue a run behind those that are queued already."""
+        if not sampler.awake:
+            sampler.wake()
         run_id = execute.run_id
         self._owed.add(run_id)
         try:

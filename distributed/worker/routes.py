@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from distributed.base import versions
+from distributed.base import defaults, versions
 from distributed.base.keys import Key, as_key
 from distributed.messages.payload import Payload
 from distributed.rpc.connection import Connection
@@ -42,6 +42,7 @@ def worker_routes(worker: Any) -> dict[str, Callable[..., Any]]:
         "update_data": routes.update_data,
         "upload_file": routes.upload_file,
         "versions": routes.versions,
+        **defaults.operations(defaults.WORKER_OPERATIONS, worker),
     }
 
 

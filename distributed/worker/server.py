@@ -47,6 +47,7 @@ from distributed.worker.effects import Effects
 from distributed.worker.executing_page import ExecutingPage
 from distributed.worker.executor import Report, TaskExecutor
 from distributed.worker.plugin_host import PluginHost, plugin_name
+from distributed.worker.profiling import ProfileHistory, sampler
 from distributed.worker.routes import worker_routes
 from distributed.worker.runtime import current_task, current_worker, get_task_key
 from distributed.worker.self_watch import SelfWatch
@@ -283,6 +284,7 @@ class Worker(Server):
             name=name,
         )
         self._log_tail = LogTail("distributed.worker")
+        self.profile_history: ProfileHistory | None = None
         self.extensions = {
             key: (defaults.load(make) if isinstance(make, str) else make)(self)
             for key, make in {**defaults.WORKER_EXTENSIONS, **(extensions or {})}.items()
@@ -441,6 +443,7 @@ class Worker(Server):
         if self._page is not None:
             self._self_watch = SelfWatch(self)
             self._self_watch.start()
+        self.profile_history = sampler.watch(self)
         if self.lifetime:
             loop.call_later(self.lifetime, self._lifetime_ends)
         await self._set_up([*registered.plugins])
