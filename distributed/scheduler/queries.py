@@ -57,7 +57,7 @@ def worker_identity(ws: WorkerState, now: float, wall: float) -> dict[str, Any]:
             **ws.metrics,
             "managed_bytes": ws.managed_bytes or ws.nbytes,
             "memory": ws.process_bytes,
-            "spilled_bytes": {"memory": ws.spilled_bytes, "disk": ws.spilled_bytes},
+            "spilled_bytes": ws.metrics.get("spilled_bytes") or {"memory": 0, "disk": 0},
             "executing": len(ws.executing),
             "ready": max(0, len(ws.processing) - len(ws.executing)),
             "in_memory": len(ws.has_what),

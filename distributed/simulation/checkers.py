@@ -137,6 +137,10 @@ def check_process(process: Process) -> None:
     process.core.validate()
     held = {key for key, ts in process.core.tasks.items() if ts.state == "memory"}
     require(held == process.store.keys(), "I4 the store holds what the core thinks", process.address, held)
+    plan = process.core.spilling
+    files, absent = {ts.key for ts in plan.files}, {ts.key for ts in plan.absent}
+    require(files == process.files.keys(), "I4 the files are those that the core knows", process.address, files)
+    require(absent == process.spilled, "I4 on disk only is what the core thinks", process.address, absent)
 
 
 def check_reasons(cluster: Cluster, most: int = 20) -> None:

@@ -191,8 +191,7 @@ class Cluster:
             keys: list[Key] = [key for key in process.store if key in self.core.tasks or key not in self._scattered]
             del keys[act.n :]
             for key in keys:
-                del process.store[key]
-                process.unshippable.discard(key)
+                process.lose(key)
             if keys:
                 process.event(DataLost(keys, "damaged"))
 
@@ -277,6 +276,7 @@ _DO: dict[type, Callable[[Cluster, Any], None]] = {
     acts.Freeze: lambda cluster, act: cluster._with_node(act.worker, lambda node: node.freeze(act)),
     acts.PauseWorker: lambda cluster, act: cluster._with_node(act.worker, lambda node: node.pause_for(act.for_s)),
     acts.LoseData: Cluster._lose_data,
+    acts.FillDisk: lambda cluster, act: cluster._with_node(act.worker, lambda node: node.fill_disk_for(act.for_s)),
     acts.SetResources: Cluster._set_resources,
     acts.Retire: Cluster._retire,
     acts.RestartCluster: Cluster._restart,

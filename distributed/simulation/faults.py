@@ -126,8 +126,10 @@ def make_script(seed: int, n_acts: int = 40) -> Script:
         make = rng.choices([make for _, make in pool], [weight for weight, _ in pool])[0]
         script.extend(make(round(now, 6)))
         now += rng.choice(PAUSES_S)
+    # A source of its own: what else happens in the episode of a seed stays the same.
+    spilling = _spilling(Random(f"spill {seed}"), workers, now, script)
     return Script(
-        seed, clients, script, _scheduler_settings(rng, features), _worker_settings(rng),
+        seed, clients, script, _scheduler_settings(rng, features), {**_worker_settings(rng), **spilling},
         rng.choice([(0.0001, 0.0002, 0.001, 0.02), (0.0001,), (0.0001, 0.3)]), rng.choice([0.0, 0.0, 0.5]),
         0.25 if "heartbeats" in features else 0.0, tuple(chosen),
     )  # fmt: skip
@@ -170,4 +172,23 @@ def _worker_settings(rng: Random) -> dict[str, Any]:
         "max_gathers": rng.choice([1, 2, 50]),
         "missing_retry_s": rng.choice([0.01, 0.5]),
         "suspect_s": rng.choice([0.001, 0.1]),
+    }
+
+
+def _spilling(rng: Random, workers: list[str], end: float, script: list[acts.Act]) -> dict[str, Any]:
+    """Settings of workers that keep few values in memory; their disks are full now and then."""
+    if rng.random() < 0.4:
+        return {}
+    for _ in range(rng.choice([0, 0, 2])):
+        at = round(rng.uniform(0, end), 6)
+        script += [acts.FillDisk(at, rng.choice(workers), rng.choice([0.01, 0.5, 8.0]))]
+    script.sort(key=lambda act: act.at)
+    target = rng.choice([0, 8, 40])
+    return {
+        "min_spill_nbytes": rng.choice([1, 8]),
+        "target_nbytes": target,
+        "hold_nbytes": target + rng.choice([0, 8, 80]),
+        "most_spilled_nbytes": rng.choice([0, 0, 16]),
+        "transfer_nbytes": rng.choice([8, 1 << 40]),
+        "spill_retry_s": rng.choice([0.01, 5.0]),
     }

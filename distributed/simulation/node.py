@@ -68,6 +68,13 @@ class Node:
             process.awake(lambda: process.event(Pause()))
             self.around.sim.after(seconds, lambda: process.awake(lambda: process.event(Unpause())))
 
+    def fill_disk_for(self, seconds: float) -> None:
+        """Nothing can be written for a while."""
+        process = self.process
+        if process is not None:
+            process.disk_full = True
+            self.around.sim.after(seconds, lambda: setattr(process, "disk_full", False))
+
     def freeze(self, how: Freeze) -> None:
         """The process stands still for a while, and its nanny looks at it."""
         process = self.process

@@ -6,6 +6,7 @@ held; whoever waits for its answer hears that the connection broke.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -22,17 +23,28 @@ from distributed.simulation.network import Network
 from distributed.simulation.script import TaskPlan
 from distributed.simulation.simulator import Simulator
 from distributed.worker.state_machine import WorkerSettings, WorkerState
-from distributed.worker.state_machine.events import DataUpdated, ExecuteSuccess, GatherDepFailure, GatherDepSuccess
+from distributed.worker.state_machine.events import (
+    DataUpdated,
+    ExecuteSuccess,
+    GatherDepFailure,
+    GatherDepSuccess,
+    SpillEnded,
+)
 from distributed.worker.state_machine.instructions import (
     AbortGather,
     CancelExecute,
     Evict,
     Execute,
     GatherDep,
+    RemoveFiles,
     SendToScheduler,
+    Spill,
     StoreFetched,
     StoreResult,
+    Unload,
 )
+
+SPILL_S = (0.0, 0.0001, 0.005, 0.1)
 
 
 @dataclass
@@ -70,6 +82,12 @@ class Process:
         self.registered = False
         self.store: dict[Key, int] = {}
         self.unshippable: set[Key] = set()
+        self.files: dict[Key, int] = {}
+        self.spilled: set[Key] = set()
+        self.disk_full = False
+        self._disk = sim.stream(f"disk {info.address}")
+        self._version = 0
+        self._versions: dict[Key, int] = {}
         self.core = WorkerState(around.settings, info.address, info.nthreads, info.resources, sim.seed)
         self.executor = Executor(
             info.address, info.nthreads, around.runs, sim.stream(f"executor {info.address}"),
@@ -206,6 +224,7 @@ class Process:
             case Execute():
                 missing = [key for key in item.dependencies if key not in self.store]
                 assert not missing, f"{self.address}: inputs {missing} of {item.key!r} are not here"
+                self.spilled.difference_update(item.dependencies)
                 self.executor.submit(item)
             case CancelExecute():
                 self.executor.cancel(item.run_id)
@@ -217,18 +236,58 @@ class Process:
                     self._keep(key, False)
             case Evict():
                 for key in item.keys:
-                    del self.store[key]
-                    self.unshippable.discard(key)
+                    self.lose(key)
+            case Spill():
+                self._write(item)
+            case Unload():
+                for key in item.keys:
+                    assert key in self.files and key in self.store, f"{self.address}: {key!r} has no file"
+                    self.spilled.add(key)
+            case RemoveFiles():
+                for key in item.keys:
+                    assert key not in self.spilled, f"{self.address}: the only copy of {key!r} is in its file"
+                    del self.files[key]
             case GatherDep():
                 self._fetch(item.worker, item.keys)
             case AbortGather():
                 self.around.network.abort(self.address, item.worker)
 
+    def lose(self, key: Key) -> None:
+        """The value is gone, with its file."""
+        del self.store[key]
+        self.unshippable.discard(key)
+        self._forget_file(key)
+
     def _keep(self, key: Key, unshippable: bool) -> None:
         self.store[key] = self.core.tasks[key].nbytes
+        self._forget_file(key)
         self.unshippable.discard(key)
         if unshippable:
             self.unshippable.add(key)
+
+    def _forget_file(self, key: Key) -> None:
+        self.files.pop(key, None)
+        self.spilled.discard(key)
+        self._version += 1
+        self._versions[key] = self._version
+
+    def _write(self, order: Spill) -> None:
+        for key in order.keys:
+            assert key in self.store and key not in self.files, f"{self.address}: {key!r} is not to be written"
+            done = functools.partial(self._written, key, order, self._versions.get(key, 0))
+            self._after(self._disk.choice(SPILL_S), done)
+
+    def _written(self, key: Key, order: Spill, version: int) -> None:
+        if self.disk_full:
+            self.event(SpillEnded(key, order.number, error="no space left"))
+        elif key in self.unshippable:
+            self.event(SpillEnded(key, order.number, error="cannot be pickled", lasting=True))
+        elif self._versions.get(key, 0) != version or key not in self.store:
+            self.event(SpillEnded(key, order.number, error="the value is gone"))
+        else:
+            self.files[key] = self.store[key]
+            self.spilled.add(key)
+            self.event(SpillEnded(key, order.number, self.store[key]))
 
     def _plan_of(self, execute: Execute) -> TaskPlan:
         taken_back = execute.run_id in self.core.stale
@@ -265,4 +324,5 @@ class Process:
             ts = self.core.tasks.get(key)
             if ts is None or ts.state not in to_compute:
                 self.store[key] = n
+                self._forget_file(key)
         self.event(DataUpdated(nbytes))

@@ -183,6 +183,14 @@ class LoseData(Struct, tag="lose-data", omit_defaults=True):
     n: int = 1
 
 
+class FillDisk(Struct, tag="fill-disk", omit_defaults=True):
+    """The worker's disk takes nothing more for a while."""
+
+    at: float
+    worker: str
+    for_s: float
+
+
 class SetResources(Struct, tag="set-resources", omit_defaults=True):
     """The worker's resources change."""
 
@@ -252,6 +260,7 @@ Act: TypeAlias = (
     | Freeze
     | PauseWorker
     | LoseData
+    | FillDisk
     | SetResources
     | Retire
     | RestartCluster

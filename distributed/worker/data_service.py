@@ -18,6 +18,7 @@ from distributed.messages.payload import ErrorInfo, Payload
 from distributed.protocol import serialize
 from distributed.protocol.sizeof import sizeof
 from distributed.worker.data_store import DataStore, Sealed
+from distributed.worker.spill_file import SpillFile
 
 logger = logging.getLogger("distributed.worker")
 
@@ -59,13 +60,16 @@ class DataService:
         """
         answer: dict[Key, Payload | ErrorInfo] = {}
         large: list[tuple[Key, Any]] = []
+        on_disk: list[SpillFile] = []
         is_live = same_process and self.is_inproc
         for key in keys:
             try:
                 value = self.store.hold(key)
             except KeyError:
                 continue
-            if is_live:
+            if type(value) is SpillFile:
+                on_disk.append(value)
+            elif is_live:
                 answer[key] = serialize.live(self.store.opened(value) if type(value) is Sealed else value)
             elif type(value) is Sealed and not (shares_memory and self._nbytes_of(key) >= OFFLOAD_BYTES):
                 answer[key] = value.payload
@@ -78,6 +82,8 @@ class DataService:
             pack = self._packed_shared if shares_memory else packed
             payloads = await loop.run_in_executor(self.offload, lambda: [pack(*pair) for pair in large])
             answer.update(zip((key for key, _ in large), payloads, strict=True))
+        if on_disk:
+            answer.update(await asyncio.get_running_loop().run_in_executor(self.offload, _read, on_disk, is_live))
         if not is_live:
             refuse_too_large(answer, max_frame_bytes())
             self.bytes_sent += sum(p.nbytes for p in answer.values() if type(p) is Payload)
@@ -107,6 +113,20 @@ class DataService:
         """End the thread."""
         if self._offload is not None:
             self._offload.shutdown(wait=False, cancel_futures=True)
+
+
+def _read(files: list[SpillFile], is_live: bool) -> dict[Key, Payload | ErrorInfo]:
+    """Values that are on disk: their bytes in the file, without bringing them into memory. What cannot be read is left
+    out, as if it were not here; the asker looks elsewhere."""
+    found: dict[Key, Payload | ErrorInfo] = {}
+    for file in files:
+        try:
+            found[file.key] = serialize.live(file.open()) if is_live else file.payload()
+        except OSError as error:
+            logger.warning("The value of %r on disk cannot be read: %s", user_key(file.key), error)
+        except BaseException as error:
+            found[file.key] = serialize.pack_error(error)
+    return found
 
 
 def packed(key: Key, value: Any) -> Payload | ErrorInfo:

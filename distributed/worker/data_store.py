@@ -2,20 +2,21 @@
 
 A value is either *open* (the object) or *sealed*: the bytes that arrived from another worker, unpickled when a task
 first needs it. Sealed values cost the event loop nothing; an error in unpickling becomes an error of the task that
-needs the value, and a crash in it is blamed on that task; what is only passed on is never unpickled at all. Slot
-threads read and open, the loop writes. Which keys should be here is decided by the state machine, and spilling will
-live behind the same mapping.
+needs the value, and a crash in it is blamed on that task; what is only passed on is never unpickled at all. Or it is
+on disk (``SpillFile``), or both in memory and on disk. Slot threads read and open, the loop writes. Which keys should
+be here, and which of them on disk, is decided by the state machine.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from typing import Any
 
 from distributed.base.keys import Key
 from distributed.messages.payload import Payload
 from distributed.protocol import serialize
+from distributed.worker.spill_file import SpillFile
 
 _MISSING = object()
 
@@ -40,6 +41,11 @@ class Sealed:
                     self._value = serialize.loads(self.payload)
         return self._value
 
+    @property
+    def value(self) -> Any:
+        """The value if it is open; else an object that is no value."""
+        return self._value
+
     def __repr__(self) -> str:
         return f"<Sealed {self.key!r} from {self.producer}, {self.payload.nbytes} bytes>"
 
@@ -57,12 +63,16 @@ class DataStore(MutableMapping[Any, Any]):
     def __init__(self, values: MutableMapping[Any, Any] | None = None) -> None:
         self.is_custom = values is not None
         self.values_by_key: MutableMapping[Any, Any] = {} if values is None else values
+        self.files: dict[Key, SpillFile] = {}
+        self.on_evict: Callable[[], int] = _evict_nothing
         self._lock = threading.RLock()
 
     # -- the mapping that users see as ``worker.data``
 
     def __getitem__(self, key: Key) -> Any:
         value = self.hold(key)
+        if type(value) is SpillFile:
+            return value.open()  # a look at it does not bring it back
         return self.opened(value) if type(value) is Sealed else value
 
     def __setitem__(self, key: Key, value: Any) -> None:
@@ -71,6 +81,8 @@ class DataStore(MutableMapping[Any, Any]):
                 self.values_by_key[key] = value
         else:
             self.values_by_key[key] = value
+            if self.files:
+                self.files.pop(key, None)
 
     def __delitem__(self, key: Key) -> None:
         if not self.discard(key):
@@ -88,10 +100,25 @@ class DataStore(MutableMapping[Any, Any]):
     def __repr__(self) -> str:
         return f"<DataStore: {len(self)} values>"
 
+    @property
+    def fast(self) -> Mapping[Key, Any]:
+        """What is in memory; a copy."""
+        return {key: value for key, value in list(self.values_by_key.items()) if type(value) is not SpillFile}
+
+    @property
+    def slow(self) -> Mapping[Key, SpillFile]:
+        """The files of what is on disk only; a copy."""
+        return {key: value for key, value in list(self.values_by_key.items()) if type(value) is SpillFile}
+
+    def evict(self) -> int:
+        """Send the value that was used least recently to disk. Returns its bytes, -1 when there is none that may go."""
+        return self.on_evict()
+
     # -- for the shell
 
     def hold(self, key: Key) -> Any:
-        """The value or its :class:`Sealed`, without opening; it stays alive though the key be evicted meanwhile."""
+        """The value, its :class:`Sealed` or its ``SpillFile``, without opening; it stays alive though the key be
+        evicted meanwhile."""
         if self.is_custom:
             with self._lock:
                 return self.values_by_key[key]
@@ -104,12 +131,40 @@ class DataStore(MutableMapping[Any, Any]):
         values = self.values_by_key
         return [values[key] for key in keys]
 
-    def opened(self, sealed: Sealed) -> Any:
-        """The value of what :meth:`hold` gave; the store keeps it open from now on."""
-        value = sealed.open()
-        if self.values_by_key.get(sealed.key, _MISSING) is sealed:
-            self.values_by_key[sealed.key] = value
+    def opened(self, closed: Sealed | SpillFile) -> Any:
+        """The value of what :meth:`hold` gave; the store keeps it open from now on.
+
+        Raises ``OSError`` when the file is gone or damaged, else what unpickling raises.
+        """
+        key = closed.key
+        if type(closed) is SpillFile and self.files.get(key) is closed:
+            value = self.values_by_key.get(key, closed)
+            if value is not closed:
+                return value  # another task was quicker
+        value = closed.open()
+        with self._lock:
+            if self.values_by_key.get(key, _MISSING) is closed:
+                self.values_by_key[key] = value
         return value
+
+    def replace_by_file(self, value: Any, file: SpillFile) -> bool:
+        """``value`` has been written: let it go, unless the key has another one by now; whether it has not."""
+        key = file.key
+        with self._lock:
+            found = self.values_by_key.get(key, _MISSING)
+            if found is not value and not (type(value) is Sealed and found is value.value):
+                return False
+            self.values_by_key[key] = self.files[key] = file
+        return True
+
+    def unload(self, key: Key) -> None:
+        """Let the value go, there is a file of it."""
+        with self._lock:
+            self.values_by_key[key] = self.files[key]
+
+    def remove_file(self, key: Key) -> None:
+        """The file goes as soon as nobody reads it; if its value is not in memory, reading it brings it back."""
+        self.files.pop(key, None)
 
     def opened_apart(self, arrived: dict[Key, Payload], producer: str) -> dict[Key, Payload]:
         """What has arrived, opened, for a custom mapping, which holds open values.
@@ -140,6 +195,8 @@ class DataStore(MutableMapping[Any, Any]):
     def discard(self, key: Key) -> bool:
         """Drop the value; whether there was one."""
         if not self.is_custom:
+            if self.files:
+                self.files.pop(key, None)
             return self.values_by_key.pop(key, _MISSING) is not _MISSING
         with self._lock:
             try:
@@ -152,8 +209,13 @@ class DataStore(MutableMapping[Any, Any]):
         """Let every value go."""
         if not self.is_custom:
             self.values_by_key.clear()
+            self.files.clear()
             return
         with self._lock:
             close = getattr(self.values_by_key, "close", None)
             if callable(close):
                 close()
+
+
+def _evict_nothing() -> int:
+    return -1

@@ -11,6 +11,7 @@ from distributed.messages.worker_to_scheduler import WorkerToScheduler
 from distributed.worker.data_store import DataStore
 from distributed.worker.data_transfer import DataTransfer
 from distributed.worker.executor import TaskExecutor
+from distributed.worker.spilling import Spiller
 from distributed.worker.state_machine.instructions import (
     AbortGather,
     CancelExecute,
@@ -18,9 +19,12 @@ from distributed.worker.state_machine.instructions import (
     Execute,
     GatherDep,
     Instruction,
+    RemoveFiles,
     SendToScheduler,
+    Spill,
     StoreFetched,
     StoreResult,
+    Unload,
 )
 
 
@@ -36,11 +40,13 @@ class Effects:
         executor: TaskExecutor,
         store: DataStore,
         transfer: DataTransfer,
+        spiller: Spiller,
         send: Callable[[list[WorkerToScheduler], bool], None],
     ) -> None:
         self.executor = executor
         self.store = store
         self.transfer = transfer
+        self.spiller = spiller
         self.results: dict[int, Any] = {}
         self.arrived: dict[str, dict[Key, Payload]] = {}
         self.on_result: Callable[[Key, Any], Any] | None = None
@@ -65,6 +71,14 @@ class Effects:
                     self.transfer.abort(it.worker, it.reason)
                 case StoreFetched():
                     self._store_fetched(it)
+                case Spill():
+                    self.spiller.spill(it.keys, it.number)
+                case Unload():
+                    for key in it.keys:
+                        self.store.unload(key)
+                case RemoveFiles():
+                    for key in it.keys:
+                        self.store.remove_file(key)
                 case CancelExecute():
                     self.executor.cancel(it.run_id)
                 case _:

@@ -39,6 +39,7 @@ from distributed.worker.inputs import fill_arguments
 from distributed.worker.profiling import sampler
 from distributed.worker.runtime import RunningTask, current_task, current_worker, mirror_to_dask
 from distributed.worker.shipping import ship
+from distributed.worker.spill_file import SpillFile
 from distributed.worker.state_machine.events import (
     ExecuteFailure,
     ExecuteLongRunning,
@@ -59,6 +60,14 @@ class _Unopened(Exception):
     """The function, the arguments or an input of the task could not be opened."""
 
     def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
+class _InputLost(Exception):
+    """An input that was on disk cannot be read."""
+
+    def __init__(self, key: Key, error: OSError) -> None:
+        self.key = key
         self.error = error
 
 
@@ -130,6 +139,8 @@ class TaskExecutor:
         self.threads: set[threading.Thread] = set()
         self.running: dict[int, RunningTask] = {}
         """By the ident of the thread."""
+        self.on_lost: Callable[[Key, str], None] = _ignore_loss
+        """Told, on the loop, of an input whose file cannot be read; the run that needed it ends as not begun."""
         self._on_reports = on_reports
         self._blobs: dict[bytes, FunctionBlob] = {}
         self._loaded: dict[bytes, tuple[Callable[..., Any], bool]] = {}
@@ -347,6 +358,8 @@ class TaskExecutor:
                 task.metadata,
             )
             self._report(event, value)
+        except _InputLost as lost:
+            self._call_loop(functools.partial(self._lose, lost, execute.run_id))
         except Reschedule:
             self._report(ExecuteRescheduled(execute.key, execute.run_id), None)
         except _Unopened as unopened:
@@ -380,7 +393,7 @@ class TaskExecutor:
             task.opening = ""
         if job.inputs:
             for index, value in enumerate(job.inputs):
-                if type(value) is Sealed:
+                if type(value) is Sealed or type(value) is SpillFile:
                     self._input(job, index)
             args, kwargs = fill_arguments(args, kwargs, job.inputs.__getitem__)
         mirror_to_dask(task)
@@ -470,14 +483,18 @@ class TaskExecutor:
 
     def _input(self, job: _Job, index: int) -> Any:
         value = job.inputs[index]
-        if type(value) is not Sealed:
+        kind = type(value)
+        if kind is not Sealed and kind is not SpillFile:
             return value
         key = job.execute.dependencies[index]
-        text = f"its input {user_key(key)!r}, received from {value.producer},"
+        origin = f"received from {value.producer}," if value.producer else "read from disk,"
+        text = f"its input {user_key(key)!r}, {origin}"
         job.task.opening = text
         try:
             value = job.inputs[index] = self.store.opened(value)
         except BaseException as error:
+            if isinstance(error, OSError) and kind is SpillFile:
+                raise _InputLost(key, error) from None
             unopened = self._deserialize_error(job.execute.key, text, error, user_key(key), value.producer)
             raise _Unopened(unopened) from None
         job.task.opening = ""
@@ -526,6 +543,11 @@ class TaskExecutor:
             except BaseException:
                 text = "<an exception without a readable text>"
             return ErrorInfo(type(error).__name__, text[: self.max_error_length], traceback_text=repr(second))
+
+    def _lose(self, lost: _InputLost, run_id: int) -> None:
+        if not self._closed:
+            self.on_lost(lost.key, str(lost.error))
+        self._report(ExecuteSkipped(run_id), None)
 
     def _fail_anyhow(self, job: _Job, error: BaseException) -> None:
         logger.error("task %r ended in an unforeseen way", job.execute.key, exc_info=error)
@@ -577,6 +599,10 @@ def is_coroutine_function(function: Any) -> bool:
         return True
     call = None if inspect.isroutine(function) or isinstance(function, type) else vars(type(function)).get("__call__")
     return call is not None and inspect.iscoroutinefunction(call)
+
+
+def _ignore_loss(key: Key, reason: str) -> None:
+    pass
 
 
 def _described(error: BaseException) -> str:

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 from distributed.base import settings
 from distributed.base.formatting import format_bytes, parse_bytes
 from distributed.base.lazy import lazy_module
+from distributed.base.log_limit import LogLimit
 from distributed.worker.allocators import give_back
+from distributed.worker.state_machine.tables import NEVER, WorkerSettings
 
 if TYPE_CHECKING:
     import psutil
@@ -23,7 +25,10 @@ else:
 
 logger = logging.getLogger("distributed.worker")
 
+MIN_SPILL_NBYTES = 1024
+"""Smaller values are not worth a file."""
 _SAMPLE_S = 0.4
+_LINES_S = 10.0
 
 
 @cache
@@ -90,6 +95,51 @@ def parse_memory_limit(limit: str | float | None, nthreads: int, total_cores: in
     return min(int(limit), total)
 
 
+class MemoryBounds:
+    """What a memory limit means for one worker, in bytes; ``NEVER`` where there is no bound.
+
+    ``target``: values in memory; ``spill`` and ``pause``: the process. ``most_spilled`` is 0 for no limit.
+
+    Raises
+    ------
+    ValueError
+        A setting makes no sense; the text names it.
+    """
+
+    def __init__(self, limit: int | None) -> None:
+        self.target = self._bound("target", 0.60, limit)
+        self.spill = self._bound("spill", 0.70, limit)
+        self.pause = self._bound("pause", 0.80, limit)
+        self.transfer = self._bound("transfer", 0.10, limit)
+        most = settings.get("distributed.worker.memory.max-spill", False)
+        self.most_spilled = 0 if most is False or most is None else parse_bytes(most)
+        if self.most_spilled < 0:
+            raise ValueError(f"distributed.worker.memory.max-spill must be a size or false, not {most!r}")
+
+    @staticmethod
+    def _bound(name: str, default: float, limit: int | None) -> int:
+        share = settings.get(f"distributed.worker.memory.{name}", default)
+        if share is False or share is None or not limit:
+            return NEVER
+        if not isinstance(share, (int, float)) or not 0 <= share <= 1:
+            raise ValueError(f"distributed.worker.memory.{name} must be from 0 to 1, or false, not {share!r}")
+        return int(limit * share) if share else NEVER
+
+    def worker_settings(self, spills: bool) -> WorkerSettings:
+        """For the state machine; ``spills``: the worker may write values to disk."""
+        if not spills or (self.target == NEVER and self.spill == NEVER):
+            return WorkerSettings(transfer_nbytes=self.transfer)
+        # Tasks wait for the disk before the process has to pause.
+        hold = NEVER if self.target == NEVER else (self.target + min(self.spill, self.target * 7 // 6)) // 2
+        return WorkerSettings(
+            min_spill_nbytes=MIN_SPILL_NBYTES,
+            target_nbytes=self.target,
+            hold_nbytes=hold,
+            most_spilled_nbytes=self.most_spilled,
+            transfer_nbytes=self.transfer,
+        )
+
+
 class MemoryLimit:
     """The limit of one worker's memory, for those who look for it at ``worker.memory_manager``."""
 
@@ -106,26 +156,31 @@ class PauseWatch:
         Bytes; None for none.
     """
 
-    def __init__(self, limit: int | None) -> None:
-        fraction = settings.get("distributed.worker.memory.pause", 0.80)
-        self.pause_bytes = limit * float(fraction) if limit and fraction else math.inf
+    def __init__(self, limit: int | None, pause_bytes: int) -> None:
+        self.pause_bytes = pause_bytes
         self.limit = limit
         self.paused = False
+        self._lines = LogLimit(logger, _LINES_S)
         self._process = psutil.Process()
 
-    def look(self) -> bool | None:
-        """True: pause now; False: go on now; None: as before."""
-        used = self._process.memory_info().rss
+    def used(self) -> int:
+        """Bytes of memory that the process takes."""
+        used: int = self._process.memory_info().rss
+        return used
+
+    def judge(self, used: int) -> bool | None:
+        """With so much in use: True: pause now; False: go on now; None: as before."""
         if used > self.pause_bytes:
             if not self.paused:
                 gc.collect()
             give_back()
-            used = self._process.memory_info().rss
+            used = self.used()
         if (used > self.pause_bytes) is self.paused:
             return None
         self.paused = not self.paused
         change = "pauses: it starts no more tasks until there is room" if self.paused else "goes on"
-        logger.warning("Worker uses %s of %s and %s", format_bytes(used), format_bytes(self.limit or 0), change)
+        text = "Worker uses %s of %s and %s"
+        self._lines.warn(f"pause {self.paused}", text, format_bytes(used), format_bytes(self.limit or 0), change)
         return self.paused
 
 

@@ -16,13 +16,17 @@ from distributed.base import settings
 from distributed.base.formatting import parse_timedelta
 from distributed.base.keys import Key, user_key
 from distributed.base.status import Status
+from distributed.worker.allocators import give_back
 from distributed.worker.leaks import Leak, LeakFinder, ProcessSampler
-from distributed.worker.memory import PauseWatch
-from distributed.worker.state_machine.events import ExecuteSkipped
+from distributed.worker.memory import MemoryBounds, PauseWatch
+from distributed.worker.state_machine.events import ExecuteSkipped, MemoryHigh
 
 logger = logging.getLogger("distributed.worker")
 
 LEAKS_TOPIC = "task-leaks"
+MEMORY_TOPIC = "memory"
+_GIVE_BACK_S = 1.0
+_EVICT_S = 0.05
 MAX_LISTED = 20
 """Keys, and things, in an event."""
 MAX_SHOWN = 5
@@ -37,7 +41,12 @@ class SelfWatch:
         self.ended: deque[Key] = deque(maxlen=MAX_LISTED)
         """The last runs that have ended since leaks were looked for."""
         self.n_ended = 0
-        self.pausing = PauseWatch(worker.memory_limit)
+        self.bounds = MemoryBounds(worker.memory_limit)
+        self.pausing = PauseWatch(worker.memory_limit, self.bounds.pause)
+        # Between two looks at the process the values must not grow by more than this.
+        self._step_nbytes = (worker.memory_limit or 1 << 60) // 16
+        self._next_nbytes = self._step_nbytes
+        self._given_back_at = 0.0
         self._sampler: ProcessSampler | None = None
         if settings.get("distributed.worker.leak-watch.enabled", True):
             self._sampler = ProcessSampler(self._of_executors)
@@ -62,10 +71,15 @@ class SelfWatch:
         self.n_ended += len(reports)
         self.ended.extend([event.key for event, _ in reports[-MAX_LISTED:] if type(event) is not ExecuteSkipped])
 
+    def on_growth(self, resident_nbytes: int) -> None:
+        """The values in memory take so much by now."""
+        if resident_nbytes > self._next_nbytes:
+            self.look_at_memory()
+
     def _look(self) -> None:
         self.start()
         try:
-            self._look_for_memory()
+            self.look_at_memory()
             now = time.monotonic()
             if self._sampler is not None and now >= self._leaks_at and (self.n_ended or self._finder.suspects):
                 self._leaks_at = now + self._leaks_s
@@ -73,13 +87,39 @@ class SelfWatch:
         except Exception:
             logger.exception("The worker could not look after itself")
 
-    def _look_for_memory(self) -> None:
+    def look_at_memory(self) -> None:
+        """Send values to disk, pause or go on, as the memory in use demands."""
         worker = self.worker
-        change = self.pausing.look()
+        used = self.pausing.used()
+        self._next_nbytes = worker.state.resident_nbytes + self._step_nbytes
+        if used > self.bounds.spill:
+            used = self._make_room(used)
+        change = self.pausing.judge(used)
         if change is True and worker.status is Status.running:
             worker.pause()
         elif change is False and worker.status is Status.paused:
             worker.unpause()
+        if change is not None:
+            worker.log_event(MEMORY_TOPIC, {"action": "paused" if change else "goes-on", "process": used})
+
+    def _make_room(self, used: int) -> int:
+        excess = used - min(self.bounds.target, self.bounds.spill)
+        worker = self.worker
+        if callable(getattr(worker.data, "evict", None)) and worker.data is not worker.store:
+            return self._evict_custom(used, used - excess)
+        worker.handle(MemoryHigh(excess))
+        if (now := time.monotonic()) >= self._given_back_at + _GIVE_BACK_S:
+            self._given_back_at = now
+            give_back()
+            used = self.pausing.used()
+        return used
+
+    def _evict_custom(self, used: int, wanted: int) -> int:
+        """Ask the user's own mapping to let values go, for as long as the loop can bear."""
+        until = time.monotonic() + _EVICT_S
+        while used > wanted and time.monotonic() < until and self.worker.data.evict() not in (-1, None):
+            used = self.pausing.used()
+        return used
 
     def _look_for_leaks(self, sampler: ProcessSampler) -> None:
         # In this order: whoever has made something that is in the sample is in one of the three.

@@ -50,13 +50,18 @@ from distributed.worker.plugin_host import PluginHost, plugin_name
 from distributed.worker.profiling import ProfileHistory, sampler
 from distributed.worker.routes import worker_routes
 from distributed.worker.runtime import current_task, current_worker, get_task_key
-from distributed.worker.self_watch import SelfWatch
+from distributed.worker.self_watch import MEMORY_TOPIC, SelfWatch
+from distributed.worker.spill_file import SpillFile
+from distributed.worker.spilling import Spiller
 from distributed.worker.state_machine.events import (
+    DataLost,
     DataUpdated,
     ExecuteSuccess,
     GatherDepFailure,
     GatherDepSuccess,
+    MemoryHigh,
     Pause,
+    SpillEnded,
     Unpause,
 )
 from distributed.worker.state_machine.state import WorkerState
@@ -264,7 +269,7 @@ class Worker(Server):
         """Told that the scheduler knows this worker, before any task can arrive."""
         self.on_leaving: Callable[[str, bool], None] | None = None
         """Told why the worker ends, and whether it should be started again, before it does."""
-        self.state = WorkerState(WorkerSettings(), "", self.nthreads, dict(self.total_resources))
+        self.state = WorkerState(self._settings(spills=False), "", self.nthreads, dict(self.total_resources))
         self.plugin_host = PluginHost(self)
         self.scheduler = SchedulerCalls(self)
         self._executors_given = _named_executors(executor)
@@ -339,6 +344,11 @@ class Worker(Server):
     def preloads(self) -> list[preloading.Preload]:
         """What was loaded before the start."""
         return self._preloads
+
+    @property
+    def store(self) -> DataStore:
+        """All values, wherever they are."""
+        return self._store
 
     @property
     def memory_manager(self) -> memory.MemoryLimit:
@@ -418,7 +428,9 @@ class Worker(Server):
         if self._name is None:
             self._name = self.address
         is_inproc = self.address.startswith("inproc://")
-        self.state = WorkerState(WorkerSettings(), self.address, self.nthreads, dict(self.total_resources))
+        self.state = WorkerState(
+            self._settings(not self._store.is_custom), self.address, self.nthreads, dict(self.total_resources)
+        )
         self.executor = TaskExecutor(
             self.nthreads,
             loop,
@@ -432,7 +444,10 @@ class Worker(Server):
         )
         self.data_service = DataService(self._store, self._nbytes_of, is_inproc)
         self.transfer = DataTransfer(self.rpc, self._store, lambda: self.address, self._on_gathered, self.add_task)
-        self.effects = Effects(self.executor, self._store, self.transfer, self._send)
+        self.executor.on_lost = self._on_lost
+        self.spiller = Spiller(self._store, os.path.join(self.local_directory, "storage"), loop, self._on_spilled)
+        self._store.on_evict = self._evict
+        self.effects = Effects(self.executor, self._store, self.transfer, self.spiller, self._send)
         if self.dashboard_address is not None:
             self._web = defaults.load(_HTTP_SERVER)(self, self.dashboard_address, self.http_prefix)
             self.services["dashboard"] = self._web.port
@@ -596,6 +611,7 @@ class Worker(Server):
         if hasattr(self, "executor"):
             await self.executor.close(min(_WAIT_FOR_TASKS_S, timeout) if executor_wait else 0.0)
             self.data_service.close()
+            self.spiller.close()
         if self._actor_thread is not None:
             self._actor_thread.shutdown(wait=False, cancel_futures=True)
         client, self._client = self._client, None
@@ -678,6 +694,40 @@ class Worker(Server):
                 results[event.run_id] = value
             handle(event, now)
         self._act()
+        if self._self_watch is not None:
+            self._self_watch.on_growth(self.state.resident_nbytes)
+
+    def _settings(self, spills: bool) -> WorkerSettings:
+        return memory.MemoryBounds(self.memory_limit).worker_settings(spills)
+
+    def _on_spilled(self, events: list[SpillEnded]) -> None:
+        if self.status in (Status.closing, Status.closed):
+            return
+        blocked = self.state.spilling.blocked
+        now = time.monotonic()
+        for event in events:
+            self.state.handle(event, now)
+        self._act()
+        plan = self.state.spilling
+        if plan.blocked != blocked:
+            what = (
+                {"action": "disk-takes-no-more", "reason": plan.blocked} if plan.blocked else {"action": "disk-works"}
+            )
+            self.log_event(MEMORY_TOPIC, what)
+        if self.status is Status.paused and self._self_watch is not None:
+            self._self_watch.look_at_memory()
+
+    def _on_lost(self, key: Key, reason: str) -> None:
+        logger.warning("The value of %r on disk cannot be read and is computed again: %s", user_key(key), reason)
+        if type(self._store.values_by_key.get(key)) is SpillFile:
+            self._store.discard(key)
+        self.handle(DataLost([key], reason))
+
+    def _evict(self) -> int:
+        before = self.state.spilling.leaving_nbytes + self.state.spilling.absent_nbytes
+        self.handle(MemoryHigh(self.state.spilling.leaving_nbytes + 1))
+        freed = self.state.spilling.leaving_nbytes + self.state.spilling.absent_nbytes - before
+        return freed if freed > 0 else -1
 
     def _on_gathered(self, event: GatherDepSuccess | GatherDepFailure, arrived: Arrived) -> None:
         if self.status in (Status.closing, Status.closed):
@@ -685,6 +735,8 @@ class Worker(Server):
         if arrived:
             self.effects.arrived[event.worker] = arrived
         self.handle(event)
+        if self._self_watch is not None:
+            self._self_watch.on_growth(self.state.resident_nbytes)
 
     def handle(self, event: Any) -> None:
         """Give one event to the state machine, and do what it decides. On the loop."""
@@ -758,6 +810,10 @@ class Worker(Server):
             "ready": counts["ready"],
             "in_flight": counts["flight"],
             "managed_bytes": self.state.managed_nbytes,
+            "spilled_bytes": {
+                "memory": self.state.spilling.absent_nbytes,
+                "disk": self.state.spilling.disk_nbytes,
+            },
             "transfer": {
                 "incoming_bytes_total": self.transfer.bytes_received,
                 "outgoing_bytes_total": self.data_service.bytes_sent,
@@ -773,6 +829,7 @@ class Worker(Server):
             self.state.executing(time.monotonic()),
             self.state.managed_nbytes,
             int(metrics.get("memory", 0)),
+            self.state.spilling.absent_nbytes,
         )
 
     # -- state

@@ -125,6 +125,23 @@ class DataLost(Struct, eq=False):
     reason: str = ""
 
 
+class SpillEnded(Struct, eq=False):
+    """The answer to a ``Spill`` for one key: a file of ``nbytes``, and the value is in memory no more; or, with
+    ``error``, it is as before. ``lasting``: trying again is of no use, the value cannot be pickled."""
+
+    key: Key
+    number: int
+    nbytes: int = 0
+    error: str = ""
+    lasting: bool = False
+
+
+class MemoryHigh(Struct, eq=False):
+    """The process takes too much memory: ``nbytes`` of values should go to disk, whatever the target says."""
+
+    nbytes: int
+
+
 class Pause(Struct, eq=False):
     """Memory is short: start nothing more, fetch little. The scheduler is told."""
 
@@ -161,6 +178,8 @@ ShellFact: TypeAlias = (
     | GatherDepFailure
     | DataUpdated
     | DataLost
+    | SpillEnded
+    | MemoryHigh
     | Pause
     | Unpause
     | Deadline

@@ -20,6 +20,7 @@ from distributed.worker.state_machine.task import (
     WAITING,
     TaskState,
 )
+from distributed.worker.state_machine.transitions.spilling import is_full
 
 
 class Explanation(Struct, omit_defaults=True):
@@ -61,7 +62,8 @@ def _explain(t: Tables, ts: TaskState, now: float) -> Explanation:
         how = " without a slot" if state == LONG_RUNNING else ""
         return Explanation(state, f"with the executor{how} for {since_s:.3g} s", since_s=since_s)
     if state == MEMORY:
-        return Explanation(state, f"its value is here ({ts.nbytes} bytes)")
+        where = "on disk here" if ts in t.spilling.absent else "here"
+        return Explanation(state, f"its value is {where} ({ts.nbytes} bytes)")
     if state == CANCELLED:
         return Explanation(state, "nobody wants it; the end of its execution or fetch is awaited")
     if ts.fetch is not None:
@@ -89,6 +91,8 @@ def _queued(t: Tables, ts: TaskState, ahead: int, unsatisfied: dict[str, str]) -
         text = f"waits for resources ({reasons})"
     elif t.status != RUNNING:
         text = f"this worker is {t.status} and starts nothing"
+    elif is_full(t):
+        text = f"memory is full: tasks wait until {len(t.spilling.leaving)} value(s) have been written to disk"
     else:
         text = f"ready behind {ahead} task(s); {t.slots_used} run(s) with the executor on {t.nthreads} slot(s)"
     return Explanation(ts.state, text, queued_behind=ahead, unsatisfied=unsatisfied)

@@ -30,6 +30,7 @@ class Flight(Struct, eq=False):
 
     keys: list[Key]
     since: float
+    nbytes: int
 
 
 class Suspect(Struct, eq=False):
@@ -43,7 +44,18 @@ class Suspect(Struct, eq=False):
 class FetchPlan:
     """Tables of the fetches; changed by ``transitions/fetch.py``."""
 
-    __slots__ = ("_serial", "batch_nbytes", "by_holder", "flights", "fresh", "host", "idle", "rng", "suspects")
+    __slots__ = (
+        "_serial",
+        "batch_nbytes",
+        "by_holder",
+        "flights",
+        "flying_nbytes",
+        "fresh",
+        "host",
+        "idle",
+        "rng",
+        "suspects",
+    )
 
     def __init__(self, batch_nbytes: int, host: str, rng: Random) -> None:
         self.batch_nbytes = batch_nbytes
@@ -53,6 +65,7 @@ class FetchPlan:
         self.fresh: list[Entry] = []
         self.idle: dict[str, None] = {}
         self.flights: dict[str, Flight] = {}
+        self.flying_nbytes = 0
         self.suspects: dict[str, Suspect] = {}
         self._serial = 0
 

@@ -36,7 +36,9 @@ from distributed.worker.state_machine.events import (
     ExecuteSuccess,
     GatherDepFailure,
     GatherDepSuccess,
+    MemoryHigh,
     Pause,
+    SpillEnded,
     Unpause,
 )
 from distributed.worker.state_machine.instructions import AbortGather, StoreResult
@@ -49,7 +51,7 @@ from distributed.worker.state_machine.task import (
     TO_FETCH,
     TaskState,
 )
-from distributed.worker.state_machine.transitions import computing, executing, fetching, queueing
+from distributed.worker.state_machine.transitions import computing, executing, fetching, queueing, spilling
 
 
 def on_free_keys(t: Tables, event: FreeKeys) -> None:
@@ -210,8 +212,7 @@ def on_data_updated(t: Tables, event: DataUpdated) -> None:
         if ts is None:
             ts = t.tasks[key] = TaskState(key)
         if ts.state is MEMORY:
-            t.managed_nbytes += nbytes - ts.nbytes
-            ts.nbytes = nbytes
+            spilling.replace(t, ts, nbytes)
         elif ts.state not in TO_COMPUTE:
             t.missing.pop(ts, None)
             queueing.enter_memory(t, ts, nbytes)
@@ -260,6 +261,8 @@ HANDLERS: Final[dict[type, Callable[[Tables, Any], None]]] = {
     GatherDepFailure: fetching.on_gather_failure,
     DataUpdated: on_data_updated,
     DataLost: on_data_lost,
+    SpillEnded: spilling.on_spill_ended,
+    MemoryHigh: spilling.on_memory_high,
     Pause: on_pause,
     Unpause: on_unpause,
     Deadline: on_deadline,

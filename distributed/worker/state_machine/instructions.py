@@ -66,6 +66,26 @@ class Evict(Struct, eq=False):
     keys: list[Key]
 
 
+class Spill(Struct, eq=False):
+    """Write these values to disk, and then let them go from memory: exactly one ``SpillEnded`` must come back for each,
+    with this number. Until then they are in memory."""
+
+    keys: list[Key]
+    number: int
+
+
+class Unload(Struct, eq=False):
+    """Let these values go from memory; they have files. There is no answer."""
+
+    keys: list[Key]
+
+
+class RemoveFiles(Struct, eq=False):
+    """Remove the files of these values, which are in memory too, or are read by runs that have been handed over."""
+
+    keys: list[Key]
+
+
 class GatherDep(Struct, eq=False):
     """Fetch these from ``worker`` in one request; exactly one answer event must come back."""
 
@@ -90,5 +110,15 @@ class SendToScheduler(Struct, eq=False):
 
 
 Instruction: TypeAlias = (
-    Execute | CancelExecute | StoreResult | StoreFetched | Evict | GatherDep | AbortGather | SendToScheduler
+    Execute
+    | CancelExecute
+    | StoreResult
+    | StoreFetched
+    | Evict
+    | Spill
+    | Unload
+    | RemoveFiles
+    | GatherDep
+    | AbortGather
+    | SendToScheduler
 )

@@ -25,6 +25,7 @@ from distributed.worker.state_machine.task import IN_FLIGHT, LONG_RUNNING, MEMOR
 from distributed.worker.state_machine.transitions.computing import give_back
 from distributed.worker.state_machine.transitions.executing import start_tasks
 from distributed.worker.state_machine.transitions.fetching import plan_fetches
+from distributed.worker.state_machine.transitions.spilling import plan_spills
 from distributed.worker.state_machine.validate import validate
 
 # key, state before (or what happened), state after, run id, when: the order in which other packages read a story
@@ -73,6 +74,8 @@ class WorkerState(Tables):
         else:
             start_tasks(self)
         plan_fetches(self)
+        if self.managed_nbytes > self.settings.target_nbytes or self.spilling.wanted_nbytes:
+            plan_spills(self)
 
     def _give_back_ready(self) -> None:
         """Orders that crossed the order to close."""
@@ -161,6 +164,11 @@ class WorkerState(Tables):
     def nbytes(self) -> int:
         """Of all values here."""
         return self.managed_nbytes
+
+    @property
+    def resident_nbytes(self) -> int:
+        """Of those that are in memory."""
+        return self.managed_nbytes - self.spilling.absent_nbytes
 
     @property
     def log(self) -> list[ToldStep]:

@@ -18,11 +18,14 @@ from distributed.worker.state_machine.fetch_plan import FetchPlan, host_of
 from distributed.worker.state_machine.outbox import Outbox
 from distributed.worker.state_machine.ready_queue import ReadyQueue
 from distributed.worker.state_machine.resources import Resources
+from distributed.worker.state_machine.spill_plan import SpillPlan
 from distributed.worker.state_machine.task import StaleRun, TaskState
 
 RUNNING: Final = "running"
 PAUSED: Final = "paused"
 CLOSING: Final = "closing_gracefully"
+NEVER: Final = 1 << 62
+"""Bytes that no worker has."""
 
 # when, key, state before, state after, run id
 Step: TypeAlias = tuple[float, Key, str, str, int]
@@ -36,6 +39,10 @@ class WorkerSettings(Struct, frozen=True):
     ``paused_gathers`` while the worker is paused. Missing keys are asked for again after ``missing_retry_s``, then
     twice that and so on up to ``missing_retry_max_s``; likewise a peer that could not be reached is left alone for
     ``suspect_s`` up to ``suspect_max_s``. ``story_length`` steps are remembered.
+
+    Values from ``min_spill_nbytes`` on may go to disk. They do when those in memory take more than ``target_nbytes``;
+    above ``hold_nbytes`` tasks wait for that. At most ``most_spilled_nbytes`` are on disk (0: no limit). Fetches bring
+    at most ``transfer_nbytes`` at once, or one key.
     """
 
     handover_s: float = 0.005
@@ -48,6 +55,12 @@ class WorkerSettings(Struct, frozen=True):
     suspect_s: float = 0.1
     suspect_max_s: float = 5.0
     story_length: int = 10_000
+    min_spill_nbytes: int = NEVER
+    target_nbytes: int = NEVER
+    hold_nbytes: int = NEVER
+    most_spilled_nbytes: int = 0
+    spill_retry_s: float = 5.0
+    transfer_nbytes: int = NEVER
 
 
 class Tables:
@@ -77,6 +90,7 @@ class Tables:
         "shared_records",
         "short",
         "slots_used",
+        "spilling",
         "stale",
         "status",
         "steps",
@@ -113,6 +127,7 @@ class Tables:
         self.wake_at: float | None = None
         self.nmemory = 0
         self.managed_nbytes = 0
+        self.spilling = SpillPlan()
         self.executed_count = 0
         self.steps: deque[Step] = deque(maxlen=settings.story_length)
         self.outbox = Outbox(_nothing)

@@ -37,6 +37,7 @@ def validate(t: Tables) -> None:
     _validate_queues(t)
     _validate_slots(t)
     _validate_fetches(t)
+    _validate_spilling(t)
 
 
 def _check(truth: bool, what: Any, rule: str) -> None:
@@ -148,3 +149,21 @@ def _comes_back(t: Tables, ts: TaskState, holder: str) -> bool:
     plan = t.fetches
     waiting = any(entry[2] is ts for entry in plan.by_holder.get(holder, ()))
     return waiting and (holder in plan.idle or holder in plan.flights or plan.suspicion(holder) is not None)
+
+
+def _validate_spilling(t: Tables) -> None:
+    plan = t.spilling
+    least = t.settings.min_spill_nbytes
+    for ts in t.tasks.values():
+        places = (ts in plan.resident) + (ts in plan.leaving) + (ts in plan.absent)
+        _check(places <= 1, ts, "a value is resident, leaving or absent")
+        _check(not places or (ts.state == MEMORY and ts.nbytes >= least), ts, "only large values here go to disk")
+        _check(ts not in plan.absent or ts in plan.files, ts, "an absent value has a file")
+        _check(ts not in plan.leaving or ts not in plan.files, ts, "a value that is being written has no file")
+    for table in (plan.resident, plan.leaving, plan.absent, plan.files):
+        _check(all(t.tasks.get(ts.key) is ts for ts in table), list(table), "what may be on disk is known")
+    found = (sum(plan.files.values()), *[sum(ts.nbytes for ts in table) for table in (plan.leaving, plan.absent)])
+    counted = (plan.disk_nbytes, plan.leaving_nbytes, plan.absent_nbytes)
+    _check(found == counted, counted, f"bytes on disk, leaving and absent are {found}")
+    flying = sum(flight.nbytes for flight in t.fetches.flights.values())
+    _check(flying == t.fetches.flying_nbytes, t.fetches.flying_nbytes, f"the bytes of fetches are {flying}")

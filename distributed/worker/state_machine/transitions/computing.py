@@ -172,6 +172,8 @@ def free(t: Tables, ts: TaskState) -> None:
         if not ts.dependents and not ts.stale_runs:  # the most frequent case, spelled out
             t.nmemory -= 1
             t.managed_nbytes -= ts.nbytes
+            if ts.nbytes >= t.settings.min_spill_nbytes:
+                t.spilling.leave(ts)
             t.move(ts, FORGOTTEN)
             del t.tasks[ts.key]
             return

@@ -14,12 +14,13 @@ from distributed.worker.state_machine.instructions import CancelExecute, Execute
 from distributed.worker.state_machine.tables import RUNNING, Tables
 from distributed.worker.state_machine.task import CANCELLED, EXECUTING, LONG_RUNNING, StaleRun, TaskState
 from distributed.worker.state_machine.transitions.fetching import settle
+from distributed.worker.state_machine.transitions.spilling import is_full, use
 
 
 def start_tasks(t: Tables) -> None:
     """Hand over what may be handed over now. Runs once per batch of events, unless the worker is closing."""
     ready, resources = t.ready, t.resources
-    if t.status != RUNNING or not (ready.count or resources.queues):
+    if t.status != RUNNING or not (ready.count or resources.queues) or (t.spilling.leaving and is_full(t)):
         return
     share_s = t.settings.handover_s
     floor_s = t.settings.min_cost_s
@@ -78,6 +79,8 @@ def _hand_over(t: Tables, ts: TaskState, cost_s: float) -> None:
             spec.priority,
         )
     )
+    if ts.dependencies and (t.spilling.resident or t.spilling.absent):
+        use(t, ts.dependencies)
 
 
 def end_run(t: Tables, run_id: int) -> TaskState | None:

@@ -34,6 +34,7 @@ from distributed.worker.state_machine.task import (
     TaskState,
 )
 from distributed.worker.state_machine.transitions.queueing import enter_memory, leave_queue
+from distributed.worker.state_machine.transitions.spilling import is_full
 
 
 def want(
@@ -189,8 +190,8 @@ def plan_fetches(t: Tables) -> None:
     plan = t.fetches
     if plan.fresh or plan.idle:
         settings = t.settings
-        limit = settings.paused_gathers if t.status == PAUSED else settings.max_gathers
-        while len(plan.flights) < limit:
+        limit = settings.paused_gathers if t.status == PAUSED or is_full(t) else settings.max_gathers
+        while len(plan.flights) < limit and (plan.flying_nbytes < settings.transfer_nbytes or not plan.flights):
             request = plan.next_request()
             if request is None:
                 break
@@ -270,13 +271,15 @@ def _gather(t: Tables, holder: str, first: TaskState) -> None:
         if ts.fetch is not None:
             ts.fetch.peer = holder
             ts.fetch.since = t.now
-    t.fetches.flights[holder] = Flight(keys, t.now)
+    t.fetches.flights[holder] = Flight(keys, t.now, total)
+    t.fetches.flying_nbytes += total
     t.outbox.instructions.append(GatherDep(holder, keys, total))
 
 
 def _land(t: Tables, worker: str) -> Flight | None:
     flight = t.fetches.flights.pop(worker, None)
     if flight is not None:
+        t.fetches.flying_nbytes -= flight.nbytes
         t.fetches.idle[worker] = None
     return flight
 

@@ -44,6 +44,8 @@ def enter_memory(t: Tables, ts: TaskState, nbytes: int) -> None:
     ts.spec = ts.fetch = None
     t.nmemory += 1
     t.managed_nbytes += nbytes
+    if nbytes >= t.settings.min_spill_nbytes:
+        t.spilling.enter(ts)
     for dependent in ts.dependents:
         if dependent.state is WAITING:
             dependent.waiting_count -= 1
@@ -56,6 +58,8 @@ def leave_memory(t: Tables, ts: TaskState, state: str) -> None:
     t.move(ts, state)
     t.nmemory -= 1
     t.managed_nbytes -= ts.nbytes
+    if ts.nbytes >= t.settings.min_spill_nbytes:
+        t.spilling.leave(ts)
     ts.unshippable = None
     ts.actor = False
     for dependent in ts.dependents:
