@@ -45,6 +45,7 @@ TABLE = {
     "distributed.security": "distributed.comm.security",
     "distributed.semaphore": "distributed.coordination.semaphore",
     "distributed.sizeof": "distributed.protocol.sizeof",
+    "distributed.spans": "distributed.diagnostics.spans",
     "distributed.system": "distributed.deploy.utils",
     "distributed.threadpoolexecutor": "distributed.worker.runtime",
     "distributed.utils": "distributed.upstream.utils",

@@ -46,6 +46,7 @@ SCHEDULER_OPERATIONS = {
     "memory_sampler_start": "distributed.diagnostics.memory_sampler:start_on",
     "memory_sampler_stop": "distributed.diagnostics.memory_sampler:stop_on",
     "profile": "distributed.diagnostics.profiles:profile_of_workers",
+    "spans": "distributed.diagnostics.spans:summary",
 }
 WORKER_OPERATIONS = {
     "benchmark_disk": "distributed.diagnostics.hardware:disk_of_worker",
@@ -54,6 +55,9 @@ WORKER_OPERATIONS = {
     "dump_state": "distributed.diagnostics.cluster_dump:dump_of_worker",
     "profile": "distributed.diagnostics.profiles:profile_of_worker",
 }
+
+# What makes something of an annotation of tasks: loaded, and called with the scheduler, when the first such task comes.
+ON_ANNOTATION = {"span": "distributed.diagnostics.spans:start_spans"}
 
 
 def operations(table: dict[str, str], server: Any) -> dict[str, Callable[..., Any]]:

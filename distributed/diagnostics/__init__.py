@@ -5,6 +5,8 @@ from __future__ import annotations
 from distributed.base.lazy import lazy_names
 
 _HOMES = {
+    "Span": "distributed.diagnostics.spans",
+    "span": "distributed.diagnostics.spans",
     "MemorySampler": "distributed.diagnostics.memory_sampler",
     "TextProgressBar": "distributed.diagnostics.progressbar",
     "get_task_metadata": "distributed.diagnostics.task_stream",

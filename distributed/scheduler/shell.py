@@ -12,6 +12,7 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from distributed.base import defaults
 from distributed.base.keys import user_key
 from distributed.messages.client_to_scheduler import ClientLogEvent, SessionRequest, TaskOptions, UpdateGraph
 from distributed.messages.scheduler_to_client import EventLogged
@@ -72,6 +73,7 @@ class Shell:
         self.events = EventLog(log_length, keep_events_s, self._send_event, self._tell_event)
         self.effects = Effects(self.streams, self.plugins, self.events, forget)
         self.conditions = Conditions()
+        self._awaited = dict(defaults.ON_ANNOTATION)
         # Takes the requests of a client's batch, after the core has taken in the rest of it. An extension sets it.
         self.on_requests: Callable[[str, list[SessionRequest]], None] = _no_answer
         self.closed = False
@@ -115,6 +117,11 @@ class Shell:
             self.on_requests(client, requests)
 
     def _take_in(self, client: str, messages: list[Any]) -> None:
+        for message in messages:
+            if type(message) is UpdateGraph:
+                for options in message.options:
+                    if options.annotations and self._awaited:
+                        self._meet(options.annotations)
         if self._slow_graph:
             for message in messages:
                 self._receive([message], client)
@@ -125,6 +132,13 @@ class Shell:
         for message in messages:
             if type(message) is ClientLogEvent:
                 self.events.log(message.topics, message.msg)
+
+    def _meet(self, annotations: dict[str, Any]) -> None:
+        """The first tasks with some annotation have come: load what makes something of it."""
+        for name in annotations:
+            target = self._awaited.pop(name, None)
+            if target is not None:
+                defaults.load(target)(self.plugins.scheduler)
 
     def receive_from_nanny(self, address: str, messages: list[Any]) -> None:
         """A batch of a nanny."""
