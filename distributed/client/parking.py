@@ -119,12 +119,18 @@ class Countdown:
         self._table.forget_callback([state for state in self._waiting if not state.done], self._hit)
 
 
+def holds_slot() -> bool:
+    """Whether the calling thread or coroutine runs a task that holds a slot of a worker."""
+    runtime = sys.modules.get("distributed.worker.runtime")
+    task = None if runtime is None else runtime.current_task.get()
+    return task is not None and not task.seceded and not getattr(task, "actor", False)
+
+
 def leave_slot() -> Any:
     """Leave the slot if this is the thread of a task that holds one; what to call to come back, or None."""
-    runtime = sys.modules.get("distributed.worker.runtime")
-    task = runtime.current_task.get() if runtime is not None else None
-    if runtime is None or task is None or task.seceded or getattr(task, "actor", False):
+    if not holds_slot():
         return None
+    runtime = sys.modules["distributed.worker.runtime"]
     try:
         runtime.secede()
     except Exception:
@@ -147,7 +153,7 @@ def wait_here(
             countdown.give_up()
         return True
     try:
-        if "distributed.worker.runtime" not in sys.modules or (timeout is not None and timeout <= PATIENCE_S):
+        if not holds_slot() or (timeout is not None and timeout <= PATIENCE_S):
             return parked.wait(timeout)
         if parked.wait(PATIENCE_S):
             return True
@@ -182,7 +188,7 @@ async def wait_async(
 
 async def wait_patiently(wait: Callable[[float | None], Awaitable[bool]], timeout: float | None) -> bool:
     """``await wait(timeout)``, outside of the slot of the calling task once that has taken :data:`PATIENCE_S`."""
-    if "distributed.worker.runtime" not in sys.modules or (timeout is not None and timeout <= PATIENCE_S):
+    if not holds_slot() or (timeout is not None and timeout <= PATIENCE_S):
         return await wait(timeout)
     if await wait(PATIENCE_S):
         return True

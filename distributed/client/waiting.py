@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import queue
-import sys
 import threading
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Iterator
@@ -16,7 +15,7 @@ from distributed.base.errors import FuturesCancelledError
 from distributed.client.future_table import FutureState
 from distributed.client.futures import Future, cancelled_error, futures_of, one_client, raise_again
 from distributed.client.gathering import Gatherer
-from distributed.client.parking import wait_async, wait_here, wait_patiently
+from distributed.client.parking import holds_slot, wait_async, wait_here, wait_patiently
 from distributed.client.timeouts import deadline_of, remaining, seconds, timeout_text
 
 
@@ -132,7 +131,7 @@ class as_completed:
         if futures is None:
             futures = []
         self.futures: defaultdict[Future, int] = defaultdict(int)
-        self.queue: queue.Queue[Future] = queue.Queue()
+        self.queue: queue.SimpleQueue[Future] = queue.SimpleQueue()
         self.lock = threading.Lock()
         self.thread_condition = threading.Condition(self.lock)
         self.loop = loop
@@ -188,7 +187,7 @@ class as_completed:
                 del self.futures[future]
             else:
                 self.futures[future] = count - 1
-            self.queue.put_nowait(future)
+            self.queue.put(future)
             self._notify()
 
     def _notify(self) -> None:
@@ -245,7 +244,7 @@ class as_completed:
         return self.__next__()
 
     def _take_or_wait(self) -> Future:
-        if self.futures and self.queue.empty() and "distributed.worker.runtime" in sys.modules:
+        if self.queue.empty() and self.futures and holds_slot():
             self._wait_outside_slot()
         with self.lock:
             while True:
