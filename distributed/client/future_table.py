@@ -18,7 +18,7 @@ lost       was finished, is being computed again, because its holders are gone a
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeAlias
 
 from msgspec import Struct
@@ -35,6 +35,8 @@ from distributed.messages.scheduler_to_client import (
 )
 
 NOT_DONE = frozenset({"pending", "lost"})
+STATES_A_MOMENT = 1000
+"""The lock is held for the callbacks of so many states."""
 
 
 class FutureState:
@@ -134,6 +136,25 @@ class FutureTable:
             else:
                 state.callbacks.append(callback)
             return True
+
+    def on_all_done(
+        self, states: Sequence[FutureState], callback: Callback
+    ) -> tuple[list[FutureState], list[FutureState]]:
+        """``on_done`` for many; those that are not done, and those that are already."""
+        waiting: list[FutureState] = []
+        done: list[FutureState] = []
+        for start in range(0, len(states), STATES_A_MOMENT):
+            with self.lock:
+                for state in states[start : start + STATES_A_MOMENT]:
+                    if state.status not in NOT_DONE:
+                        done.append(state)
+                        continue
+                    waiting.append(state)
+                    if state.callbacks is None:
+                        state.callbacks = [callback]
+                    else:
+                        state.callbacks.append(callback)
+        return waiting, done
 
     def forget_callback(self, states: Iterable[FutureState], callback: Callback) -> None:
         """The waiter of these states has given up."""
@@ -254,7 +275,8 @@ def _finish(state: FutureState, ready: Ready) -> None:
     callbacks = state.callbacks
     if callbacks is not None:
         state.callbacks = None
-        ready.extend([(callback, state) for callback in callbacks])
+        for callback in callbacks:
+            ready.append((callback, state))
 
 
 def run_ready(ready: Ready) -> None:

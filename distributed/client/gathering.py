@@ -57,8 +57,13 @@ class Gatherer:
         limit = seconds(timeout)
         state = future._bound()
         deadline = deadline_of(limit)
-        if not state.done and not wait_here(self.session.table, [state], limit):
-            raise _timeout_error(limit)
+        inline = state.inline
+        if inline is None and not state.done:
+            if not wait_here(self.session.table, [state], limit):
+                raise _timeout_error(limit)
+            inline = state.inline
+        if inline is not None:
+            return _opened(self.client, state, inline)
         payloads, absent = self.at_hand([state])
         if absent:
             payloads = self.client.sync(
@@ -191,8 +196,8 @@ class Gatherer:
         client = self.client
         while stack:
             item = stack.pop()
-            if isinstance(item, Future):
-                state = item._bound()
+            if type(item) is Future or isinstance(item, Future):
+                state = item._state or item._bound()
                 if item._client is not client:
                     raise ValueError(f"the future {item.key!r} is of another client, which has to gather it")
                 states[state.key] = state
@@ -213,15 +218,21 @@ class Gatherer:
         self, futures: Any, states: dict[Key, FutureState], payloads: Mapping[Key, Payload | ErrorInfo], skip: bool
     ) -> Any:
         values: dict[Key, Any] = {}
-        for key, state in states.items():
-            if skip:
-                if state.status == "finished":
+        token = current.enter(self.client)
+        try:
+            for key, state in states.items():
+                payload = payloads.get(key)
+                if type(payload) is Payload and not skip:
+                    values[key] = _open(self.client, state, payload)
+                elif not skip:
+                    values[key] = self._value(state, payloads)
+                elif state.status == "finished":
                     try:
                         values[key] = self._value(state, payloads)
                     except Exception:
                         logger.debug("Skipping %r, which cannot be had", key, exc_info=True)
-            else:
-                values[key] = self._value(state, payloads)
+        finally:
+            current.leave(token)
         return _fill(futures, values, skip)
 
     # -- from the workers ----------------------------------------------------------------------------------------------
@@ -306,9 +317,16 @@ class Gatherer:
 
 
 def _opened(client: Any, state: FutureState, payload: Payload) -> Any:
-    """The value. Opening it runs code that came with it, which may raise anything; actors and futures in it are bound
-    to the client that asked."""
+    """The value; actors and futures in it are bound to the client that asked."""
     token = current.enter(client)
+    try:
+        return _open(client, state, payload)
+    finally:
+        current.leave(token)
+
+
+def _open(client: Any, state: FutureState, payload: Payload) -> Any:
+    """The value. Opening it runs code that came with it, which may raise anything."""
     try:
         return client.loads_value(payload)
     except SerializationError:
@@ -321,8 +339,6 @@ def _opened(client: Any, state: FutureState, payload: Payload) -> Any:
             user_key(state.key),
             producer,
         ) from error
-    finally:
-        current.leave(token)
 
 
 def _payloads(answer: Any) -> dict[Key, Payload | ErrorInfo]:
@@ -340,6 +356,8 @@ def _fill(obj: Any, values: Mapping[Key, Any], skip: bool) -> Any:
     """
     if isinstance(obj, Future):
         return values.get(obj._bound().key)
+    if type(obj) is list and not skip:
+        return [values.get(part._bound().key) if type(part) is Future else _fill(part, values, skip) for part in obj]
     if isinstance(obj, (list, tuple, set, frozenset)):
         parts = [
             _fill(part, values, skip)

@@ -88,9 +88,14 @@ class Outgoing:
         self._items.append(part)
         self._enqueued += len(part.tasks)
 
+    @property
+    def crowded(self) -> bool:
+        """Whether too many tasks are queued."""
+        return self._enqueued - self._sent >= MAX_QUEUED_TASKS
+
     def make_room(self, is_open: Callable[[], bool]) -> None:
         """Wait while too many tasks are queued and the client is open."""
-        if self._enqueued - self._sent < MAX_QUEUED_TASKS:
+        if not self.crowded:
             return
         with self._room:
             self._crowd += 1

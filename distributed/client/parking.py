@@ -30,10 +30,12 @@ class BlockedThread:
         self._lock = threading.Lock()
         self._lock.acquire()
 
-    def go(self) -> None:
+    def go(self, _state: FutureState | None = None) -> None:
         """Wake the thread. May be called more than once."""
-        with contextlib.suppress(RuntimeError):
+        try:
             self._lock.release()
+        except RuntimeError:  # it is awake
+            pass
 
     def wait(self, timeout: float | None = None) -> bool:
         """False when ``timeout`` seconds have passed first."""
@@ -88,30 +90,25 @@ class Countdown:
         self._table = table
         self._hit: Callback = self._on_done
         states = list(states)
-        # One too many, until every callback is registered: a state may be done meanwhile.
-        self._left = len(states) + 1
-        self._lock = threading.Lock()
+        # Out of reach until it is known how many are awaited: some may be done before that.
+        self._awaited = len(states) + 1
+        self._done: list[FutureState] = []
         self._waiting: list[FutureState] = []
-        over = first and not states
-        for state in states:
-            if table.on_done(state, self._hit):
-                self._waiting.append(state)
-            else:
-                self._left_one()
-                if first or (stop_at_error and state.status != "finished"):
-                    over = True
-                    break
-        self._left_one()
-        self.over = over or self._left <= 0
+        if first and (not states or any(state.done for state in states)):
+            self.over = True
+            return
+        self._waiting, done = table.on_all_done(states, self._hit)
+        self._awaited = len(self._waiting)
+        # Set, then counted; and in _on_done counted, then looked at: one of the two sees the last one.
+        self.over = len(self._done) >= self._awaited or any(self._ends(state) for state in done)
 
-    def _left_one(self) -> int:
-        with self._lock:
-            self._left -= 1
-            return self._left
+    def _ends(self, state: FutureState) -> bool:
+        return self._first or (self._stop_at_error and state.status != "finished")
 
     def _on_done(self, state: FutureState) -> None:
-        left = self._left_one()
-        if left <= 0 or self._first or (self._stop_at_error and state.status != "finished"):
+        # Appending needs no lock.
+        self._done.append(state)
+        if len(self._done) >= self._awaited or self._ends(state):
             self._parked.go()
 
     def give_up(self) -> None:
@@ -147,24 +144,42 @@ def wait_here(
 ) -> bool:
     """Block the calling thread until the states are done (see :class:`Countdown`); False when time was up first."""
     parked = BlockedThread()
+    if len(states) == 1:
+        return _wait_for_one(table, states[0], parked, timeout)
     countdown = Countdown(table, states, parked, first, stop_at_error)
     if countdown.over:
         if countdown._waiting:
             countdown.give_up()
         return True
     try:
-        if not holds_slot() or (timeout is not None and timeout <= PATIENCE_S):
-            return parked.wait(timeout)
-        if parked.wait(PATIENCE_S):
-            return True
-        come_back = leave_slot()
-        try:
-            return parked.wait(None if timeout is None else timeout - PATIENCE_S)
-        finally:
-            if come_back is not None:
-                come_back()
+        return _wait_patiently_here(parked, timeout)
     finally:
         countdown.give_up()
+
+
+def _wait_for_one(table: FutureTable, state: FutureState, parked: BlockedThread, timeout: float | None) -> bool:
+    """The most frequent case: nothing to count."""
+    if not table.on_done(state, parked.go):
+        return True
+    try:
+        return _wait_patiently_here(parked, timeout)
+    finally:
+        if not state.done:
+            table.forget_callback([state], parked.go)
+
+
+def _wait_patiently_here(parked: BlockedThread, timeout: float | None) -> bool:
+    """``parked.wait(timeout)``, outside of the slot of the calling task once that has taken :data:`PATIENCE_S`."""
+    if not holds_slot() or (timeout is not None and timeout <= PATIENCE_S):
+        return parked.wait(timeout)
+    if parked.wait(PATIENCE_S):
+        return True
+    come_back = leave_slot()
+    try:
+        return parked.wait(None if timeout is None else timeout - PATIENCE_S)
+    finally:
+        if come_back is not None:
+            come_back()
 
 
 async def wait_async(

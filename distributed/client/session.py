@@ -33,7 +33,13 @@ from distributed.messages.client_to_scheduler import (
     WantKeys,
 )
 from distributed.messages.control import Registered
-from distributed.messages.scheduler_to_client import EventLogged, NoWorkerForTasks, SchedulerClosing, SessionReply
+from distributed.messages.scheduler_to_client import (
+    EventLogged,
+    KeyInMemory,
+    NoWorkerForTasks,
+    SchedulerClosing,
+    SessionReply,
+)
 from distributed.messages.scheduler_to_worker import PeerLost
 from distributed.protocol.serialize import pack_error
 from distributed.rpc.connection import Connection
@@ -157,7 +163,7 @@ class Session:
 
     def make_room(self) -> None:
         """Wait while too many tasks are queued (not on the loop's own thread, which has to send them)."""
-        if not self.on_loop_thread():
+        if self.outgoing.crowded and not self.on_loop_thread():
             self.outgoing.make_room(lambda: self.is_open)
 
     def want(self, key: Key) -> FutureState:
@@ -367,6 +373,8 @@ class Session:
         """News of the scheduler."""
         self._apply_ready(self.table.apply(messages))
         for message in messages:
+            if type(message) is KeyInMemory:
+                continue  # as nearly always: the table has it
             if type(message) is EventLogged:
                 if self.on_event is not None:
                     self.on_event(message)

@@ -246,6 +246,10 @@ class as_completed:
     def _take_or_wait(self) -> Future:
         if self.queue.empty() and self.futures and holds_slot():
             self._wait_outside_slot()
+        try:
+            return self.queue.get_nowait()
+        except queue.Empty:
+            pass
         with self.lock:
             while True:
                 with contextlib.suppress(queue.Empty):
