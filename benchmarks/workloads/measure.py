@@ -90,10 +90,30 @@ class Cost:
         self.figures[f"{name}_worker_us_per_task"] = (self.worker_cpu() - theirs) / n_tasks * 1e6
 
 
+class JobCost:
+    """Wall time, CPU time of the client with the scheduler and of the workers, and the workers' peak memory."""
+
+    def __init__(self, client: Any, group: str) -> None:
+        self.client = client
+        self.group = group
+        self.figures: Figures = {}
+
+    def measure(self, name: str, job: Callable[[], Any]) -> None:
+        """Run ``job`` once."""
+        gc.collect()
+        own, theirs = cpu_seconds(), sum(self.client.run(time.process_time).values())
+        start = time.perf_counter()
+        job()
+        self.figures[f"{name}_s"] = time.perf_counter() - start
+        self.figures[f"{name}_client_scheduler_cpu_s"] = cpu_seconds() - own
+        self.figures[f"{name}_workers_cpu_s"] = sum(self.client.run(time.process_time).values()) - theirs
+        self.figures[f"{self.group}_worker_peak_MB"] = max(self.client.run(peak_bytes).values()) / 1e6
+
+
 def run_script(workload: Callable[[bool], Figures]) -> None:
     """Entry point of a workload: its figures as one line of JSON. ``--smoke``: sizes that only show that it runs."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--smoke", action="store_true")
-    figures = workload(parser.parse_args().smoke)
+    figures = workload(parser.parse_known_args()[0].smoke)
     json.dump(figures, sys.stdout)
     print()

@@ -32,7 +32,8 @@ from distributed.client.event_handlers import EventHandlers
 from distributed.client.executor import ClientExecutor
 from distributed.client.futures import Future, adopt_task_ref, futures_of
 from distributed.client.gathering import Gatherer
-from distributed.client.graph import GraphSubmitter, flatten, nested
+from distributed.client.graph import GraphSubmitter, nested
+from distributed.client.graph_annotations import flatten
 from distributed.client.options import fifo_seconds, make_options
 from distributed.client.scatter import Scatterer
 from distributed.client.scheduler_link import ClosedClientError

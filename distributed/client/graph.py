@@ -1,14 +1,13 @@
 """From dask graphs to tasks: ``get``, ``compute``, ``persist``. dask is loaded here, when the first graph comes.
 
-The graph is materialised, converted from its old forms, culled to what is asked for, and ordered, all in the
-client: the
-scheduler sees opaque tasks. A plain call becomes a function (sent once) with arguments, as ``submit`` would make
-it; anything
-with nested structure travels as the pickle of dask's own node.
+The graph is materialised, converted from its old forms, culled to what is asked for, and ordered, all in the client:
+the scheduler sees opaque tasks (``graph_tasks.py``). They leave in parts while later ones are still being made. Callers
+on the client's loop get their futures at once; a thread does the work, and what is submitted meanwhile leaves after it.
 """
 
 from __future__ import annotations
 
+import contextvars
 import importlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -17,20 +16,19 @@ from distributed.base.keys import Key, as_key
 from distributed.client import current
 from distributed.client.future_table import FutureState, run_ready
 from distributed.client.futures import Future
-from distributed.client.old_graphs import Call, CallReader
-from distributed.client.options import make_options
+from distributed.client.graph_annotations import GraphOptions, flatten, prepare_annotations
+from distributed.client.graph_tasks import TaskMaker
+from distributed.client.old_graphs import CallReader
 from distributed.client.ordering import ordered
-from distributed.client.outgoing import Part, Submission
+from distributed.client.outgoing import Part, Place, Submission
 from distributed.client.session import Session
-from distributed.client.submission import Submitter, take_first
-from distributed.messages.client_to_scheduler import SHARED_FROM, TaskOptions, TaskSpec
-from distributed.messages.payload import FunctionBlob
-from distributed.protocol.serialize import TaskInput, TaskInputs, pack_error
+from distributed.client.submission import Submitter
+from distributed.messages.client_to_scheduler import ReleaseKeys, TaskSpec, WantKeys
+from distributed.protocol.serialize import pack_error
 
+FIRST_PART = 64
 PART = 1000
-PARTITION_ARGUMENT = "__partition_argument__"
-"""A function with this attribute takes one partition out of a shuffle: the place of the partition's number among its
-arguments. The scheduler lets such tasks run where their partition lies."""
+"""Tasks of a graph that go on their way together; fewer at first, so that the first starts at once."""
 
 
 def dask_module(name: str) -> Any:
@@ -38,35 +36,42 @@ def dask_module(name: str) -> Any:
     return importlib.import_module(name)
 
 
-def flatten(keys: Any) -> Iterator[Any]:
-    """The keys in nested lists."""
-    if isinstance(keys, list):
-        for part in keys:
-            yield from flatten(part)
-    else:
-        yield keys
-
-
 def nested(keys: Any, values: Mapping[Any, Any]) -> Any:
     """The values in the nesting of the keys."""
     return [nested(part, values) for part in keys] if isinstance(keys, list) else values[keys]
 
 
+def check_graph(dsk: Any) -> None:
+    """Raise ``TypeError`` when ``dsk`` is none of the forms that a graph has."""
+    if not isinstance(dsk, Mapping) and not hasattr(dsk, "__dask_graph__"):
+        raise TypeError(f"a graph must be a dict, a HighLevelGraph or a dask expression, not {type(dsk).__name__}")
+
+
 def materialize(dsk: Any) -> tuple[dict[Any, Any], dict[str, dict[Any, Any]]]:
     """``(graph, annotations)`` of a dict, HighLevelGraph or expression; annotations are ``{name: {key: value}}``."""
-    annotations: dict[str, dict[Any, Any]] = {}
     if type(dsk).__name__ == "HighLevelGraph" and hasattr(dsk, "layers"):
         dsk = dask_module("dask._expr").HLGExpr(dsk)
-    if hasattr(dsk, "__dask_graph__"):
-        graph = dsk.__dask_graph__()
-        if hasattr(dsk, "__dask_annotations__"):
-            annotations = dsk.__dask_annotations__() or {}
-        graph = dask_module("dask.utils").ensure_dict(graph)
-    elif isinstance(dsk, Mapping):
-        graph = dict(dsk)
-    else:
-        raise TypeError(f"a graph must be a dict, a HighLevelGraph or a dask expression, not {type(dsk).__name__}")
-    return graph, annotations
+    if not hasattr(dsk, "__dask_graph__"):
+        return dict(dsk), {}
+    with prepare_annotations(without_culling(dsk)) as expr:
+        graph = expr.__dask_graph__()
+        annotations = expr.__dask_annotations__() if hasattr(expr, "__dask_annotations__") else None
+    return dask_module("dask.utils").ensure_dict(graph), annotations or {}
+
+
+def without_culling(expr: Any) -> Any:
+    """The expression of delayed calls without dask's own culling, which is all that dask does to them and takes time
+    with the square of their number: graphs are culled here anyway."""
+    if type(expr).__name__ != "_HLGExprSequence" or dask_module("dask.config").get("optimization.fuse.delayed", False):
+        return expr
+    culls = dask_module("dask.delayed").optimize
+    operands = expr.operands
+    if not all(getattr(part, "low_level_optimizer", None) is culls for part in operands):
+        return expr
+    plain = [
+        dask_module("dask._expr").HLGExpr(part.hlg, None, part.__dask_keys__(), part.postcompute) for part in operands
+    ]
+    return type(expr)(*plain)
 
 
 def converted(graph: dict[Any, Any], spec: Any) -> dict[Any, Any]:
@@ -88,7 +93,6 @@ def converted(graph: dict[Any, Any], spec: Any) -> dict[Any, Any]:
 def cull(graph: dict[Any, Any], wanted: Iterable[Any]) -> dict[Any, Any]:
     """The nodes that the wanted keys need."""
     kept: dict[Any, Any] = {}
-    seen: set[int] = set()
     stack = [key for key in wanted if key in graph]
     while stack:
         key = stack.pop()
@@ -96,12 +100,7 @@ def cull(graph: dict[Any, Any], wanted: Iterable[Any]) -> dict[Any, Any]:
             continue
         node = graph[key]
         kept[key] = node
-        dependencies = node.dependencies
-        if len(dependencies) >= SHARED_FROM:
-            if id(dependencies) in seen:
-                continue
-            seen.add(id(dependencies))
-        stack.extend([d for d in dependencies if d in graph and d not in kept])
+        stack.extend([d for d in node.dependencies if d in graph and d not in kept])
     return kept
 
 
@@ -116,123 +115,23 @@ class GraphSubmitter:
     def submit(
         self, dsk: Any, keys: Iterable[Any], options: Mapping[str, Any], fifo_timeout_s: float, actors: Any = None
     ) -> dict[Any, Future]:
-        """A future for each key, the graph on its way."""
-        session = self.session
-        session.check_open()
-        wanted = list(dict.fromkeys(keys))
-        annotations = dask_module("dask").get_annotations()
-        try:
-            graph, by_key = materialize(dsk)
-            spec = dask_module("dask._task_spec")
-            graph = cull(converted(graph, spec), wanted)
-            order = ordered(graph)
-        except TypeError:
-            raise
-        except Exception as e:
-            return self._all_failed(wanted, e)
-        chooser = _Options(options, annotations, by_key, actors)
-        blobs: dict[bytes, FunctionBlob] = {}
-        tasks: list[TaskSpec] = []
-        nbytes = 0
-        own = _OwnKeys()
-        try:
-            for key in order:
-                task = self._task(spec, key, graph[key], blobs, own)
-                task.options = chooser.place(key)
-                if task.payload is not None:
-                    nbytes += task.payload.nbytes
-                tasks.append(task)
-        except Exception as e:
-            return self._all_failed(wanted, e)
-        self.submitter.warn_if_large(nbytes)
-        return self._queue(wanted, graph, tasks, blobs, chooser.options, fifo_timeout_s, nbytes)
+        """A future for each key, the graph on its way.
 
-    def _queue(
-        self,
-        wanted: list[Any],
-        graph: dict[Any, Any],
-        tasks: list[TaskSpec],
-        blobs: dict[bytes, FunctionBlob],
-        options: list[TaskOptions],
-        fifo_timeout_s: float,
-        nbytes: int,
-    ) -> dict[Any, Future]:
-        session = self.session
+        What is wrong with the graph (it cannot be materialised, ordered, pickled) is the error of each of them. Raises
+        ``TypeError`` when ``dsk`` is no graph, or a key no key.
+        """
+        self.session.check_open()
+        check_graph(dsk)
         parent = current.current_task_key()
-        submission = Submission(options, fifo_timeout_s, None if parent is None else as_key(parent))
-        futures: dict[Any, Future] = {}
-        own = {as_key(key): key for key in wanted if key in graph}
-        with session.table.lock:
-            for own_key, key in own.items():
-                state, _ = session.table.hold(own_key)
-                futures[key] = Future(key, self.client, state)
-            for start in range(0, len(tasks), PART):
-                part = tasks[start : start + PART]
-                part_blobs = tuple([blobs[name] for name in {t.function for t in part if t.function}])
-                last = start + PART >= len(tasks)
-                part_wanted = [task.key for task in part if task.key in own]
-                share = nbytes * len(part) // len(tasks)
-                session.outgoing.submit_part(Part(submission, part, part_blobs, last, part_wanted, share))
-        session.wake()
-        for key in wanted:  # those that the graph takes for granted: persisted data, futures
-            if key not in futures:
-                futures[key] = Future(key, self.client)
-        session.make_room()
-        return futures
-
-    def _all_failed(self, wanted: list[Any], error: Exception) -> dict[Any, Future]:
-        """The graph cannot be sent: that is the error of everything asked for."""
-        info = pack_error(error)
-        futures = {}
-        for key in wanted:
-            state = FutureState(as_key(key))
-            state.count = 1
-            run_ready(self.session.table.fail_here(state, info))
-            futures[key] = Future(key, self.client, state)
-        return futures
-
-    # -- one node ------------------------------------------------------------------------------------------------------
-
-    def _task(self, spec: Any, key: Any, node: Any, blobs: dict[bytes, FunctionBlob], own: _OwnKeys) -> TaskSpec:
-        own_key = as_key(key)
-        kind = type(node)
-        if kind is Call:
-            return self._call(own_key, node.func, node.args, {}, own.keys(node.dependencies), blobs)
-        if kind is spec.Alias:
-            return TaskSpec(own_key, dependencies=(as_key(node.target),), alias=True)
-        if kind is spec.DataNode:
-            blob = self._blob(take_first, blobs)
-            return TaskSpec(own_key, blob.digest, self._payload((([node.value],), {})))
-        if kind is spec.Task:
-            call = _plain_call(spec, node)
-            if call is not None:
-                args, kwargs, dependencies = call
-                return self._call(own_key, node.func, args, kwargs, own.once(dependencies), blobs)
-        return TaskSpec(
-            own_key, b"", self._payload(node), tuple([as_key(d) for d in sorted(node.dependencies, key=repr)])
-        )
-
-    def _call(
-        self,
-        key: Key,
-        func: Any,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        dependencies: tuple[Key, ...],
-        blobs: dict[bytes, FunctionBlob],
-    ) -> TaskSpec:
-        task = TaskSpec(key, self._blob(func, blobs).digest, self._payload((args, kwargs)), dependencies)
-        place = getattr(func, PARTITION_ARGUMENT, None)
-        if type(place) is int:
-            task.partition = args[place]
-        return task
-
-    def _payload(self, content: Any) -> Any:
-        return self.submitter.payload(content, False)
-
-    def _blob(self, func: Any, blobs: dict[bytes, FunctionBlob]) -> FunctionBlob:
-        blob = self.submitter.functions.blob(func)
-        return blobs.setdefault(blob.digest, blob)
+        job = _GraphJob(self, dsk, list(dict.fromkeys(keys)), options, fifo_timeout_s, actors, parent)
+        if self.session.on_loop_thread():
+            job.hold()
+            job.place = self.session.outgoing.reserve()
+            context = contextvars.copy_context()
+            self.session.loop.run_in_executor(None, context.run, job.run)
+        else:
+            job.run()
+        return job.futures
 
     # -- collections ---------------------------------------------------------------------------------------------------
 
@@ -277,139 +176,167 @@ class GraphSubmitter:
         expr = base.collections_to_expr(items, optimize_graph).optimize()
         per_item = [list(flatten(_as_lists(part))) for part in expr.__dask_keys__()]
         futures = self.submit(expr, [key for keys in per_item for key in keys], options, fifo, actors)
+        parts = expr.operands if type(expr).__name__ == "_ExprSequence" else [None] * len(items)
         rebuilt = []
-        for item, keys in zip(items, per_item, strict=True):
-            rebuild, state = item.__dask_postpersist__()
-            rebuilt.append(rebuild({key: futures[key] for key in keys}, *state))
+        for item, part, keys in zip(items, parts, per_item, strict=True):
+            own = {key: futures[key] for key in keys}
+            if type(part).__name__ == "CompositeExpr":
+                rebuilt.append(base._rebuild_composite_collection(item, part, own, cull_to_child_keys=True))
+            else:
+                rebuild, state = item.__dask_postpersist__()
+                rebuilt.append(rebuild(own, *state))
         return rebuilt[0] if single else rebuilt
-
-
-class _OwnKeys:
-    """The house's keys of dependencies; many equal ones are the same tuple, so that they are sent once."""
-
-    def __init__(self) -> None:
-        self._by_id: dict[int, tuple[Key, ...]] = {}
-        self._tuples: dict[tuple[Key, ...], tuple[Key, ...]] = {}
-
-    def keys(self, dependencies: tuple[Any, ...]) -> tuple[Key, ...]:
-        """Of users' keys, in a tuple that lives as long as this."""
-        if len(dependencies) < SHARED_FROM:
-            return tuple([as_key(key) for key in dependencies])
-        found = self._by_id.get(id(dependencies))
-        if found is None:
-            found = self._by_id[id(dependencies)] = tuple([as_key(key) for key in dependencies])
-        return found
-
-    def once(self, dependencies: tuple[Key, ...]) -> tuple[Key, ...]:
-        """Of our own keys."""
-        return dependencies if len(dependencies) < SHARED_FROM else self._tuples.setdefault(dependencies, dependencies)
 
 
 def _as_lists(keys: Any) -> Any:
     return keys if isinstance(keys, list) else [keys]
 
 
-def _plain_call(spec: Any, node: Any) -> tuple[tuple[Any, ...], dict[str, Any], tuple[Key, ...]] | None:
-    """``(args, kwargs, dependencies)`` of a node whose arguments are values, references and lists of these; None for
-    other nodes."""
-    places: dict[Any, TaskInput] = {}
-    # What dask makes of a list in a legacy graph.
-    as_container, a_list = getattr(spec, "_identity_cast", None), {"typ": list}
-
-    def fill(arg: Any) -> Any:
-        if isinstance(arg, spec.TaskRef):
-            target = arg.key
-        elif type(arg) is spec.Alias:
-            target = arg.target
-        elif type(arg) is spec.List or (type(arg) is spec.Task and arg.func is as_container and arg.kwargs == a_list):
-            parts = [fill(part) for part in arg.args]
-            return as_run(parts) if len(parts) >= SHARED_FROM else parts
-        elif isinstance(arg, spec.GraphNode):
-            raise _Nested
-        else:
-            return arg
-        place = places.get(target)
-        if place is None:
-            place = places[target] = TaskInput(len(places))
-        return place
-
-    try:
-        args = tuple([fill(arg) for arg in node.args])
-        kwargs = {name: fill(arg) for name, arg in node.kwargs.items()}
-    except _Nested:
-        return None
-    return args, kwargs, tuple([as_key(target) for target in places])
+class _Forgotten(Exception):
+    """The session ended while a graph was under way; its futures have been told."""
 
 
-def as_run(parts: list[Any]) -> Any:
-    """The parts as one placeholder, if they stand for dependencies that follow one another."""
-    first = parts[0]
-    if type(first) is not TaskInput:
-        return parts
-    start = first.index
-    for index, part in enumerate(parts, start):
-        if type(part) is not TaskInput or part.index != index:
-            return parts
-    return TaskInputs(start, start + len(parts))
-
-
-class _Nested(Exception):
-    pass
-
-
-class _Options:
-    """Which options each key of a graph has: keywords of the call, layer annotations, annotations around the call."""
+class _GraphJob:
+    """One graph on its way: made by the caller, done in its thread or in one of its own."""
 
     def __init__(
         self,
-        keywords: Mapping[str, Any],
-        around: Mapping[str, Any],
-        by_key: Mapping[str, Mapping[Any, Any]],
+        owner: GraphSubmitter,
+        dsk: Any,
+        wanted: list[Any],
+        options: Mapping[str, Any],
+        fifo_timeout_s: float,
         actors: Any,
+        parent: Any,
     ) -> None:
-        self.keywords = {name: value for name, value in keywords.items() if value not in (None, False, 0)}
-        self.around = {name: value for name, value in around.items() if not callable(value)}
-        self.around_per_key = {name: value for name, value in around.items() if callable(value)}
-        self.by_key = by_key
-        self.actors = set(flatten(list(actors))) if isinstance(actors, (list, tuple, set)) else bool(actors)
-        self.options: list[TaskOptions] = []
-        self._known: dict[str, int] = {}
-        self._uniform: int | None = None
-        if not by_key and not self.around_per_key and not isinstance(self.actors, set):
-            self._uniform = self._index({**self.around, **self.keywords})
+        self.session = owner.session
+        self.client = owner.client
+        self.submitter = owner.submitter
+        self.dsk = dsk
+        self.own = {key: as_key(key) for key in wanted}
+        self.options = options
+        self.around = dask_module("dask").get_annotations()
+        self.actors = actors
+        self.fifo_timeout_s = fifo_timeout_s
+        self.parent = None if parent is None else as_key(parent)
+        self.place: Place | None = None
+        self.futures: dict[Any, Future] = {}
+        self.new: dict[Key, FutureState] = {}
+        self.epoch = self.session.outgoing.epoch
+        GraphOptions(options, self.around, {}, actors)  # what is wrong with them is the caller's to hear
 
-    def place(self, key: Any) -> int:
-        """Index into :attr:`options`."""
-        if self._uniform is not None:
-            return self._uniform
-        merged = dict(self.around)
-        for name, call in self.around_per_key.items():
-            merged[name] = call(key)
-        for name, values in self.by_key.items():
-            if key in values:
-                merged[name] = values[key]
-        merged.update(self.keywords)
-        if isinstance(self.actors, set) and key in self.actors:
-            merged["actor"] = True
-        return self._index(merged)
+    def hold(self) -> None:
+        """Make the futures."""
+        table = self.session.table
+        with table.lock:
+            for key, own_key in self.own.items():
+                state, new = table.hold(own_key)
+                if new:
+                    self.new[own_key] = state
+                self.futures[key] = Future(key, self.client, state)
 
-    def _index(self, merged: dict[str, Any]) -> int:
-        text = repr(sorted(merged.items(), key=lambda item: item[0]))
-        known = self._known.get(text)
-        if known is not None:
-            return known
-        actor = merged.pop("actor", self.actors if isinstance(self.actors, bool) else False)
-        options = make_options(annotations=merged, actor=actor)
-        if options is None:
-            index = 0
-            if not self.options:
-                # Index 0 stays the default, also when others follow.
-                self._known[text] = 0
-                return 0
+    def run(self) -> None:
+        """Prepare the graph and send it, in parts."""
+        outgoing = self.session.outgoing
+        with outgoing.at(self.place):
+            try:
+                self._run()
+            except _Forgotten:
+                pass
+            except Exception as error:
+                self._fail(error)
+            finally:
+                if self.place is not None:
+                    outgoing.complete(self.place)
+                    self.session.wake()
+
+    def _run(self) -> None:
+        graph, by_key = materialize(self.dsk)
+        self.dsk = None
+        spec = dask_module("dask._task_spec")
+        graph = cull(converted(graph, spec), self.own)
+        order = ordered(graph)
+        for key in graph:
+            as_key(key)
+        maker = TaskMaker(self.submitter, spec, graph)
+        chooser = GraphOptions(self.options, self.around, by_key, self.actors)
+        if not self.futures:
+            self.hold()
+        self._want_known(graph)
+        self._send(order, maker, chooser)
+
+    def _want_known(self, graph: Mapping[Any, Any]) -> None:
+        """What is wanted and not in the graph must be known already: persisted data, futures."""
+        known = [own_key for key, own_key in self.own.items() if key not in graph and own_key in self.new]
+        if known:
+            self.session.post(WantKeys(known))
+
+    def _send(self, order: list[Any], maker: TaskMaker, chooser: GraphOptions) -> None:
+        session = self.session
+        submission = Submission(chooser.options, self.fifo_timeout_s, self.parent)
+        wanted = set(self.own.values())
+        tasks = maker.large_constants
+        sent: list[Key] = []
+        total = 0
+        size = FIRST_PART
+        try:
+            for number, key in enumerate(order, 1):
+                task = maker.task(key)
+                task.options = chooser.place(key)
+                tasks.append(task)
+                if len(tasks) >= size and number < len(order):
+                    total += self._send_part(submission, tasks, maker, wanted, sent, last=False)
+                    tasks, size = [], PART
+                    session.make_room()
+        except _Forgotten:
+            raise
+        except BaseException:
+            self._send_part(submission, [], maker, wanted, sent, last=True)
+            session.post(ReleaseKeys(sent))
+            raise
+        total += self._send_part(submission, tasks, maker, wanted, sent, last=True)
+        session.make_room()
+        self.submitter.warn_if_large(total, maker.describe_large)
+
+    def _send_part(
+        self,
+        submission: Submission,
+        tasks: list[TaskSpec],
+        maker: TaskMaker,
+        wanted: set[Key],
+        sent: list[Key],
+        last: bool,
+    ) -> int:
+        """Queue these tasks; returns how many bytes of values they have."""
+        session = self.session
+        nbytes = sum([task.payload.nbytes for task in tasks if task.payload is not None])
+        blobs = tuple([maker.blobs[name] for name in dict.fromkeys([t.function for t in tasks if t.function])])
+        part_wanted = [task.key for task in tasks if task.key in wanted]
+        sent += part_wanted
+        with session.table.lock:
+            if session.outgoing.epoch != self.epoch:
+                raise _Forgotten
+            session.outgoing.submit_part(Part(submission, tasks, blobs, last, part_wanted, nbytes))
+        session.wake()
+        return nbytes
+
+    def _fail(self, error: Exception) -> None:
+        """The graph cannot be sent: that is the error of everything asked for that is not under way already."""
+        info = pack_error(error)
+        table = self.session.table
+        if self.futures:
+            with table.lock:  # out of the table: the same keys submitted later are new tasks
+                for own_key, state in self.new.items():
+                    if table.states.get(own_key) is state:
+                        del table.states[own_key]
+            states = list(self.new.values())
         else:
-            if not self.options:
-                self.options.append(TaskOptions())
-            self.options.append(options)
-            index = len(self.options) - 1
-        self._known[text] = index
-        return index
+            states = []
+            for key, own_key in self.own.items():
+                state = FutureState(own_key)
+                state.count = 1
+                states.append(state)
+                self.futures[key] = Future(key, self.client, state)
+        for state in states:
+            if not state.done:
+                run_ready(table.fail_here(state, info))

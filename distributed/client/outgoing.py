@@ -9,7 +9,8 @@ from __future__ import annotations
 import itertools
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from msgspec import Struct
@@ -57,6 +58,17 @@ class Part:
         self.nbytes = nbytes
 
 
+class Place:
+    """A place in the queue that is kept for what a thread still prepares; what comes behind it waits."""
+
+    __slots__ = ("complete", "dead", "items")
+
+    def __init__(self) -> None:
+        self.items: deque[Any] = deque()
+        self.complete = False
+        self.dead = False  # forgotten: what still comes is lost
+
+
 class Outgoing:
     """The queue of one client. ``add``, ``submit`` and ``submit_part`` are for any thread, ``take`` for the loop's."""
 
@@ -68,25 +80,65 @@ class Outgoing:
         self._crowd = 0
         self._functions: set[bytes] = set()
         self._numbers = itertools.count()
+        self._here = threading.local()
+        self.epoch = 0
+        """How often the queue was forgotten: what was begun in an earlier epoch must not go on."""
 
     def __bool__(self) -> bool:
-        return bool(self._items)
+        """Whether there is something to take now."""
+        items = self._items
+        if not items:
+            return False
+        first = items[0]
+        return type(first) is not Place or first.complete or bool(first.items)
+
+    # -- places --------------------------------------------------------------------------------------------------------
+
+    def reserve(self) -> Place:
+        """A place at the end of the queue as it is now."""
+        place = Place()
+        self._items.append(place)
+        return place
+
+    @contextmanager
+    def at(self, place: Place | None) -> Iterator[None]:
+        """What this thread queues inside the block goes to ``place``; None: to where it goes anyway."""
+        before = getattr(self._here, "place", None)
+        self._here.place = before if place is None else place
+        try:
+            yield
+        finally:
+            self._here.place = before
+
+    def complete(self, place: Place) -> None:
+        """Nothing more comes at ``place``."""
+        place.complete = True
+
+    def _append(self, item: Any, n_tasks: int = 0) -> None:
+        place = getattr(self._here, "place", None)
+        if place is None:
+            self._items.append(item)
+        elif not place.dead:
+            place.items.append(item)
+        else:
+            return
+        self._enqueued += n_tasks
+
+    # -- filling -------------------------------------------------------------------------------------------------------
 
     def add(self, message: Struct) -> None:
         """Queue a message."""
-        self._items.append(message)
+        self._append(message)
 
     def submit(
         self, spec: TaskSpec, options: TaskOptions | None, blob: FunctionBlob, fifo: float, parent: Any, nbytes: int
     ) -> None:
         """Queue one task with ``nbytes`` of arguments. Call with the table's lock held."""
-        self._items.append((spec, options, blob, fifo, parent, nbytes))
-        self._enqueued += 1
+        self._append((spec, options, blob, fifo, parent, nbytes), 1)
 
     def submit_part(self, part: Part) -> None:
         """Queue many tasks. Call with the table's lock held."""
-        self._items.append(part)
-        self._enqueued += len(part.tasks)
+        self._append(part, len(part.tasks))
 
     @property
     def crowded(self) -> bool:
@@ -108,6 +160,11 @@ class Outgoing:
     def forget(self) -> None:
         """Nothing of this will be sent, and the next scheduler knows none of our functions. Call with the table's lock
         held, then ``call_crowd``."""
+        self.epoch += 1
+        for item in self._items:
+            if type(item) is Place:
+                item.dead = True
+                item.items.clear()
         self._items.clear()
         self._functions.clear()
         self._sent = self._enqueued
@@ -125,8 +182,20 @@ class Outgoing:
         batch: list[Struct] = []
         single: UpdateGraph | None = None
         while items and n_tasks > 0 and nbytes > 0:
-            item = items.popleft()
+            item = items[0]
             kind = type(item)
+            if kind is Place:
+                complete = item.complete  # before looking: nothing is added afterwards
+                if item.items:
+                    item = item.items.popleft()
+                    kind = type(item)
+                elif complete:
+                    items.popleft()
+                    continue
+                else:
+                    break
+            else:
+                items.popleft()
             if kind is tuple:
                 spec, options, blob, fifo, parent, size = item
                 if single is None or single.fifo_timeout_s != fifo or single.submitting_task != parent:

@@ -142,15 +142,17 @@ class Submitter:
             args, kwargs = keyed(packed, keys), keyed(packed_kwargs, keys)
         return CallTokens(blob.digest, kwargs, simple).token(args, simple)
 
-    def warn_if_large(self, nbytes: int) -> None:
-        """Say so when one submission carries more data than is wise."""
+    def warn_if_large(self, nbytes: int, describe: Callable[[], str] | None = None) -> None:
+        """Say so when one submission carries more data than is wise. ``describe`` names what is large."""
         if nbytes < 1_000_000:
             return
         if self._large is None:
             self._large = settings.get_bytes("distributed.admin.large-graph-warning-threshold", "10MB") or 1 << 62
         if nbytes > self._large:
+            names = describe() if describe is not None else ""
             warnings.warn(
-                f"{format_bytes(nbytes)} of arguments go along with these tasks, which slows the scheduler down: load "
+                f"{format_bytes(nbytes)} of arguments go along with these tasks"
+                f"{f' ({names})' if names else ''}, which slows the scheduler down: load "
                 "the data inside of the tasks, or send it to the workers once with client.scatter(data) and pass that.",
                 UserWarning,
                 stacklevel=5,

@@ -32,6 +32,7 @@ from distributed.messages.payload import ErrorInfo, FunctionBlob
 from distributed.protocol import serialize
 from distributed.protocol.functions import forget_opened
 from distributed.protocol.opening import open_in_turn
+from distributed.protocol.program import Program
 from distributed.protocol.sizeof import sizeof
 from distributed.worker.data_store import DataStore, Sealed
 from distributed.worker.executing_page import CELLS, ExecutingPage
@@ -384,17 +385,21 @@ class TaskExecutor:
         function, is_coroutine_function = loaded
         args: Any = ()
         kwargs: dict[str, Any] = {}
+        is_program = type(function) is Program
         if execute.payload is not None:
             task.opening = "its arguments"
             try:
-                args, kwargs = serialize.loads(execute.payload)
+                found = serialize.loads(execute.payload)
             except BaseException as error:
                 raise _Unopened(self._deserialize_error(execute.key, "the arguments", error)) from None
             task.opening = ""
-        if job.inputs:
-            for index, value in enumerate(job.inputs):
-                if type(value) is Sealed or type(value) is SpillFile:
-                    self._input(job, index)
+            args, kwargs = ((found,), {}) if is_program else found
+        for index, value in enumerate(job.inputs):
+            if type(value) is Sealed or type(value) is SpillFile:
+                self._input(job, index)
+        if is_program:
+            args = (args[0] if args else (), job.inputs)
+        elif job.inputs:
             args, kwargs = fill_arguments(args, kwargs, job.inputs.__getitem__)
         mirror_to_dask(task)
         if is_coroutine_function:

@@ -34,6 +34,7 @@ from distributed.messages.scheduler_to_client import (
     KeysCancelled,
     KeysRetried,
 )
+from distributed.protocol.program import Program
 from distributed.protocol.serialize import TaskInput, dumps, live, loads, pack_error
 from distributed.rpc.loop_runner import LoopRunner
 from distributed.rpc.server import Server
@@ -231,8 +232,11 @@ class FakeScheduler(Server):
         if not spec.function:
             node = loads(spec.payload)
             return node({user_key(key): value for key, value in zip(spec.dependencies, inputs, strict=True)})
+        function = loads(self.functions[spec.function].payload)
+        if type(function) is Program:
+            return function(() if spec.payload is None else loads(spec.payload), inputs)
         args, kwargs = loads(spec.payload)
-        return loads(self.functions[spec.function].payload)(*fill(args, inputs), **fill(kwargs, inputs))
+        return function(*fill(args, inputs), **fill(kwargs, inputs))
 
     def report(self, key: Key) -> None:
         if not self.wanted.get(key):
