@@ -81,7 +81,7 @@ async def test_graphs_are_prepared_off_the_loop_and_in_order(c: Any, s: Any, a: 
     future = c.get(graph, "y", sync=False)
     # The loop is free; what needs the graph waits for it, and is not lost.
     later = c.submit(inc, future, key="later")
-    other = c.get({"z": (inc, "y")}, "z", sync=False)
+    other = c.get({"z": spec.Task("z", inc, spec.TaskRef("y"))}, "z", sync=False)
     assert await c.scheduler.identity()
     assert "y" not in s.tasks and "later" not in s.tasks
     gate.set()
@@ -148,7 +148,7 @@ def test_a_large_constant_of_many_tasks_is_sent_once(client: Client) -> None:
 
 
 def _name_of_constant(client: Client, array: Any) -> str:
-        nodes = {i: spec.Task(i, nbytes_of, array, i) for i in range(3)}
+    nodes = {i: spec.Task(i, nbytes_of, array, i) for i in range(3)}
     maker = TaskMaker(client.submitter, spec, nodes)
     (task,) = maker.large_constants
     assert maker.task(0).dependencies == (task.key,)
