@@ -87,6 +87,7 @@ class Submitter:
             error = pack_error(e)
         dependencies = tuple([as_key(future.key) for future in futures]) if futures else ()
         own_key: Key
+        unique = False
         if key is not None:
             own_key = as_key(key)
         elif pure and blob is not None:
@@ -95,15 +96,17 @@ class Submitter:
             )
         else:
             own_key = f"{function_name(func)}-{unique_token()}"
+            unique = True
         table = session.table
-        with table.lock:
-            state = table.states.get(own_key)
-            if state is not None:
-                state.count += 1
-                return Future(key if key is not None else own_key, self.client, state)
+        if not unique:
+            with table.lock:
+                state = table.states.get(own_key)
+                if state is not None:
+                    state.count += 1
+                    return Future(key if key is not None else own_key, self.client, state)
         spec: TaskSpec | None = None
         nbytes = 0
-        if error is None:
+        if error is None and futures:
             error = failed_input(futures)
         if error is None:
             assert blob is not None

@@ -12,7 +12,6 @@ from __future__ import annotations
 import itertools
 import marshal
 import os
-import threading
 from collections.abc import Callable, Mapping
 from functools import partial
 from hashlib import blake2b
@@ -23,9 +22,7 @@ _DIGEST_BYTES = 16
 _NAME_LENGTH = 50
 
 _counter = itertools.count()
-_unique_lock = threading.Lock()
-_unique_pid = 0
-_unique_part = ""
+_unique_part = os.urandom(10).hex()
 
 
 def function_name(func: Callable[..., Any]) -> str:
@@ -99,9 +96,14 @@ class CallTokens:
 
 def unique_token() -> str:
     """A name part that no other call in any process gets: a random part per process, and a counter."""
-    global _unique_pid, _unique_part
-    if _unique_pid != os.getpid():
-        with _unique_lock:
-            _unique_part = os.urandom(10).hex()
-            _unique_pid = os.getpid()
     return f"{_unique_part}{next(_counter):012x}"
+
+
+def _renew() -> None:
+    """In a forked child: a random part of its own."""
+    global _unique_part
+    _unique_part = os.urandom(10).hex()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew)

@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import functools
 import operator
+import os
+
+import pytest
 
 from distributed.client.tokens import CallTokens, function_name, unique_token
 
@@ -49,3 +52,18 @@ def test_names():
 
 def test_unique_tokens_differ():
     assert len({unique_token() for _ in range(1000)}) == 1000
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no fork")
+def test_a_forked_child_makes_unique_tokens_of_its_own():
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if not pid:
+        os.write(writing, unique_token().encode())
+        os._exit(0)
+    os.close(writing)
+    with open(reading) as pipe:
+        theirs = pipe.read()
+    os.waitpid(pid, 0)
+    assert theirs
+    assert theirs[:20] != unique_token()[:20]
