@@ -77,8 +77,10 @@ PICTURES = {
 
 def draw(results: dict[str, Any], out: Path) -> list[Path]:
     """Write the pictures of the curves that are in ``results``."""
-    import matplotlib  # type: ignore[import-not-found,unused-ignore]
-
+    try:
+        import matplotlib  # type: ignore[import-not-found,unused-ignore]
+    except ImportError:
+        sys.exit("matplotlib draws the curves, and is not here: pip install 'distributed[plots]'")
     matplotlib.use("svg")
     matplotlib.rcParams["svg.hashsalt"] = "scaling"
     import matplotlib.pyplot as plt  # type: ignore[import-not-found,unused-ignore]

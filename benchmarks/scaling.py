@@ -96,7 +96,7 @@ def workers(n: int) -> Point:
 def dependencies(n: int) -> Point:
     """Tasks that need ``n`` others: the same for all, on a real cluster and in the core; or each its own choice."""
     width = max(n, 20)
-    n_tasks = 200 if n else 2_000
+    n_tasks = max(200, n) if n else 2_000
     parts = [TaskSpec(("part", i), b"digest", PAYLOAD) for i in range(width)]
     keys = tuple([spec.key for spec in parts[:n]])
     pool = [spec.key for spec in parts]
@@ -116,7 +116,7 @@ def dependencies(n: int) -> Point:
         graph["end"] = (len, [("total", i) for i in range(n_tasks)])
         cost = Clock(client)
         assert client.get(graph, "end") == n_tasks
-        return point | cost.per(n_tasks)
+        return point | cost.per(n_tasks + width)
 
 
 def payload(nbytes: int) -> Point:
@@ -272,7 +272,7 @@ def main() -> None:
         return
     run(options.only, options.smoke, options.out)
     if not options.smoke:
-        subprocess.run([sys.executable, "-m", "benchmarks.plots", str(options.out)], cwd=ROOT, check=True)
+        sys.exit(subprocess.run([sys.executable, "-m", "benchmarks.plots", str(options.out)], cwd=ROOT).returncode)
 
 
 if __name__ == "__main__":
