@@ -5,7 +5,6 @@ from __future__ import annotations
 import concurrent.futures
 import threading
 import time
-import weakref
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -16,6 +15,8 @@ from distributed.client.scheduler_link import ClosedClientError
 _ALLOWED = frozenset(
     {"pure", "workers", "resources", "allow_other_workers", "retries", "priority", "fifo_timeout", "actor"}
 )
+_TAKEN = _ALLOWED | {"key", "self", "func", "actors", "timeout"}
+"""Keywords that mean something to ``client.submit``, and belong to the function here."""
 
 
 class ClientExecutor(concurrent.futures.Executor):
@@ -27,7 +28,9 @@ class ClientExecutor(concurrent.futures.Executor):
             raise TypeError(f"ClientExecutor does not know the arguments {unknown}")
         self._client = client
         self._kwargs = kwargs
-        self._futures: weakref.WeakSet[Future] = weakref.WeakSet()
+        # A call runs although nobody keeps what submit has returned.
+        self._submitted: set[concurrent.futures.Future[Any]] = set()
+        self._mapped: set[Future] = set()
         self._lock = threading.Lock()
         self._shutdown = False
 
@@ -47,11 +50,10 @@ class ClientExecutor(concurrent.futures.Executor):
                     error, traceback = done.client.gatherer.error_of(done._bound())
                     if mine.set_running_or_notify_cancel():
                         mine.set_exception(error.with_traceback(traceback))
-                elif status == "cancelled" and mine.cancel():
-                    mine.set_running_or_notify_cancel()
+                elif status == "cancelled":
+                    mine.cancel()
             except CancelledError:
-                if mine.cancel():
-                    mine.set_running_or_notify_cancel()
+                mine.cancel()
             except Exception as e:
                 if not mine.done():
                     mine.set_exception(e)
@@ -67,12 +69,14 @@ class ClientExecutor(concurrent.futures.Executor):
         """Run ``fn(*args, **kwargs)`` on a worker."""
         self._check()
         call: Callable[..., Any] = fn
-        if kwargs.keys() & {"key", *_ALLOWED}:
+        if kwargs.keys() & _TAKEN:
             call, kwargs = _Bound(fn, kwargs), {}
         options = {"pure": False, **self._kwargs}
         future = self._client.submit(call, *args, **{**kwargs, **options})
-        self._futures.add(future)
-        return self._wrap(future)
+        mine = self._wrap(future)
+        self._submitted.add(mine)
+        mine.add_done_callback(self._submitted.discard)
+        return mine
 
     def map(self, fn: Callable[..., Any], *iterables: Iterable[Any], **kwargs: Any) -> Iterator[Any]:
         """The results of ``fn`` over the iterables, in order.
@@ -92,7 +96,9 @@ class ClientExecutor(concurrent.futures.Executor):
         deadline = None if timeout is None else time.monotonic() + timeout
         options = {"pure": False, **self._kwargs}
         futures = self._client.map(fn, *[list(part) for part in iterables], **options)
-        self._futures.update(futures)
+        self._mapped.update(futures)
+        for future in futures:
+            future.add_done_callback(self._mapped.discard)
 
         def results() -> Iterator[Any]:
             try:
@@ -121,13 +127,16 @@ class ClientExecutor(concurrent.futures.Executor):
             if self._shutdown:
                 return
             self._shutdown = True
-        futures = list(self._futures)
-        self._futures.clear()
+        submitted, mapped = list(self._submitted), list(self._mapped)
         try:
             if cancel_futures or not wait:
-                self._client.cancel([future for future in futures if not future.done()])
-            for future in futures if wait else ():
-                self._client.gatherer.exception(future)
+                for mine in submitted:
+                    mine.cancel()
+                self._client.cancel([future for future in mapped if not future.done()])
+            if wait:
+                concurrent.futures.wait(submitted)
+                for future in mapped:
+                    self._client.gatherer.exception(future)
         except ClosedClientError:
             pass
 
@@ -140,7 +149,11 @@ class _LinkedFuture(concurrent.futures.Future[Any]):
         self._task = future
 
     def cancel(self) -> bool:
+        if self.cancelled():
+            return True
         cancelled = super().cancel()
+        if cancelled:
+            self.set_running_or_notify_cancel()  # who waits for it hears only of this state
         task = self._task
         if cancelled and not task.done():
             task._client.session.cancel([task._bound().key], False, "cancelled", "")
