@@ -64,5 +64,6 @@ GOALS = (
     Goal("import_s", 2, 3),
     Goal("import_to_first_result_s", 1.5, 3),
     Goal("close_s", 1, 3),
+    Goal("spill_s", 1, 2),
     Goal("worker_pss_MB", 1 / 0.75, 1 / 0.6),
 )
