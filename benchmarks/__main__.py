@@ -22,7 +22,7 @@ from benchmarks.systems import System, say, systems
 HERE = Path(__file__).parent
 SCRIPTS = HERE / "workloads"
 RESULTS = HERE / "results"
-GROUPS = ("startup", "latency", "throughput", "graphs", "data", "workers", "pending")
+GROUPS = ("startup", "latency", "throughput", "graphs", "data", "spill", "workers", "pending")
 # Each takes minutes on the slow side and averages over many tasks: once is enough.
 LONG = ("throughput_100k", "million")
 LIMIT_S = 1800

@@ -14,6 +14,7 @@ from distributed.base import settings
 from distributed.base.formatting import format_bytes, parse_timedelta
 from distributed.base.lazy import lazy_module
 from distributed.nanny.process import WorkerProcess
+from distributed.worker.memory import own_nbytes
 
 if TYPE_CHECKING:
     import psutil
@@ -44,7 +45,6 @@ class MemoryWatch:
         self.stop()
         if self.limit and self.terminate_fraction:
             self._process = process
-            self._seen = psutil.Process(process.pid)
             self._look()
 
     def stop(self) -> None:
@@ -56,7 +56,7 @@ class MemoryWatch:
     def _look(self) -> None:
         assert self.limit is not None
         try:
-            used: int = self._seen.memory_info().rss
+            used = own_nbytes(self._process.pid)
         except psutil.Error:
             return  # it has ended
         if used > self.limit * self.terminate_fraction and self._process.is_alive():

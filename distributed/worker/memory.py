@@ -95,6 +95,26 @@ def parse_memory_limit(limit: str | float | None, nthreads: int, total_cores: in
     return min(int(limit), total)
 
 
+def own_nbytes(pid: int) -> int:
+    """Bytes of memory that a process takes and that nobody could take away: without its pages of files (libraries,
+    values that are mapped from disk), which the system drops when it needs the room.
+
+    Raises
+    ------
+    psutil.Error
+        There is no such process.
+    """
+    try:
+        with open(f"/proc/{pid}/status", "rb") as file:
+            lines = [line for line in file if line.startswith((b"RssAnon:", b"RssShmem:"))]
+        if lines:
+            return 1024 * sum([int(line.split()[1]) for line in lines])
+    except OSError:
+        pass
+    used: int = psutil.Process(pid).memory_info().rss
+    return used
+
+
 class MemoryBounds:
     """What a memory limit means for one worker, in bytes; ``NEVER`` where there is no bound.
 
@@ -161,12 +181,11 @@ class PauseWatch:
         self.limit = limit
         self.paused = False
         self._lines = LogLimit(logger, _LINES_S)
-        self._process = psutil.Process()
+        self._pid = os.getpid()
 
     def used(self) -> int:
         """Bytes of memory that the process takes."""
-        used: int = self._process.memory_info().rss
-        return used
+        return own_nbytes(self._pid)
 
     def judge(self, used: int) -> bool | None:
         """With so much in use: True: pause now; False: go on now; None: as before."""
