@@ -35,6 +35,7 @@ bench-core: .venv/made  ## events a second of the two state machines and of the 
 	$(BIN)/python -m benchmarks.core_scheduler
 	$(BIN)/python -m benchmarks.core_worker
 	$(BIN)/python -m benchmarks.core_codec
+	$(BIN)/python -m benchmarks.core_transfer
 
 sim: .venv/made  ## deterministic simulation of the two state machines
 	$(BIN)/python -m distributed.simulation --seeds $(SEEDS)

@@ -51,6 +51,8 @@ GOALS = (
     Goal("worker_to_worker_MiB_per_s", 2, 3.5),
     Goal("scatter_MiB_per_s", 6, 12),
     Goal("gather_MiB_per_s", 5, 10),
+    Goal("made_worker_to_worker_MiB_per_s", 2, 3.5),
+    Goal("made_gather_MiB_per_s", 5, 10),
     Goal("broadcast_2_s", 3, 6),
     Goal("broadcast_4_s", 3, 6),
     Goal("broadcast_2_copies", 2.5, 1.5, "value"),

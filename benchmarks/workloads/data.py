@@ -39,6 +39,24 @@ def bulk(client: Any, nbytes: int) -> Figures:
     }
 
 
+def read(part: Any) -> int:
+    """Touch every page, so that each process maps what it uses."""
+    return len(part) + 0 * int(part[::4096].sum())
+
+
+def made(client: Any, nbytes: int) -> Figures:
+    """One large array that a task has made: used on another worker, and another such one by the client."""
+    a, b = client.scheduler_info()["workers"]
+    first, second = client.map(make, [nbytes] * 2, workers=[a], pure=False)
+    client.gather(client.map(len, [first, second], workers=[a], pure=False))
+    kept: list[Any] = []
+    move_s = timed(lambda: client.submit(read, first, workers=[b], pure=False).result())
+    gather_s = timed(lambda: kept.append(second.result()))
+    assert len(kept[0]) == nbytes and kept[0][-1] == 1
+    mib = nbytes / 2**20
+    return {"made_worker_to_worker_MiB_per_s": mib / move_s, "made_gather_MiB_per_s": mib / gather_s}
+
+
 def broadcast(client: Any, nbytes: int, n_workers: int) -> Figures:
     """The same array to every worker: time, and how many copies the machine then holds."""
     value = make(nbytes)
@@ -47,7 +65,7 @@ def broadcast(client: Any, nbytes: int, n_workers: int) -> Figures:
     kept: list[Any] = []
     seconds = timed(lambda: kept.append(client.scatter(value, broadcast=True, hash=False)))
     addresses = list(client.scheduler_info()["workers"])
-    lengths = [client.submit(len, kept[0], workers=[w], pure=False) for w in addresses]
+    lengths = [client.submit(read, kept[0], workers=[w], pure=False) for w in addresses]
     assert client.gather(lengths) == [nbytes] * n_workers
     copies = (sum([pss_bytes(pid) for pid in pids]) - before) / nbytes
     return {f"broadcast_{n_workers}_s": seconds, f"broadcast_{n_workers}_copies": copies}
@@ -81,6 +99,7 @@ def data(smoke: bool) -> Figures:
     with cluster(2) as client:
         client.gather(client.map(make, [10, 20], pure=False))
         figures = bulk(client, nbytes)
+        figures |= made(client, nbytes)
         figures |= many_small(client, 50 if smoke else 10_000, 10_000)
         figures |= results(client, 5 if smoke else 200, 1_000_000)
         figures |= broadcast(client, nbytes, 2)

@@ -26,7 +26,7 @@ class Attached:
     @property
     def nbytes(self) -> int:
         """Bytes of all buffers together; 0 for a live object."""
-        return sum(memoryview(b).nbytes for b in self.buffers)
+        return sum([b.nbytes if type(b) is memoryview else memoryview(b).nbytes for b in self.buffers])
 
     def __repr__(self) -> str:
         return "<Attached live>" if self.is_live else f"<Attached {len(self.buffers)} buffers>"

@@ -229,7 +229,8 @@ class FrameReader:
                     self._crc = zlib.crc32(data[position : position + n], self._crc)
                 position += n
                 self._got += n
-                frames += self._next_segment()
+                if self._got == segment.nbytes:
+                    position = self._next_segments(data, position, frames)
             elif self._head:
                 position = self._feed_head(data, position, frames)
             else:
@@ -297,9 +298,27 @@ class FrameReader:
         self._lengths, self._first, self._flags = lengths, first, flags
         self._segments = []
         self._crc = 0
-        self._segment = self._allocate(lengths[0])
-        self._got = 0
-        frames += self._next_segment()
+        return self._next_segments(data, position, frames)
+
+    def _next_segments(self, data: memoryview, position: int, frames: list[Frame]) -> int:
+        """Take the next segments as far as they lie in ``data`` whole, with one copy each; where that ended."""
+        segments = self._segments
+        if self._segment is not None:
+            segments.append(self._segment)
+            self._segment = None
+        lengths = self._lengths
+        size = data.nbytes
+        for n in lengths[len(segments) :]:
+            end = position + n
+            if end > size:
+                self._segment = self._allocate(n)
+                self._got = 0
+                return position
+            if self._checked:
+                self._crc = zlib.crc32(data[position:end], self._crc)
+            segments.append(memoryview(bytearray(data[position:end])))
+            position = end
+        frames.append(self._end_of_frame())
         return position
 
     def _next_segment(self) -> list[Frame]:

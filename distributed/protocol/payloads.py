@@ -14,6 +14,7 @@ from typing import Any
 
 from distributed.base.errors import SerializationError
 from distributed.messages.payload import Attached, Payload
+from distributed.protocol import arrays
 from distributed.protocol import pickle as house_pickle
 from distributed.protocol.pickle import MAIN_MARK, dumps_by_value, names_by_value
 from distributed.protocol.unpicklable import describe_unpicklable
@@ -23,6 +24,9 @@ SMALL_BUFFER = 8 * 1024
 LARGE_PICKLE = 32 * 1024
 """Pickles from this many bytes on travel beside the message."""
 LARGE_BYTES = 64 * 1024
+
+_array_class: type | None = None
+"""numpy's, once an array has been met."""
 
 _loads = pickle.loads
 
@@ -99,6 +103,11 @@ def dumps(obj: Any, name: str = "", snapshot: bool = False) -> Payload:
     >>> loads(dumps({"x": 1}))
     {'x': 1}
     """
+    kind = type(obj)
+    if kind is _array_class and obj.nbytes >= SMALL_BUFFER and not snapshot and not house_pickle.is_registered(kind):
+        plain = arrays.dump(obj)
+        if plain is not None:
+            return Payload(plain[0], Attached([plain[1]]))
     buffers: list[Any] = []
 
     def beside(buffer: pickle.PickleBuffer) -> bool:
@@ -108,7 +117,6 @@ def dumps(obj: Any, name: str = "", snapshot: bool = False) -> Payload:
         buffers.append(bytes(view) if snapshot else view)
         return False
 
-    kind = type(obj)
     is_bytes = kind is bytes or kind is bytearray
     if is_bytes and len(obj) >= LARGE_BYTES:
         data = pickle.dumps(_BytesBeside(obj), 5, buffer_callback=beside)
@@ -132,7 +140,16 @@ def dumps(obj: Any, name: str = "", snapshot: bool = False) -> Payload:
                 raise unpicklable(obj, name, error) from error
     if len(data) >= LARGE_PICKLE:
         return Payload(b"", Attached([data, *buffers]))
-    return Payload(data, Attached(buffers)) if buffers else Payload(data)
+    if not buffers:
+        return Payload(data)
+    if _array_class is None and arrays.is_array_class(kind):
+        _remember_array_class(kind)
+    return Payload(data, Attached(buffers))
+
+
+def _remember_array_class(kind: type) -> None:
+    global _array_class
+    _array_class = kind
 
 
 def unpicklable(obj: Any, name: str, error: BaseException) -> SerializationError:
@@ -151,9 +168,17 @@ def loads(payload: Payload) -> Any:
         return _loads(payload.data)
     if attached.is_live:
         return attached.live
-    if payload.data:
-        return _loads(payload.data, buffers=attached.buffers)
     buffers = attached.buffers
+    data = payload.data
+    if data:
+        if len(buffers) != 1:
+            return _loads(data, buffers=buffers)
+        make = arrays.opener(data)
+        if make is not None:
+            return make(buffers[0])
+        value = _loads(data, buffers=buffers)
+        arrays.met(data, value)
+        return value
     if not buffers:
         return _loads(b"")
     return _loads(buffers[0], buffers=buffers[1:])

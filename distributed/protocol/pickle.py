@@ -8,6 +8,7 @@ opens it.
 from __future__ import annotations
 
 import collections
+import copyreg
 import importlib
 import io
 import pickle
@@ -29,6 +30,11 @@ def use_dispatch_table(table: MutableMapping[type, Any]) -> None:
     global plain_dumps, _dispatch_table
     _dispatch_table = table
     plain_dumps = _dumps_with_table
+
+
+def is_registered(kind: type) -> bool:
+    """Whether somebody has registered a function that pickles objects of this very class."""
+    return kind in copyreg.dispatch_table or (_dispatch_table is not None and kind in _dispatch_table)
 
 
 def _dumps_with_table(x: Any, protocol: int, *, buffer_callback: Callable[[Any], Any] | None = None) -> bytes:

@@ -85,8 +85,7 @@ class DataService:
         if on_disk:
             answer.update(await asyncio.get_running_loop().run_in_executor(self.offload, _read, on_disk, is_live))
         if not is_live:
-            refuse_too_large(answer, max_frame_bytes())
-            self.bytes_sent += sum(p.nbytes for p in answer.values() if type(p) is Payload)
+            self.bytes_sent += refuse_too_large(answer, max_frame_bytes())
         return answer
 
     def _packed_shared(self, key: Key, value: Any) -> Payload | ErrorInfo:
@@ -146,15 +145,23 @@ def is_plain_array(value: Any) -> bool:
     return kind.__module__ == "numpy" and kind.__name__ == "ndarray" and not value.dtype.hasobject
 
 
-def refuse_too_large(answer: dict[Key, Payload | ErrorInfo], limit: int) -> None:
-    """Put an error in the place of each value that no message may hold, so that the others get through."""
+def refuse_too_large(answer: dict[Key, Payload | ErrorInfo], limit: int) -> int:
+    """Put an error in the place of each value that no message may hold, so that the others get through. Returns the
+    bytes of these."""
+    total = 0
     for key, value in answer.items():
-        if type(value) is Payload and value.nbytes + _BESIDE_A_VALUE > limit:
+        if type(value) is not Payload:
+            continue
+        nbytes = value.nbytes
+        if nbytes + _BESIDE_A_VALUE <= limit:
+            total += nbytes
+        else:
             error = ValueError(
-                f"the value of {user_key(key)!r} has {value.nbytes} bytes, too large to be sent: the limit is {limit} "
+                f"the value of {user_key(key)!r} has {nbytes} bytes, too large to be sent: the limit is {limit} "
                 "(setting distributed.comm.max-frame-bytes, which must be raised at both ends)"
             )
             answer[key] = serialize.pack_error(error)
+    return total
 
 
 def arrived_nbytes(payload: Payload) -> int:
