@@ -26,7 +26,7 @@ Sample = dict[Item, str]
 
 OUR_MEMORY = "/memfd:distributed-"
 """How the files begin that the house maps."""
-OUR_THREADS = ("Dask-", "IO loop", "Future-callbacks", "nanny-line", "asyncio_")
+OUR_THREADS = ("Dask-", "IO loop", "Future-callbacks", "nanny-line", "Profile", "asyncio_")
 """How the names of the house's own threads begin."""
 _SIGNALS = sorted(signal.valid_signals())
 

@@ -117,7 +117,10 @@ class Sampler:
             running = worker.executor.executing_keys()
             if running and worker.profile_history is not None:
                 found = True
-                frames = frames or sys._current_frames()
+                if not frames:
+                    frames = sys._current_frames()
+                    # Our own frame holds this dict: a cycle, which would keep the tasks' values until the next gc.
+                    frames.pop(threading.get_ident(), None)
                 for ident, key in running.items():
                     frame = frames.get(ident)
                     if frame is not None:

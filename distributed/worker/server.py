@@ -915,6 +915,7 @@ class Worker(Server):
         """Where the threads of running tasks stand: key -> frames as text."""
         wanted = None if keys is None else set(keys)
         frames = sys._current_frames()
+        frames.pop(threading.get_ident(), None)  # ours, which holds this dict: a cycle
         return {
             key: traceback.format_stack(frames[ident])
             for ident, key in self.executor.executing_keys().items()
