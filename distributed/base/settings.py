@@ -50,6 +50,11 @@ def load_defaults() -> dict[str, Any]:
     return _defaults
 
 
+def is_loaded() -> bool:
+    """Whether dask's configuration is there, so that asking for a setting costs nothing."""
+    return _dask_config is not None
+
+
 def register() -> Any:
     """Load ``dask.config``, give it our defaults and what was adopted, and return it; later calls return it at once."""
     if _dask_config is None:

@@ -192,17 +192,21 @@ class LocalCluster(SpecCluster):
         self._prefix = str(scheduler_options.get("http_prefix") or "").strip("/")
 
         template = {"cls": worker_class, "options": worker_options}
-        super().__init__(
-            workers=dict.fromkeys(range(n_workers), template),
-            scheduler={"cls": schedulers.Scheduler, "options": scheduler_options},
-            worker=template,
-            asynchronous=asynchronous,
-            loop=loop,
-            security=security,
-            silence_logs=silence_logs,
-            name=name,
-            scheduler_sync_interval=scheduler_sync_interval,
-        )
+        # Their interpreters load while the scheduler starts; in coroutines nobody knows when that will be.
+        at_once = issubclass(worker_class, nannies.Nanny) and not asynchronous and "env" not in worker_kwargs
+        soon = n_workers if at_once else 0
+        with nannies.ahead(soon):
+            super().__init__(
+                workers=dict.fromkeys(range(n_workers), template),
+                scheduler={"cls": schedulers.Scheduler, "options": scheduler_options},
+                worker=template,
+                asynchronous=asynchronous,
+                loop=loop,
+                security=security,
+                silence_logs=silence_logs,
+                name=name,
+                scheduler_sync_interval=scheduler_sync_interval,
+            )
 
     def _dashboard_prefix(self) -> str:
         return self._prefix

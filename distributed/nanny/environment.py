@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +15,30 @@ from distributed.comm.secrets import ENV_TOKEN
 _HOME = str(Path(__file__).resolve().parent.parent.parent)
 
 
+_SECTIONS = ("pre-spawn-environ", "environ")
+
+
 def worker_variables(env: Mapping[str, Any] | None) -> dict[str, str]:
     """Variables of the user (``Nanny(env=)``), over those of this process, over the configured ones.
 
     ``distributed.nanny.pre-spawn-environ`` and ``distributed.nanny.environ`` are defaults: what this process's own
     environment says wins over them. The cluster's secret is not handed on: tasks could read it.
     """
+    return _merged([settings.get(f"distributed.nanny.{section}", None) for section in _SECTIONS], env)
+
+
+def expected_variables() -> dict[str, str]:
+    """With which variables a worker process will probably start: known without loading dask, when that is not done."""
+    if settings.is_loaded():
+        return spawn_variables(worker_variables(None))
+    own = settings.load_defaults()["distributed"]["nanny"]
+    return spawn_variables(_merged([own.get(section) for section in _SECTIONS], None))
+
+
+def _merged(configured: Sequence[Mapping[str, Any] | None], env: Mapping[str, Any] | None) -> dict[str, str]:
     result: dict[str, str] = {}
-    for setting in ("distributed.nanny.pre-spawn-environ", "distributed.nanny.environ"):
-        configured: Mapping[str, Any] = settings.get(setting, None) or {}
-        result.update({name: str(value) for name, value in configured.items() if value is not None})
+    for section in configured:
+        result.update({name: str(value) for name, value in (section or {}).items() if value is not None})
     result.update(os.environ)
     for name, value in (env or {}).items():
         if value is None:

@@ -13,8 +13,6 @@ import logging
 import os
 import re
 import signal
-import socket
-import subprocess
 import sys
 import threading
 import time
@@ -23,8 +21,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from distributed.nanny import spawning
 from distributed.nanny.channel import MessageReader, packed
-from distributed.worker.executing_page import ExecutingPage
 
 logger = logging.getLogger("distributed.nanny")
 
@@ -33,7 +31,6 @@ FATAL_LINES = 30
 _FATAL = b"Fatal Python error"
 _CRASHED = re.compile(r"Current thread 0x([0-9a-f]+)")
 _CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL)
-_MODULE = "distributed.nanny.worker_process"
 
 
 @dataclass(frozen=True)
@@ -80,7 +77,6 @@ class WorkerProcess:
     def __init__(
         self, config: Mapping[str, Any], variables: Mapping[str, str], on_message: Callable[[dict[str, Any]], None]
     ) -> None:
-        self.page = ExecutingPage.create()
         self.ended: asyncio.Future[ProcessEnd] = asyncio.get_running_loop().create_future()
         self.started_at = time.monotonic()
         self._loop = asyncio.get_running_loop()
@@ -93,33 +89,14 @@ class WorkerProcess:
         self._in_stack = False
         self._partial = b""
         self._cause = ""
-        self._stderr_fd = -1
         self._pidfd = -1
         self._outgoing = bytearray()
-        ours, theirs = socket.socketpair()
-        self._line = ours
-        line_open = False
-        try:
-            ours.setblocking(False)
-            self._popen = subprocess.Popen(
-                [sys.executable, "-m", _MODULE],
-                stdin=theirs.fileno(),
-                stderr=subprocess.PIPE,
-                pass_fds=(self.page.fd,),
-                env=dict(variables),
-                process_group=0,
-            )
-            line_open = True
-        finally:
-            theirs.close()
-            if not line_open:
-                ours.close()
-                self.page.close()
+        spawned = spawning.take(variables)
+        self.page, self._popen, self._line = spawned.page, spawned.popen, spawned.line
         assert self._popen.stderr is not None
         self._stderr_fd = self._popen.stderr.fileno()
-        os.set_blocking(self._stderr_fd, False)
         self._loop.add_reader(self._stderr_fd, self._read_stderr)
-        self._loop.add_reader(ours.fileno(), self._read_line)
+        self._loop.add_reader(self._line.fileno(), self._read_line)
         self._watch()
         self.send({**config, "page_fd": self.page.fd})
 

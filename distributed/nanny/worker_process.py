@@ -223,6 +223,7 @@ def main() -> None:
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     line = take_line()
     try:
+        defaults.load("Worker")  # whichever class it will be: while the nanny may still be starting
         config = read_message(line)
     except Exception as error:
         line.sendall(packed({"event": "failed", "error": serialize.pack_error(error)}))
