@@ -121,13 +121,20 @@ def _look_up(tree: Any, name: str) -> Any:
 
 def get_seconds(name: str, default: Any = _NO_DEFAULT) -> Any:
     """The setting ``name`` as seconds; None stays None."""
-    return parse_timedelta(get(name, default))
+    value = get(name, default)
+    try:
+        return parse_timedelta(value)
+    except (ValueError, TypeError, KeyError):
+        raise ValueError(f"the setting {name} must be a time such as '5s', not {value!r}") from None
 
 
 def get_bytes(name: str, default: Any = _NO_DEFAULT) -> Any:
     """The setting ``name`` as bytes; None and False stay as they are."""
     value = get(name, default)
-    return value if value is None or value is False else parse_bytes(value)
+    try:
+        return value if value is None or value is False else parse_bytes(value)
+    except (ValueError, TypeError, KeyError):
+        raise ValueError(f"the setting {name} must be a size such as '5 MiB', not {value!r}") from None
 
 
 def snapshot() -> dict[str, Any]:

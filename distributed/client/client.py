@@ -20,7 +20,7 @@ from collections.abc import Callable, Generator, Iterator
 from types import TracebackType
 from typing import Any, Self
 
-from distributed.base import defaults, settings
+from distributed.base import defaults, settings, settings_check
 from distributed.base.errors import CommClosedError
 from distributed.base.formatting import format_bytes
 from distributed.client import current
@@ -42,7 +42,7 @@ from distributed.client.submission import Submitter
 from distributed.client.timeouts import seconds
 from distributed.comm.registry import connect_timeout
 from distributed.comm.secrets import read_scheduler_file
-from distributed.comm.security import refuse
+from distributed.comm.security import load_security, refuse
 from distributed.protocol.serialize import by_families
 from distributed.rpc.loop_runner import LoopRunner, as_asyncio_loop, in_async_call
 
@@ -156,9 +156,14 @@ class Client(ClusterCalls, Diagnosing):
         self.name = name
         self.id = f"{type(self).__name__}-{name + '-' if name else ''}{uuid.uuid4()}"
         self.scheduler_file = scheduler_file
+        settings_check.check()
+        if security is None:
+            security = load_security(address)
         refuse(security)
         self.security = security
         self.dumps_value, self.loads_value = by_families(serializers, deserializers)
+        if direct_to_workers is None:
+            direct_to_workers = settings.get("distributed.client.direct-to-workers", None)
         self.direct_to_workers = direct_to_workers
         self.extensions: dict[str, Any] = {}
         self.cluster: Any = None

@@ -26,6 +26,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
+from distributed.base import settings
 from distributed.comm.addressing import ensure_ip, get_address_host_port, is_own_ip, normalize_address, parse_address
 
 logger = logging.getLogger("distributed.comm")
@@ -153,11 +154,12 @@ def lookup_by_id(secret_id: bytes, address: str) -> Secret | None:
 
 
 def from_environment() -> Secret | None:
-    """The secret named by the environment; raises for a token file that is missing or open to others."""
-    token = os.environ.get(ENV_TOKEN)
+    """The secret named by the environment or the settings ``distributed.auth``; raises for a token file that is missing
+    or open to others."""
+    token = os.environ.get(ENV_TOKEN) or settings.get("distributed.auth.token", None)
     if token:
         return _from_text_cached(token)
-    path = os.environ.get(ENV_TOKEN_FILE)
+    path = os.environ.get(ENV_TOKEN_FILE) or settings.get("distributed.auth.token-file", None)
     if path:
         return Secret.from_text(read_private_text(path, ENV_TOKEN_FILE, strict_owner=False))
     return None

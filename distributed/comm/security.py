@@ -15,9 +15,9 @@ import tempfile
 from collections.abc import Iterator
 from typing import Any, ClassVar, Self
 
-from distributed.base import settings
+from distributed.base import defaults, settings
 
-__all__ = ["Security", "refuse"]
+__all__ = ["Security", "load_security", "refuse"]
 
 _VERSIONS = {1.2: ssl.TLSVersion.TLSv1_2, 1.3: ssl.TLSVersion.TLSv1_3}
 _ROLES = ("client", "scheduler", "worker")
@@ -213,3 +213,21 @@ def refuse(security: Any) -> None:
     """Raise ``ValueError`` when ``security`` asks for what the transports of this house cannot do yet."""
     if getattr(security, "require_encryption", False):
         raise ValueError("TLS is not available yet; connections are guarded by the cluster's secret")
+
+
+def load_security(address: Any) -> Security | None:
+    """What the setting ``distributed.client.security-loader`` gives for a cluster's address; None without one.
+
+    Raises ``ValueError`` that names the setting when it names no function, or that function gives something else.
+    """
+    name = settings.get("distributed.client.security-loader", None)
+    if name is None:
+        return None
+    try:
+        loader = defaults.load(name)
+    except ImportError as error:
+        raise ValueError(f"the setting distributed.client.security-loader is {name!r}: {error}") from error
+    found = loader({"address": address})
+    if found is not None and not isinstance(found, Security):
+        raise ValueError(f"{name} (distributed.client.security-loader) must return a Security, not {found!r}")
+    return found

@@ -12,7 +12,7 @@ import weakref
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from distributed.base import defaults, ending, preloading, settings
+from distributed.base import defaults, ending, preloading, settings, settings_check
 from distributed.base.formatting import parse_timedelta
 from distributed.base.log_tail import LogTail
 from distributed.base.status import Status
@@ -129,6 +129,7 @@ class Nanny(Server):
         self.worker_class = worker_class
         self.env: dict[str, str] = {str(k): v for k, v in (env or {}).items()}
         self.config = None if config is None else dict(config)
+        settings_check.check()
         refuse(security)
         self.security = security
         self.quiet = quiet

@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from distributed.base import settings
 from distributed.base.errors import FrameError
 
 MIN_BYTES = 10_000
@@ -58,7 +59,15 @@ def _load_zstd() -> Compressor:
         content: bytes = zstandard.ZstdDecompressor().decompress(data, max_output_size=nbytes)
         return content
 
-    return Compressor(3, "zstd", lambda data: zstandard.ZstdCompressor(level=3).compress(data), decompress)
+    def compress(data: Any) -> bytes:
+        level, threads = (
+            settings.get("distributed.comm.zstd.level", 3),
+            settings.get("distributed.comm.zstd.threads", 0),
+        )
+        content: bytes = zstandard.ZstdCompressor(level=int(level), threads=int(threads)).compress(data)
+        return content
+
+    return Compressor(3, "zstd", compress, decompress)
 
 
 _LOADERS = {"zlib": _load_zlib, "lz4": _load_lz4, "zstd": _load_zstd}

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from distributed.base import defaults, settings
+from distributed.base import defaults, settings, settings_check
 from distributed.base.keys import UserKey
 from distributed.base.log_tail import LogTail
 from distributed.base.preloading import Preload, make_preloads
@@ -152,6 +152,7 @@ class Scheduler(Server):
         secret: Secret | None = None,
         name: Any = None,
     ) -> None:
+        settings_check.check()
         refuse(security)
         if jupyter:
             raise ValueError("jupyter=True is not available yet")

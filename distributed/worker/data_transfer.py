@@ -11,6 +11,9 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+from msgspec import structs
+
+from distributed.base import settings
 from distributed.base.errors import CommClosedError
 from distributed.base.keys import Key
 from distributed.messages.payload import ErrorInfo, Payload
@@ -18,10 +21,20 @@ from distributed.rpc.pool import ConnectionPool
 from distributed.worker.data_service import arrived_nbytes
 from distributed.worker.data_store import DataStore
 from distributed.worker.state_machine.events import GatherDepFailure, GatherDepSuccess
+from distributed.worker.state_machine.tables import WorkerSettings
 
 logger = logging.getLogger("distributed.worker")
 
 Arrived = dict[Key, Payload]
+
+
+def transfer_limits(usual: WorkerSettings) -> WorkerSettings:
+    """The worker's settings with the limits of transfers that the configuration has."""
+    return structs.replace(
+        usual,
+        gather_nbytes=int(settings.get_bytes("distributed.worker.transfer.message-bytes-limit", usual.gather_nbytes)),
+        max_gathers=max(1, int(settings.get("distributed.worker.connections.outgoing", usual.max_gathers))),
+    )
 
 
 class DataTransfer:

@@ -23,7 +23,7 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from typing import Any, ClassVar
 
-from distributed.base import defaults, preloading, settings, versions
+from distributed.base import defaults, preloading, settings, settings_check, versions
 from distributed.base.formatting import parse_timedelta
 from distributed.base.keys import Key, user_key
 from distributed.base.log_tail import LogTail
@@ -42,7 +42,7 @@ from distributed.rpc.server import Server
 from distributed.worker import memory, registration, remote_calls, scratch
 from distributed.worker.data_service import DataService
 from distributed.worker.data_store import DataStore
-from distributed.worker.data_transfer import Arrived, DataTransfer
+from distributed.worker.data_transfer import Arrived, DataTransfer, transfer_limits
 from distributed.worker.effects import Effects
 from distributed.worker.executing_page import ExecutingPage
 from distributed.worker.executor import Report, TaskExecutor
@@ -219,6 +219,7 @@ class Worker(Server):
         self.heartbeat_interval = float(parse_timedelta(heartbeat_interval))
         self.user_metrics = dict(metrics or {})
         self.startup_information = dict(startup_information or {})
+        settings_check.check()
         refuse(security)
         self.security = security
         self.services: dict[str, Any] = {}
@@ -698,7 +699,7 @@ class Worker(Server):
             self._self_watch.on_growth(self.state.resident_nbytes)
 
     def _settings(self, spills: bool) -> WorkerSettings:
-        return memory.MemoryBounds(self.memory_limit).worker_settings(spills)
+        return transfer_limits(memory.MemoryBounds(self.memory_limit).worker_settings(spills))
 
     def _on_spilled(self, events: list[SpillEnded]) -> None:
         if self.status in (Status.closing, Status.closed):
