@@ -44,7 +44,7 @@ _IOV = 512
 # Until it is tried again to send what the kernel refuses for now, without saying when it will take it.
 _REST_S = 0.01
 _ANCILLARY = socket.CMSG_SPACE(4 * 253) if hasattr(socket, "CMSG_SPACE") else 0
-_CUT_OFF = getattr(socket, "MSG_CTRUNC", 0)
+_CUT_OFF = int(getattr(socket, "MSG_CTRUNC", 0))  # the enum member itself makes a new one at each "&"
 _SHARED_MEMORY = "distributed.protocol.shared_memory"
 HIGH_WATER = 8 << 20
 LOW_WATER = 1 << 20
