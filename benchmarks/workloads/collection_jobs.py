@@ -95,11 +95,11 @@ def frames(smoke: bool) -> dict[str, Job]:
 
     def merge(parts: int, n_rows: int, method: str) -> None:
         with dask.config.set({"dataframe.shuffle.method": method}):
-            right = frame(parts, max(1, n_rows // 200))
+            right = frame(parts, max(1, n_rows // 2_000))
             joined = frame(parts, n_rows).merge(right, on="key", broadcast=False)
             assert int(joined.map_partitions(len, meta=pd.Series(dtype=int)).sum().compute()) > 0
 
-    parts, rows, few, many = (4, 400, 2, 800) if smoke else (60, 2_000, 12, 400_000)
+    parts, rows, few, many = (4, 2_000, 2, 4_000) if smoke else (60, 2_000, 12, 400_000)
     jobs: dict[str, Job] = {
         "frame_groupby_small": lambda: groupby(10 * parts, rows),
         "frame_groupby_large": lambda: groupby(few, many),
