@@ -51,7 +51,7 @@ def goals_table(results: Mapping[str, Rounds]) -> str:
 
 
 def figures_table(results: Mapping[str, Rounds]) -> str:
-    """All medians, our ratio to the incumbent (above 1: we are better), and in how many rounds we were measured."""
+    """All medians, our ratio to the incumbent (above 1: we are better), and in how many rounds it was measured."""
     found = {name: medians(runs) for name, runs in results.items()}
     lines = ["| figure | " + " | ".join(found) + " | ratio | rounds |", "|---" * (len(found) + 3) + "|"]
     for figure in dict.fromkeys([figure for figures in found.values() for figure in figures]):

@@ -59,20 +59,23 @@ def test_tables() -> None:
     assert "| latency_median_us | 500 | 120 | 600 | **missed** |" in text
     assert "| close_s | 1x | 3x | - | not measured |" in text
     pool = {"map_gather_tasks_per_s": 5.0}
-    text = figures_table({OURS: [ours, {"import_s": 0.1}], THEIRS: [theirs, theirs], "loky": [pool, pool]})
+    text = figures_table({OURS: [ours, {"import_s": 0.1}], THEIRS: [theirs, {"import_s": 0.25}], "loky": [pool, pool]})
     assert "| import_s | 0.1 | 0.25 | - | 2.5x | 2 |" in text
     assert "| latency_median_us | 600 | 9,000 | - | 15.0x | 1 |" in text
 
 
 def test_systems_take_turns_and_long_scripts_run_once() -> None:
-    systems = [System(OURS, "", ("startup", "million")), System(THEIRS, "", ("startup",))]
+    systems = [System(OURS, "", ("startup", "graphs", "million")), System(THEIRS, "", ("startup", "graphs"))]
     steps = [(number, script, system.name) for number, script, system in plan(systems, 2, smoke=False)]
     assert steps == [
         (0, "startup", OURS),
         (0, "startup", THEIRS),
+        (0, "graphs", OURS),
+        (0, "graphs", THEIRS),
         (0, "million", OURS),
         (1, "startup", OURS),
         (1, "startup", THEIRS),
+        (1, "graphs", OURS),
     ]
 
 
