@@ -5,7 +5,7 @@ SEEDS ?= 1000
 MINUTES ?= 5
 SEED ?= 1
 
-.PHONY: demo test check bench bench-plots bench-core sim docs chaos clean
+.PHONY: demo test check bench bench-plots bench-core sim docs chaos ecosystem clean
 
 .venv/made: pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -46,5 +46,19 @@ docs: .venv/made  ## draw docs/states.md from the tables of the state machines
 chaos: .venv/made  ## a real cluster under kills, stops and scaling, with known results; see docs/CHAOS.md
 	$(BIN)/python -m distributed.testing.chaos --minutes $(MINUTES) --seed $(SEED)
 
+.ecosystem-venv/made: pyproject.toml ecosystem/requirements.txt ecosystem/constraints.txt
+	$(PYTHON) -m venv .ecosystem-venv
+	.ecosystem-venv/bin/python -m pip install --quiet --disable-pip-version-check --editable . -r ecosystem/requirements.txt -c ecosystem/constraints.txt
+	touch $@
+
+.ecosystem-venv/modin/made: pyproject.toml ecosystem/requirements-modin.txt .ecosystem-venv/made
+	$(PYTHON) -m venv .ecosystem-venv/modin
+	.ecosystem-venv/modin/bin/python -m pip install --quiet --disable-pip-version-check --editable . -r ecosystem/requirements-modin.txt
+	touch $@
+
+ecosystem: .ecosystem-venv/made .ecosystem-venv/modin/made  ## other people's packages and their tests on this engine; see docs/ECOSYSTEM.md
+	.ecosystem-venv/bin/python -m ecosystem $(ONLY)
+	.ecosystem-venv/modin/bin/python -m ecosystem --modin
+
 clean:
-	rm -rf .venv .bench-venv build *.egg-info
+	rm -rf .venv .bench-venv .ecosystem-venv build *.egg-info

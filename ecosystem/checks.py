@@ -1,0 +1,92 @@
+"""What is run: which program or which shipped tests, for which package, for how long at most."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+_LIMIT_S = 300.0
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of the table.
+
+    Attributes
+    ----------
+    package : name of the distribution whose version is shown
+    program : a file of ``programs/``, without its ending; empty for shipped tests
+    tests : modules (and single tests) of the package, for ``pytest --pyargs``
+    left_out : tests that are not run, each with the reason
+    plugin : loads the fixtures of ``distributed.utils_test`` for tests whose own ``conftest.py`` is not shipped
+    """
+
+    package: str
+    program: str = ""
+    tests: tuple[str, ...] = ()
+    left_out: tuple[tuple[str, str], ...] = ()
+    plugin: bool = False
+    limit_s: float = _LIMIT_S
+
+    @property
+    def name(self) -> str:
+        """What to ask for on the command line."""
+        return self.program or f"{self.package}-tests"
+
+
+PROGRAMS = (
+    Check("dask", "arrays"),
+    Check("dask", "dataframes"),
+    Check("dask", "graphs"),
+    Check("dask", "bags"),
+    Check("dask", "command_line"),
+    Check("joblib", "joblib_backend"),
+    Check("scikit-learn", "sklearn_search"),
+    Check("xgboost-cpu", "xgboost_train"),
+    Check("lightgbm", "lightgbm_train"),
+    Check("xarray", "xarray_compute"),
+    Check("xarray", "xarray_files"),
+    Check("dask-jobqueue", "jobqueue_local"),
+    Check("dask-mpi", "mpi_ranks"),
+    Check("dask-ml", "dask_ml_search"),
+    Check("optuna-integration", "optuna_study"),
+    Check("streamz", "streamz_pipe"),
+    Check("dask-labextension", "labextension_clusters"),
+    Check("ipyparallel", "ipyparallel_bridge"),
+    Check("tsfresh", "tsfresh_features"),
+    Check("adaptive", "adaptive_learner"),
+    Check("dask-image", "image_filters"),
+    Check("flox", "flox_groups"),
+    Check("dask-histogram", "histograms"),
+)
+
+_COUNTS_SCATTERED = "counts values on the workers after the call, when they have been freed already"
+
+SHIPPED = (
+    Check(
+        "dask",
+        tests=(
+            "dask.tests.test_distributed",
+            "dask.dataframe.dask_expr.tests.test_distributed",
+            "dask.dataframe.dask_expr.io.tests.test_distributed",
+            "dask.dataframe.dask_expr.tests.test_diagnostics",
+        ),
+        limit_s=1800,
+    ),
+    Check(
+        "joblib",
+        tests=("joblib.test.test_dask",),
+        left_out=(
+            ("test_no_undesired_distributed_cache_hit", _COUNTS_SCATTERED),
+            ("test_auto_scatter", _COUNTS_SCATTERED),
+        ),
+        plugin=True,
+        limit_s=900,
+    ),
+    Check("xarray", tests=("xarray.tests.test_distributed",), limit_s=900),
+    Check("streamz", tests=("streamz.tests.test_dask",)),
+    Check("adaptive", tests=("adaptive.tests.test_runner",)),
+    Check("dask-labextension", tests=("dask_labextension.tests.test_manager",)),
+    Check("dask-mpi", tests=("dask_mpi.tests",), limit_s=600),
+)
+
+MODIN = (Check("modin", "modin_frames"),)
