@@ -37,8 +37,10 @@ def identifier(frame: FrameType) -> str:
 def info_frame(frame: FrameType) -> dict[str, Any]:
     """Where a frame stands."""
     code = frame.f_code
-    line = linecache.getline(code.co_filename, frame.f_lineno, frame.f_globals).strip()
-    return {"filename": code.co_filename, "name": code.co_name, "line_number": frame.f_lineno, "line": line}
+    # None while a frame of another thread is between two lines.
+    number: int = frame.f_lineno or code.co_firstlineno
+    line = linecache.getline(code.co_filename, number, frame.f_globals).strip()
+    return {"filename": code.co_filename, "name": code.co_name, "line_number": number, "line": line}
 
 
 def call_stack(frame: FrameType | None) -> list[str]:
