@@ -14,6 +14,7 @@ from distributed.client.parking import wait_async
 from distributed.messages.payload import FunctionBlob, Payload
 from distributed.protocol.functions import loads_function
 from distributed.protocol.opening import open_in_turn
+from distributed.protocol.program import Program
 from distributed.worker.inputs import fill_arguments
 
 Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
@@ -70,9 +71,13 @@ def _opened(
         if not callable(node):
             return _same, (node,), {}
         return node, ({user_key(key): value for key, value in zip(keys, values, strict=True)},), {}
-    args, kwargs = ((), {}) if payload is None else open_in_turn(payload)
+    called = loads_function(function)
+    opened = None if payload is None else open_in_turn(payload)
+    if type(called) is Program:
+        return called, (opened or (), values), {}
+    args, kwargs = opened or ((), {})
     args, kwargs = fill_arguments(args, kwargs, values.__getitem__)
-    return loads_function(function), tuple(args), kwargs
+    return called, tuple(args), kwargs
 
 
 def _same(value: Any) -> Any:

@@ -177,6 +177,11 @@ def test_collections_inside_of_tasks(client: Client) -> None:
     assert delayed(inner)(4).compute() == 4
 
 
+def test_a_task_of_a_collection_runs_again_here(client: Client) -> None:
+    future = client.compute(delayed(inc)(delayed(inc)(1)))
+    assert client.recreate_task_locally(future) == 3
+
+
 def test_delayed_with_names_of_the_user(client: Client) -> None:
     value = delayed(inc)(1, dask_key_name="my-own-name")
     future = client.compute(value)
