@@ -195,8 +195,8 @@ class DataStore(MutableMapping[Any, Any]):
     def discard(self, key: Key) -> bool:
         """Drop the value; whether there was one."""
         if not self.is_custom:
-            if self.files:
-                self.files.pop(key, None)
+            if self.files and (file := self.files.pop(key, None)) is not None:
+                file.remove()
             return self.values_by_key.pop(key, _MISSING) is not _MISSING
         with self._lock:
             try:

@@ -45,7 +45,7 @@ class SpillFile:
         Gets the path when the file is of no use any more.
     """
 
-    __slots__ = ("key", "path", "nbytes", "producer", "segments", "__weakref__")
+    __slots__ = ("key", "path", "nbytes", "producer", "segments", "_finalizer", "__weakref__")
 
     def __init__(
         self, key: Key, path: str, nbytes: int, segments: list[_Segment], producer: str, remove: Callable[[str], None]
@@ -55,7 +55,12 @@ class SpillFile:
         self.nbytes = nbytes
         self.segments = segments
         self.producer = producer
-        weakref.finalize(self, remove, path).atexit = False
+        self._finalizer = weakref.finalize(self, remove, path)
+        self._finalizer.atexit = False
+
+    def remove(self) -> None:
+        """Its value is given up: the file goes now, whoever still refers to this."""
+        self._finalizer()
 
     def payload(self) -> Payload:
         """The value's bytes, in the file where they may be. Raises ``OSError`` when the file is gone or damaged."""

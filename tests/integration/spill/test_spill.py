@@ -57,9 +57,15 @@ async def test_what_is_over_the_target_is_on_disk_and_all_of_it_is_used(c: Clien
     await async_poll_for(lambda: at_rest(a), 10)
     assert sum(v.nbytes for v in a.data.fast.values()) <= 0.6 * 64 * MIB
     a.validate_state()
-    a._beat()
+    assert a.state.resident_nbytes <= 0.6 * 64 * MIB
     told = s.workers[a.address]
-    await async_poll_for(lambda: told.memory.spilled > 10 * PART and told.memory.managed < 0.6 * 64 * MIB, 10)
+
+    def is_told() -> bool:
+        a._send([a._heartbeat(a.metrics())])
+        return bool(told.memory.spilled == a.state.spilling.absent_nbytes > 10 * PART)
+
+    await async_poll_for(is_told, 30)
+    assert told.memory.managed <= 0.6 * 64 * MIB
     del futures
     await async_poll_for(lambda: not files_of(a), 10)
 
