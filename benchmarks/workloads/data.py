@@ -8,6 +8,9 @@ from typing import Any
 import numpy as np
 from measure import Figures, cluster, pss_bytes, run_script, timed
 
+PAGE = 4096
+"""Bytes; a value counts as transferred when something of every page of it has been read."""
+
 
 def make(nbytes: int, fill: int = 1) -> Any:
     return np.full(nbytes, fill, dtype="u1")
@@ -21,27 +24,38 @@ def first_bytes(parts: list[Any]) -> int:
     return sum([int(part[0]) for part in parts])
 
 
+def read(part: Any) -> int:
+    """The sum of one byte of every page, so that each process maps what it uses. All bytes here are ones."""
+    return int(part[::PAGE].sum())
+
+
 def bulk(client: Any, nbytes: int) -> Figures:
-    """One large array: from client to worker, to another worker, and back."""
+    """One large array: from client to worker, to another worker, and back; each time until all of it has been read."""
     a, b = client.scheduler_info()["workers"]
     value = make(nbytes)
     kept: list[Any] = []
-    scatter_s = timed(lambda: kept.append(client.scatter(value, workers=[a], hash=False)))
+
+    def scatter_and_read() -> None:
+        kept.append(client.scatter(value, workers=[a], hash=False))
+        assert client.submit(read, kept[0], workers=[a], pure=False).result() == nbytes // PAGE
+
+    scatter_s = timed(scatter_and_read)
     future = kept.pop()
-    move_s = timed(lambda: client.submit(len, future, workers=[b], pure=False).result())
-    gather_s = timed(lambda: kept.append(client.gather(future)))
-    assert len(kept[0]) == nbytes and kept[0][-1] == 1
     mib = nbytes / 2**20
     return {
         "scatter_MiB_per_s": mib / scatter_s,
-        "worker_to_worker_MiB_per_s": mib / move_s,
-        "gather_MiB_per_s": mib / gather_s,
+        "worker_to_worker_MiB_per_s": mib / timed(lambda: read_at(client, b, future, nbytes)),
+        "gather_MiB_per_s": mib / timed(lambda: read_here(future, nbytes)),
     }
 
 
-def read(part: Any) -> int:
-    """Touch every page, so that each process maps what it uses."""
-    return len(part) + 0 * int(part[::4096].sum())
+def read_at(client: Any, worker: str, future: Any, nbytes: int) -> None:
+    assert client.submit(read, future, workers=[worker], pure=False).result() == nbytes // PAGE
+
+
+def read_here(future: Any, nbytes: int) -> None:
+    value = future.result()
+    assert len(value) == nbytes and value[-1] == 1 and read(value) == nbytes // PAGE
 
 
 def made(client: Any, nbytes: int) -> Figures:
@@ -49,24 +63,27 @@ def made(client: Any, nbytes: int) -> Figures:
     a, b = client.scheduler_info()["workers"]
     first, second = client.map(make, [nbytes] * 2, workers=[a], pure=False)
     client.gather(client.map(len, [first, second], workers=[a], pure=False))
-    kept: list[Any] = []
-    move_s = timed(lambda: client.submit(read, first, workers=[b], pure=False).result())
-    gather_s = timed(lambda: kept.append(second.result()))
-    assert len(kept[0]) == nbytes and kept[0][-1] == 1
     mib = nbytes / 2**20
-    return {"made_worker_to_worker_MiB_per_s": mib / move_s, "made_gather_MiB_per_s": mib / gather_s}
+    return {
+        "made_worker_to_worker_MiB_per_s": mib / timed(lambda: read_at(client, b, first, nbytes)),
+        "made_gather_MiB_per_s": mib / timed(lambda: read_here(second, nbytes)),
+    }
 
 
 def broadcast(client: Any, nbytes: int, n_workers: int) -> Figures:
-    """The same array to every worker: time, and how many copies the machine then holds."""
+    """The same array to every worker until each has read it: time, and how many copies the machine then holds."""
     value = make(nbytes)
     pids = [*client.run(os.getpid).values(), os.getpid()]
     before = sum([pss_bytes(pid) for pid in pids])
-    kept: list[Any] = []
-    seconds = timed(lambda: kept.append(client.scatter(value, broadcast=True, hash=False)))
     addresses = list(client.scheduler_info()["workers"])
-    lengths = [client.submit(read, kept[0], workers=[w], pure=False) for w in addresses]
-    assert client.gather(lengths) == [nbytes] * n_workers
+    kept: list[Any] = []
+
+    def scatter_and_read() -> None:
+        kept.append(client.scatter(value, broadcast=True, hash=False))
+        sums = [client.submit(read, kept[0], workers=[w], pure=False) for w in addresses]
+        assert client.gather(sums) == [nbytes // PAGE] * n_workers
+
+    seconds = timed(scatter_and_read)
     copies = (sum([pss_bytes(pid) for pid in pids]) - before) / nbytes
     return {f"broadcast_{n_workers}_s": seconds, f"broadcast_{n_workers}_copies": copies}
 
