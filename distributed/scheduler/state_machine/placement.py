@@ -26,6 +26,8 @@ from distributed.scheduler.state_machine.unrunnable import Cause
 
 # Of many holders, or of many workers that qualify, so many are looked at.
 SAMPLE = 16
+# Short tasks go to workers in handfuls, but at least to so many workers.
+SPREAD = 8
 
 
 def place_ready(state: Tables) -> None:
@@ -123,6 +125,8 @@ def _deal(state: Tables, source: TaskQueue | list[TaskState]) -> None:
     pop = source.pop
     stimulus_id = state.stimulus_id
     unrunnable = state.unrunnable
+    n_given = len(source)
+    share = n_given // max(1, min(SPREAD, count_open(state))) if n_given > SPREAD else 0
     while source:
         ws = first_open(state)
         if ws is None:
@@ -134,6 +138,8 @@ def _deal(state: Tables, source: TaskQueue | list[TaskState]) -> None:
             n = 1
         else:
             n = max(1, len(source) // count_open(state))
+        if n < share:
+            n = max(n, _handful(state, source, ws, share))
         capacity = ws.capacity + len(ws.long_running)
         prefetch_s = ws.prefetch_s
         processing = ws.processing
@@ -149,6 +155,15 @@ def _deal(state: Tables, source: TaskQueue | list[TaskState]) -> None:
                 send_ahead(state, ts, ws, stimulus_id)
             n -= 1
         refresh_worker(state, ws)
+
+
+def _handful(state: Tables, source: TaskQueue | list[TaskState], ws: WorkerState, share: int) -> int:
+    """How many of many short tasks a worker gets at once: to wake each of two hundred for five tasks of 10 us costs
+    more than the tasks. At least ``SPREAD`` workers (or all) get some."""
+    ts = source[-1] if type(source) is list else source.peek()  # type: ignore[union-attr]
+    if ts is None:
+        return 1
+    return min(int(state.settings.handful_s * ws.nthreads / ts.group.prefix.expected_s), share)
 
 
 class _Inputs:

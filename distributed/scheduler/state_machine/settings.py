@@ -17,6 +17,8 @@ class SchedulerSettings:
     saturation: float = 1.1
     # ...or whose tasks are expected to keep each of its threads busy for less than this.
     prefetch_s: float = 0.01
+    # Of many short tasks a worker is given at least as many at once as keep a thread busy for this.
+    handful_s: float = 0.002
     # Expected duration of tasks of an unknown prefix; the smallest that is ever expected (what a task costs a worker).
     unknown_duration_s: float = 0.5
     min_duration_s: float = 1e-5

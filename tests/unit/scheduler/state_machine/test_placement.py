@@ -44,6 +44,22 @@ def test_many_tasks_on_one_small_input_are_spread_and_queued() -> None:
     assert len(env.state.queued) == 16
 
 
+def test_many_short_tasks_go_in_handfuls_to_some_workers_and_all_are_used_when_they_are_few() -> None:
+    env = TestEnv({str(i): 1 for i in range(100)}, default_durations_s={"x": 1e-5})
+    env.submit(*[a_task(("x", i)) for i in range(1000)])
+    counts = sorted([len(ws.processing) for ws in env.state.workers.values()], reverse=True)
+    assert sum(counts) == 1000
+    assert counts[:8] == [125] * 8  # and not 10 for each of a hundred
+    env.submit(*[a_task(("x-more", i)) for i in range(50)])
+    assert sum([bool(ws.processing) for ws in env.state.workers.values()]) > 8
+
+
+def test_many_long_tasks_go_to_all_workers() -> None:
+    env = TestEnv({str(i): 1 for i in range(20)}, default_durations_s={"x": 0.1})
+    env.submit(*[a_task(("x", i)) for i in range(1000)])
+    assert {len(ws.processing) for ws in env.state.workers.values()} == {2}
+
+
 def test_independent_chains_stay_where_they_began() -> None:
     env = TestEnv({"a": 1, "b": 1})
     env.submit(*[a_task(("x", i)) for i in range(4)], *[a_task(("y", i), ("x", i)) for i in range(4)])
