@@ -90,7 +90,8 @@ def _collector(buffers: list[Any], buffer_callback: Callable[[Any], Any]) -> Cal
 
 
 def dumps_by_value(x: Any, buffer_callback: Callable[[Any], Any] | None, protocol: int = HIGHEST_PROTOCOL) -> bytes:
-    """The pickle by cloudpickle."""
+    """The pickle by cloudpickle, and with the ways that this house has for what has none of its own."""
+    _teach_arrow()
     cloudpickle = importlib.import_module("cloudpickle")
     spawned_main = sys.modules.get("__mp_main__")
     if spawned_main is not None and "__mp_main__" not in cloudpickle.list_registry_pickle_by_value():
@@ -109,6 +110,22 @@ def _dumps_by_value_with_table(cloudpickle: Any, x: Any, buffer_callback: Any, p
     file = io.BytesIO()
     pickler_class(file, protocol=protocol, buffer_callback=buffer_callback).dump(x)
     return file.getvalue()
+
+
+def _teach_arrow() -> None:
+    """Let pyarrow's notes about files be pickled, which refuse it: expressions that read Parquet hold them."""
+    arrow = sys.modules.get("pyarrow._fs")
+    if arrow is not None and arrow.FileInfo not in copyreg.dispatch_table:
+        copyreg.pickle(arrow.FileInfo, _reduce_file_info)
+
+
+def _reduce_file_info(info: Any) -> tuple[Any, ...]:
+    return _file_info, (info.path, int(info.type), info.size, info.mtime_ns)
+
+
+def _file_info(path: str, kind: int, size: int | None, mtime_ns: int | None) -> Any:
+    arrow = importlib.import_module("pyarrow.fs")
+    return arrow.FileInfo(path, arrow.FileType(kind), size=size, mtime_ns=mtime_ns)
 
 
 def loads(x: Any, *, buffers: Iterable[Any] = ()) -> Any:

@@ -14,7 +14,7 @@ from distributed.testing.environment import (
     reset_config,
     save_sys_modules,
 )
-from distributed.testing.fixtures import a, b, cleanup, client, cluster_fixture, loop, loop_in_thread, s
+from distributed.testing.fixtures import a, b, c, cleanup, client, cluster_fixture, loop, loop_in_thread, s
 from distributed.testing.functions import (
     SizeOf,
     add,
@@ -72,6 +72,7 @@ __all__ = [
     "asyncinc",
     "b",
     "block_on_event",
+    "c",
     "captured_handler",
     "captured_logger",
     "check_instances",

@@ -68,3 +68,7 @@ def client(loop: Any, cluster_fixture: Any) -> Iterator[Client]:
     scheduler, _ = cluster_fixture
     with Client(scheduler["address"], loop=loop) as client:
         yield client
+
+
+c = client
+"""The same fixture under the name by which most tests ask for it."""

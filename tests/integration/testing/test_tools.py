@@ -132,6 +132,11 @@ def test_failures_come_through() -> None:
             decorator(hangs)
 
 
+def test_client_under_its_short_name(c: Client, s: dict[str, Any]) -> None:
+    assert c.scheduler.address == s["address"]
+    assert c.submit(inc, 1).result() == 2
+
+
 def test_fixtures(client: Client, s: dict[str, Any], a: dict[str, Any], b: dict[str, Any]) -> None:
     assert client.submit(inc, 1).result() == 2
     assert set(client.scheduler_info()["workers"]) == {a["address"], b["address"]}

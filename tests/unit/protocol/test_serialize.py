@@ -400,3 +400,14 @@ def test_hostile_reprs_do_not_hide_the_error():
 
     with pytest.raises(SerializationError):
         dumps({Key(): lock()}, "result")
+
+
+def test_what_arrow_knows_about_files_is_pickled():
+    from pyarrow.fs import FileInfo, FileType
+
+    whole = FileInfo("/data/1.parquet", FileType.File, size=77, mtime_ns=1_700_000_000_000_000_001)
+    bare = FileInfo("/data", FileType.Directory)
+    for dumped, load in ((dumps([whole, bare]), loads), (raw_dumps([whole, bare]), raw_loads)):
+        for info, copy in zip((whole, bare), load(dumped), strict=True):
+            assert (copy.path, copy.type, copy.size) == (info.path, info.type, info.size)
+            assert copy.mtime_ns == info.mtime_ns
