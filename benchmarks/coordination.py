@@ -1,4 +1,7 @@
-"""Operations a second of locks, queues, variables and events, from one client: plain threads and coroutines.
+"""Operations a second of locks, queues, variables, events, event logs and actors, from one client.
+
+In plain threads and in coroutines; one round is a pair of operations (of an event three, of ``log_event`` and an actor
+one).
 
 ``python -m benchmarks.coordination [-n PAIRS]``; as a file, the same script runs with any ``distributed`` that is
 installed: ``/path/to/other/bin/python benchmarks/coordination.py``.
@@ -23,7 +26,18 @@ import distributed
 from distributed import Client, Event, Lock, Queue, Variable
 
 
-def plain(n: int) -> dict[str, Callable[[], None]]:
+class Counter:
+    """The actor that is called."""
+
+    def __init__(self) -> None:
+        self.n = 0
+
+    def increment(self) -> int:
+        self.n += 1
+        return self.n
+
+
+def plain(n: int, client: Client, counter: Any) -> dict[str, Callable[[], None]]:
     """One client in the main thread."""
     lock, queue, variable, event = Lock("bench"), Queue("bench"), Variable("bench"), Event("bench")
 
@@ -48,10 +62,26 @@ def plain(n: int) -> dict[str, Callable[[], None]]:
             event.wait()
             event.clear()
 
-    return {"lock": lock_pairs, "queue": queue_pairs, "variable": variable_pairs, "event": event_rounds}
+    def logs() -> None:
+        for i in range(n):
+            client.log_event("bench", i)
+        client.get_events("bench")
+
+    def actor_calls() -> None:
+        for _ in range(n):
+            counter.increment().result()
+
+    return {
+        "lock": lock_pairs,
+        "queue": queue_pairs,
+        "variable": variable_pairs,
+        "event": event_rounds,
+        "log_event": logs,
+        "actor": actor_calls,
+    }
 
 
-def coroutines(n: int) -> dict[str, Callable[[], Any]]:
+def coroutines(n: int, client: Client, counter: Any) -> dict[str, Callable[[], Any]]:
     """The same in coroutines."""
     lock, queue, variable, event = Lock("abench"), Queue("abench"), Variable("abench"), Event("abench")
 
@@ -76,21 +106,36 @@ def coroutines(n: int) -> dict[str, Callable[[], Any]]:
             await event.wait()
             await event.clear()
 
-    return {"lock": lock_pairs, "queue": queue_pairs, "variable": variable_pairs, "event": event_rounds}
+    async def logs() -> None:
+        for i in range(n):
+            await client.log_event("abench", i)
+        await client.get_events("abench")
+
+    async def actor_calls() -> None:
+        for _ in range(n):
+            await counter.increment()
+
+    return {
+        "lock": lock_pairs,
+        "queue": queue_pairs,
+        "variable": variable_pairs,
+        "event": event_rounds,
+        "log_event": logs,
+        "actor": actor_calls,
+    }
 
 
 class Meter:
-    """Rounds a second by the clock, and microseconds of processor time a round, of the client and the scheduler."""
+    """Rounds a second by the clock, and microseconds of processor time a round, of client, scheduler and worker."""
 
-    def __init__(self, n: int, scheduler_pid: int | None) -> None:
+    def __init__(self, n: int, pids: list[int]) -> None:
         self.n = n
-        self._scheduler = None if scheduler_pid is None else psutil.Process(scheduler_pid)
+        self._others = [psutil.Process(pid) for pid in pids]
         self.rounds_per_s: dict[str, int] = {}
         self.cpu_us: dict[str, int] = {}
 
     def _cpu_s(self) -> float:
-        of_scheduler = 0.0 if self._scheduler is None else sum(self._scheduler.cpu_times()[:2])
-        return time.process_time() + of_scheduler
+        return time.process_time() + sum([sum(process.cpu_times()[:2]) for process in self._others])
 
     def start(self) -> None:
         self._started, self._cpu_started = time.perf_counter(), self._cpu_s()
@@ -105,8 +150,10 @@ class Meter:
 
 def measure_plain(address: str, meter: Meter) -> None:
     """Threads that wait."""
-    with Client(address):
-        for (name, run), warm in zip(plain(meter.n).items(), plain(20).values(), strict=True):
+    with Client(address) as client:
+        counter: Any = client.submit(Counter, actor=True).result()
+        runs, warmings = plain(meter.n, client, counter), plain(20, client, counter)
+        for (name, run), warm in zip(runs.items(), warmings.values(), strict=True):
             warm()
             meter.start()
             run()
@@ -115,8 +162,10 @@ def measure_plain(address: str, meter: Meter) -> None:
 
 async def measure_coroutines(address: str, meter: Meter) -> None:
     """Coroutines that wait."""
-    async with Client(address, asynchronous=True):
-        for (name, run), warm in zip(coroutines(meter.n).items(), coroutines(20).values(), strict=True):
+    async with Client(address, asynchronous=True) as client:
+        counter: Any = await client.submit(Counter, actor=True)
+        runs, warmings = coroutines(meter.n, client, counter), coroutines(20, client, counter)
+        for (name, run), warm in zip(runs.items(), warmings.values(), strict=True):
             await warm()
             meter.start()
             await run()
@@ -129,47 +178,59 @@ def main() -> None:
     parser.add_argument("--address", help="of a scheduler that runs already; default: one in a process of its own")
     arguments = parser.parse_args()
     if arguments.address is not None:
-        report(arguments.address, arguments.n, None)
+        report(arguments.address, arguments.n, [])
         return
-    with SchedulerProcess() as scheduler:
-        report(scheduler.address, arguments.n, scheduler.pid)
+    with Servers() as servers:
+        report(servers.address, arguments.n, servers.pids)
 
 
-def report(address: str, n: int, scheduler_pid: int | None) -> None:
+def report(address: str, n: int, pids: list[int]) -> None:
     """Print one line of JSON."""
-    threads, loop = Meter(n, scheduler_pid), Meter(n, scheduler_pid)
+    threads, loop = Meter(n, pids), Meter(n, pids)
     measure_plain(address, threads)
     asyncio.run(measure_coroutines(address, loop))
     figures = {"plain": threads.report(), "coroutines": loop.report()}
     print(json.dumps({"distributed": distributed.__version__, "rounds": n, **figures}))
 
 
-class SchedulerProcess:
-    """A scheduler as users start it, on a free port."""
+class Servers:
+    """A scheduler and a worker as users start them, on free ports."""
 
-    def __enter__(self) -> SchedulerProcess:
+    def __enter__(self) -> Servers:
+        self._processes: list[subprocess.Popen[bytes]] = []
         self._directory = tempfile.TemporaryDirectory()
-        path = os.path.join(self._directory.name, "scheduler.json")
-        start = "from distributed.cli.dask_scheduler import main; main()"
-        command = [sys.executable, "-c", start, "--port", "0", "--host", "127.0.0.1", "--scheduler-file", path]
-        command += ["--no-dashboard", "--dashboard-address", ":0"]
-        self._process = subprocess.Popen(command, stderr=subprocess.DEVNULL, cwd=self._directory.name)
-        self.pid = self._process.pid
-        deadline = time.monotonic() + 30
+        try:
+            path = os.path.join(self._directory.name, "scheduler.json")
+            common = ["--host", "127.0.0.1", "--scheduler-file", path, "--no-dashboard", "--dashboard-address", ":0"]
+            self._start("dask_scheduler", ["--port", "0", *common])
+            self.address = self._wait_for_address(path)
+            self._start("dask_worker", [self.address, "--no-nanny", "--nthreads", "1", "--no-dashboard"])
+        except BaseException:
+            self.__exit__()
+            raise
+        self.pids = [process.pid for process in self._processes]
+        return self
+
+    def _start(self, module: str, options: list[str]) -> None:
+        start = f"from distributed.cli.{module} import main; main()"
+        command = [sys.executable, "-c", start, *options]
+        self._processes.append(subprocess.Popen(command, stderr=subprocess.DEVNULL, cwd=self._directory.name))
+
+    def _wait_for_address(self, path: str) -> str:
+        deadline = time.monotonic() + 60
         while True:
             try:
                 with open(path, encoding="utf-8") as file:
-                    self.address = str(json.load(file)["address"])
-                return self
+                    return str(json.load(file)["address"])
             except (FileNotFoundError, ValueError):
-                if time.monotonic() > deadline or self._process.poll() is not None:
-                    self.__exit__()
+                if time.monotonic() > deadline or self._processes[0].poll() is not None:
                     raise TimeoutError("the scheduler has not started") from None
                 time.sleep(0.05)
 
     def __exit__(self, *exc: object) -> None:
-        self._process.terminate()
-        self._process.wait(20)
+        for process in reversed(self._processes):
+            process.terminate()
+            process.wait(20)
         self._directory.cleanup()
 
 

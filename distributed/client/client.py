@@ -1015,6 +1015,11 @@ def _graph_options(
     }
 
 
+def is_only_client() -> bool:
+    """Whether this process has no two clients that are open."""
+    return len(_open_clients) <= 1
+
+
 def close_open_clients() -> None:
     """Close every client that is still open; runs when the interpreter ends."""
     for client in list(_open_clients):

@@ -52,11 +52,11 @@ class Event(Handle):
 
     def set(self) -> Any:
         """Set it, and let everybody go who waits."""
-        return self._ask("event_set", {})
+        return self._do("event_set", {})
 
     def clear(self) -> Any:
         """Whoever comes from now on waits again."""
-        return self._ask("event_clear", {})
+        return self._do("event_clear", {})
 
     def is_set(self) -> Any:
         """Whether it is set."""

@@ -16,6 +16,9 @@ class HeldHandle(Handle):
     def release(self) -> Any:
         raise NotImplementedError
 
+    def failed(self, error: BaseException) -> None:
+        """A release that could not be done: the lease has ended with the session, and acquiring goes on."""
+
     def __enter__(self) -> Self:
         self._refuse_with(False, "async with")
         self.acquire()

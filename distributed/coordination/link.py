@@ -1,4 +1,4 @@
-"""The client half that all primitives share: whose client, how to ask, leases kept alive, values packed. Shell.
+"""The client half that all primitives share: whose client, how to ask, leases kept alive. Shell.
 
 A request goes to the scheduler as a message of the client's session, after all that was submitted before it, and its
 answer comes back the same way; a thread waits for it on a lock, a coroutine on a future. A caller that stops waiting
@@ -18,17 +18,16 @@ import math
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from distributed.base import defaults, settings
 from distributed.base.errors import CommClosedError
-from distributed.base.keys import Key, as_key
+from distributed.base.keys import as_key
 from distributed.messages.client_to_scheduler import SessionRequest
-from distributed.messages.payload import Attached, Payload
 from distributed.messages.scheduler_to_client import SessionReply
 from distributed.protocol.plain import dumps_plain, loads_plain
-from distributed.protocol.serialize import dumps, loads, unpack_error
+from distributed.protocol.serialize import unpack_error
 
 logger = logging.getLogger("distributed.coordination")
 
@@ -39,6 +38,8 @@ _SLACK_S = 2.0
 _RENEWALS = 5
 """A lease is renewed so many times in the time after which it would be stale."""
 _EXTENSION = "coordination"
+MAX_TOLD = 1000
+"""So much may be on its way unanswered when a caller goes on without waiting: whoever tells faster is slowed down."""
 _CLOSED = ("closing", "closed")
 
 
@@ -85,6 +86,32 @@ class Answer:
         self.undo(value)
 
 
+class Told(Answer):
+    """The end of a request whose caller has gone on: its error is logged, and raised by the handle's next call."""
+
+    __slots__ = ("handle", "op", "then")
+
+    def __init__(self, handle: Handle, op: str, then: Callable[[Any], Any] | None, keep: Any) -> None:
+        super().__init__(_nothing, None, keep)
+        self.handle = handle
+        self.op = op
+        self.then = then
+
+    def end(self, reply: SessionReply | None, error: BaseException | None = None) -> None:
+        """It is done, or will not be."""
+        if self.then is None and reply is not None and reply.error is None:
+            return
+        super().end(reply, error)
+        try:
+            value = self.value()
+            if self.then is not None:
+                self.then(value)
+        except Exception as e:
+            if self.handle.client.session.status not in _CLOSED:
+                logger.warning("%r: %s has failed, after its caller had gone on: %s", self.handle, self.op, e)
+                self.handle.failed(e)
+
+
 class Link:
     """One client's way to the coordination tables, and the leases that it holds."""
 
@@ -97,6 +124,8 @@ class Link:
         self._open: dict[int, Answer] = {}
         self._numbers = itertools.count(1)
         self._renewing = False
+        self._of_worker = str(client.session.link.name).startswith("worker-")
+        self._is_only_client: Callable[[], bool] = defaults.load("distributed.client.client:is_only_client")
 
     # -- asking --------------------------------------------------------------------------------------------------------
 
@@ -105,7 +134,7 @@ class Link:
         lock = threading.Lock()
         lock.acquire()
         answer = Answer(lock.release, undo)
-        number = self._post(op, kwargs, answer)
+        number = self.post(op, kwargs, answer)
         limit = kwargs.get("timeout")
         deadline = math.inf if limit is None else time.monotonic() + limit + _SLACK_S
         try:
@@ -130,7 +159,7 @@ class Link:
                 future.set_result(None)
 
         answer = Answer(wake, undo)
-        number = self._post(op, kwargs, answer)
+        number = self.post(op, kwargs, answer)
         limit = kwargs.get("timeout")
         try:
             if limit is None:
@@ -147,7 +176,24 @@ class Link:
         """Have the scheduler do something, without waiting for that. Any thread may call this. ``keep`` lives until it
         is done."""
         if self.session.status not in _CLOSED:  # else there is nobody who would have to know
-            self._post(op, kwargs, Answer(_nothing, None, keep))
+            self.post(op, kwargs, Answer(_nothing, None, keep))
+
+    def may_go_on(self) -> bool:
+        """Whether a caller may go on before the scheduler has done what needs no answer.
+
+        Nobody can tell the difference as long as all that the caller does next goes the same way, in the same order.
+        It does not when the caller runs in a task (the task's end goes by its worker), beside another client of this
+        process, or in the scheduler's own process.
+        """
+        connection = self.session.connection
+        return (
+            connection is not None
+            and not connection.same_process
+            and not self._of_worker
+            and len(self._open) < MAX_TOLD
+            and defaults.current_worker.get()() is None
+            and self._is_only_client()
+        )
 
     def check_open(self) -> None:
         """Raise ``ClosedClientError`` when the client is closed."""
@@ -156,7 +202,8 @@ class Link:
                 "the client is closed: locks, queues and the like need one that is open"
             )
 
-    def _post(self, op: str, kwargs: dict[str, Any], answer: Answer) -> int:
+    def post(self, op: str, kwargs: dict[str, Any], answer: Answer) -> int:
+        """Send a request, whose end is ``answer``; returns its number. Any thread may call this."""
         self.check_open()
         number = next(self._numbers)
         request = SessionRequest(number, op, dumps_plain(kwargs))
@@ -226,7 +273,7 @@ class Link:
             return
         self._renew_later()
         answer = Answer(lambda: self._renewed(answer))
-        self._post("lease_renew", {"leases": list(self.leases)}, answer)
+        self.post("lease_renew", {"leases": list(self.leases)}, answer)
 
     def _renewed(self, answer: Answer) -> None:
         try:
@@ -251,6 +298,7 @@ class Handle:
     def __init__(self, name: Any, client: Any) -> None:
         self.name = f"{self.kind}-{new_id()}" if name is None else checked_name(name, f"the name of a {self.kind}")
         self._client = as_client(client)
+        self._failure: BaseException | None = None  # of what was told: raised by the next call
 
     @property
     def client(self) -> Any:
@@ -293,6 +341,9 @@ class Handle:
         """
         link = self._link()
         link.check_open()
+        if self._failure is not None:
+            error, self._failure = self._failure, None
+            raise error
         kwargs["name"] = self.name
         if kwargs.get("timeout", 0) is None:
             del kwargs["timeout"]  # no limit is what a request has by default
@@ -300,6 +351,31 @@ class Handle:
             value = link.ask_here(op, kwargs, undo)
             return value if then is None else then(value)
         return _asked(link, op, kwargs, then, undo, keep)
+
+    def _do(
+        self,
+        op: str,
+        kwargs: dict[str, Any],
+        then: Callable[[Any], Any] | None = None,
+        keep: Any = None,
+        ok: Any = None,
+    ) -> Any:
+        """Ask for what has no answer worth waiting for: ``ok`` at once, or an awaitable of it, where the caller may go
+        on (``Link.may_go_on``). An error is logged then, and raised by the next call of this object."""
+        link = self._link()
+        if self._failure is not None or not link.may_go_on():
+            return self._ask(op, kwargs, then, keep=keep)
+        link.check_open()
+        kwargs["name"] = self.name
+        answer = Told(self, op, then, keep)
+        if self.client.asynchronous:
+            return _told(link, op, kwargs, answer, ok)
+        link.post(op, kwargs, answer)
+        return ok
+
+    def failed(self, error: BaseException) -> None:
+        """What the caller did not wait for has failed."""
+        self._failure = error
 
     def _refuse_with(self, asynchronous: bool, instead: str) -> None:
         if self.asynchronous is not asynchronous:
@@ -319,6 +395,11 @@ class Handle:
 async def _asked(link: Link, op: str, kwargs: dict[str, Any], then: Any, undo: Any, keep: Any) -> Any:
     value = await link.ask(op, kwargs, undo)
     return value if then is None else then(value)
+
+
+async def _told(link: Link, op: str, kwargs: dict[str, Any], answer: Answer, ok: Any) -> Any:
+    link.post(op, kwargs, answer)
+    return ok
 
 
 def _nothing() -> None:
@@ -380,56 +461,3 @@ def lease_timeout_s() -> float | None:
     value = settings.get("distributed.scheduler.locks.lease-timeout", "30s")
     found = None if value is None else float(settings.parse_timedelta(value))
     return None if found is None or math.isinf(found) or found <= 0 else found
-
-
-# -- values ------------------------------------------------------------------------------------------------------------
-
-
-def pack(value: Any, client: Any) -> dict[str, Any]:
-    """A user's object as the arguments ``value`` and (if it has futures, which become known to the scheduler) ``keys``.
-
-    Raises ``SerializationError`` when it cannot be pickled.
-    """
-    packed: dict[str, Any] = {"value": _apart(dumps(value), client)}
-    keys = _keys_of(value, client)
-    if keys:
-        packed["keys"] = keys
-    return packed
-
-
-def _keys_of(value: Any, client: Any) -> list[Key]:
-    if type(value) in _PLAIN:
-        return []
-    futures = defaults.load("distributed.client.futures:futures_of")(value)
-    if not futures:
-        return []
-    adopt = defaults.load("distributed.client.packing:adopt")
-    return [as_key(future.key if future.client is client else adopt(future, client).key) for future in futures]
-
-
-_PLAIN = frozenset([type(None), bool, int, float, complex, str, bytes])
-
-
-def _apart(payload: Payload, client: Any) -> Payload:
-    """The payload with memory of its own. A wire copies by itself; a scheduler in this process would share memory with
-    the object that was put in, and all that are taken out."""
-    attached = payload.attached
-    connection = client.session.connection
-    if attached is None or (connection is not None and not connection.same_process):
-        return payload
-    return Payload(payload.data, Attached([bytearray(memoryview(buffer)) for buffer in attached.buffers]))
-
-
-def unpack(payloads: Iterable[Payload], keys: Iterable[Key], transit: int, client: Any) -> list[Any]:
-    """The objects that came, their futures being of ``client``; confirms their arrival."""
-    if not transit:
-        return [loads(_apart(payload, client)) for payload in payloads]
-    make_future = defaults.load("Future")
-    # Held until the objects are open: the scheduler keeps the keys for us until we confirm, and these after that.
-    held = [make_future(key, client) for key in keys]
-    try:
-        with defaults.load("distributed.client.current:as_current")(client):
-            return [loads(_apart(payload, client)) for payload in payloads]
-    finally:
-        link_of(client).tell("coordination_arrived", {"transit": transit})
-        del held

@@ -104,7 +104,7 @@ class MultiLock(HeldHandle):
         if lease is None:
             raise ValueError(f"{self!r} is not acquired: only the object that has acquired the locks can release them")
         self._link().drop(lease)
-        return self._ask("multi_lock_release", {"lease": lease}, self._released)
+        return self._do("multi_lock_release", {"lease": lease}, self._released)
 
     def _released(self, was_held: bool) -> None:
         if not was_held:

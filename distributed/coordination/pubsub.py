@@ -13,7 +13,8 @@ from typing import Any
 
 from distributed.base.keys import Key
 from distributed.coordination.held_keys import HeldKeys, Stored
-from distributed.coordination.link import Handle, new_id, pack, timeout_seconds, unpack
+from distributed.coordination.link import Handle, new_id, timeout_seconds
+from distributed.coordination.values import pack, unpack
 from distributed.coordination.waiters import Name, Waiter, Waiters
 
 logger = logging.getLogger("distributed.coordination")

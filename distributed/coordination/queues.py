@@ -15,7 +15,8 @@ from typing import Any
 
 from distributed.base.keys import Key
 from distributed.coordination.held_keys import HeldKeys, Stored
-from distributed.coordination.link import Handle, pack, timeout_seconds, unpack
+from distributed.coordination.link import Handle, timeout_seconds
+from distributed.coordination.values import is_small, pack, unpack
 from distributed.coordination.waiters import Name, Waiter, Waiters
 
 
@@ -50,6 +51,7 @@ class Queue(Handle):
             raise TypeError(f"maxsize= must be a whole number, not {maxsize!r}")
         super().__init__(name, client)
         self.maxsize = max(0, maxsize)
+        self._no_limit: Any = None  # the session (see Link.epoch) in which the queue was last seen to have no limit
 
     def _limit(self) -> dict[str, Any]:
         return {"maxsize": self.maxsize} if self.maxsize else {}
@@ -71,9 +73,14 @@ class Queue(Handle):
         RuntimeError
             It was closed meanwhile.
         """
+        timeout_s = timeout_seconds(timeout)
         packed = pack(value, self.client)
-        kwargs = {"timeout": timeout_seconds(timeout), **self._limit(), **packed}
-        return self._ask("queue_put", kwargs, keep=value)
+        if timeout_s is None and self._no_limit is self._link().epoch and is_small(packed):
+            return self._do("queue_put", packed, self._note_limit, value)
+        return self._ask("queue_put", {"timeout": timeout_s, **self._limit(), **packed}, self._note_limit, keep=value)
+
+    def _note_limit(self, limited: Any) -> None:
+        self._no_limit = None if limited else self._link().epoch
 
     def get(self, timeout: Any = None, batch: Any = False, **kwargs: Any) -> Any:
         """Take out what was put in first; wait while the queue is empty.
@@ -185,14 +192,14 @@ class Queues:
     def put(
         self, waiter: Waiter, now: float, name: Name, value: Any, keys: Iterable[Key] = (), maxsize: int = 0
     ) -> None:
-        """Answered with None when the item is in, or with a TimeoutError."""
+        """Answered when the item is in, with True if the queue has a limit, or with a TimeoutError."""
         stored = Stored(value, keys)
         queue = self._find(name, waiter.client, maxsize)
         waiter.wish = _Brought(queue, stored)
         self._held.hold(stored.keys)
         if not queue.is_full and not queue.putters:
             queue.items.append(stored)
-            self._waiters.answer(waiter, None)
+            self._waiters.answer(waiter, True if queue.maxsize else None)
             self._settle(queue)
             return
         late = TimeoutError(f"the queue {name!r} was full for {waiter.timeout_s} s")
@@ -283,7 +290,7 @@ class Queues:
             while queue.putters and not queue.is_full:
                 putter, _ = queue.putters.popitem(last=False)
                 queue.items.append(putter.wish.item)
-                self._waiters.answer(putter, None)
+                self._waiters.answer(putter, True)
                 moved = True
         self._forget_unused(queue)
 

@@ -165,7 +165,7 @@ class Semaphore(HeldHandle):
                 "lease can release it, not another one of the same name"
             ) from None
         self._link().drop(lease)
-        return self._ask("semaphore_release", {"lease": lease}, self._released)
+        return self._do("semaphore_release", {"lease": lease}, self._released, ok=True)
 
     def _released(self, was_held: bool) -> bool:
         if not was_held:

@@ -11,7 +11,8 @@ from typing import Any
 
 from distributed.base.keys import Key
 from distributed.coordination.held_keys import HeldKeys, Stored
-from distributed.coordination.link import Handle, pack, timeout_seconds, unpack
+from distributed.coordination.link import Handle, timeout_seconds
+from distributed.coordination.values import is_small, pack, unpack
 from distributed.coordination.waiters import Name, Waiter, Waiters, leave_lines
 
 
@@ -51,7 +52,9 @@ class Variable(Handle):
             Accepted, without effect: nothing has to be waited for.
         """
         timeout_seconds(timeout)
-        return self._ask("variable_set", pack(value, self.client), keep=value)
+        packed = pack(value, self.client)
+        do = self._do if is_small(packed) else self._ask
+        return do("variable_set", packed, keep=value)
 
     def get(self, timeout: Any = None, **kwargs: Any) -> Any:
         """The value; wait until there is one.
@@ -76,7 +79,7 @@ class Variable(Handle):
 
     def delete(self) -> Any:
         """Forget the value; whoever waits for one gets an error. Harmless when there is none."""
-        return self._ask("variable_delete", {})
+        return self._do("variable_delete", {})
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.name,)

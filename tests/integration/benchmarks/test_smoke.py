@@ -107,3 +107,14 @@ def test_every_curve_has_its_point_and_its_picture(tmp_path: Path) -> None:
         drawn = {figure for picture in panels for figure in picture.lines}
         assert drawn <= point.keys() and all(value >= 0 for value in point.values())
         assert f"{name} 1/1" in done.stderr
+
+
+def test_coordination() -> None:
+    command = [sys.executable, "-m", "benchmarks.coordination", "-n", "20"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout)
+    kinds = ["lock", "queue", "variable", "event", "log_event", "actor"]
+    for style in ("plain", "coroutines"):
+        assert list(figures[style]["rounds_per_s"]) == kinds
+        assert all(figures[style]["rounds_per_s"].values())

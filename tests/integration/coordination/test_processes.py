@@ -40,6 +40,61 @@ print("held", flush=True)
 sys.stdin.read()
 """
 
+TELLER = """
+import sys
+import pytest
+from distributed import Client, Event, Lock, Queue, Variable, get_client
+from distributed.coordination.link import MAX_TOLD, link_of
+
+
+def may_go_on():
+    return link_of(get_client()).may_go_on()
+
+
+client = Client(sys.argv[1])
+assert may_go_on(), "the only client of a process, far from the scheduler"
+assert not client.submit(may_go_on).result(), "a task's end goes another way"
+with Client(sys.argv[1], set_as_default=False):
+    assert not may_go_on(), "the other one could ask at once"
+
+# What is told stays in order with what is asked.
+lock, event, variable, queue = Lock("told"), Event("told"), Variable("told"), Queue("told")
+for i in range(50):
+    assert lock.acquire() and lock.release() is True
+    assert not Lock("told").locked()
+    assert event.set() is None and event.is_set()
+    assert event.clear() is None and not event.is_set()
+    assert variable.set(i) is None and variable.get() == i
+n = 3 * MAX_TOLD
+for i in range(n):
+    assert queue.put(i) is None
+assert queue.qsize() == n
+assert queue.get(batch=True) == list(range(n))
+assert client.submit(lambda: Variable("told").get(timeout=30)).result() == 49
+
+# A queue that somebody limits later: one put has gone on already, the next one waits.
+queue.put("in")
+assert Queue("told", maxsize=1).qsize() == 1
+queue.put("in line")
+with pytest.raises(TimeoutError, match="was full"):
+    queue.put("not in", timeout=0.05)
+assert queue.get() == "in"
+assert queue.get() == "in line"
+
+# What fails after the caller has gone on is raised by the next call, once.
+other = Queue("told-2")
+other.put(1)
+Queue("told-2", maxsize=1).qsize()
+other.put(2)
+Queue("told-2").close()
+with pytest.raises(RuntimeError, match="closed while put"):
+    other.qsize()
+assert other.qsize() == 0
+
+Queue("last words").put(client.submit(pow, 2, 3, key="last"))
+client.close()
+"""
+
 
 @contextlib.contextmanager
 def a_cluster(grace):
@@ -84,6 +139,14 @@ def test_two_clients_take_turns(cluster, client):
     for entering, leaving in zip(turns[::2], turns[1::2], strict=True):
         assert entering[0] == leaving[0] and (entering[1], leaving[1]) == ("in", "out"), "two were inside"
     assert not Lock("turns").locked()
+
+
+def test_who_need_not_wait_goes_on(cluster, client):
+    program = start(TELLER, cluster.scheduler_address, stderr=subprocess.PIPE)
+    _, errors = program.communicate(timeout=60)
+    assert program.returncode == 0, errors
+    assert "queue_put has failed, after its caller had gone on" in errors
+    assert Queue("last words").get(timeout=BOUND_S).result(timeout=BOUND_S) == 8
 
 
 def test_the_lock_of_a_killed_client_goes_on():
