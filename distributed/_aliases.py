@@ -21,6 +21,7 @@ TABLE = {
     "distributed.collections": "distributed.upstream.collections",
     "distributed.cluster_dump": "distributed.diagnostics.cluster_dump",
     "distributed.profile": "distributed.base.profile_tree",
+    "distributed.comm.utils": "distributed.comm.buffer_lists",
     "distributed.compatibility": "distributed.upstream.compatibility",
     "distributed.config": "distributed.upstream.config",
     "distributed.core": "distributed.upstream.core",

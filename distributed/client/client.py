@@ -309,6 +309,7 @@ class Client(ClusterCalls, Diagnosing):
                 getattr(self.security, "secret", None),
                 self._heartbeat_s,
                 retry_refused_s=min(retry_refused_s, self._timeout),
+                security=self.security,
             )
             await self._refresh()
         except BaseException:

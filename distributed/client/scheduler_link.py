@@ -96,6 +96,7 @@ class SchedulerLink:
         self._owner = owner
         self._stream = SessionLink(session_buffer())
         self._secret: Any = None
+        self._security: Any = None
         self._closing = False
         self._ending: str | None = None
         self._reconnecting: asyncio.Task[None] | None = None
@@ -143,10 +144,13 @@ class SchedulerLink:
 
     # -- connecting ----------------------------------------------------------------------------------------------------
 
-    async def open(self, address: str, timeout: float, secret: Any, retry_refused_s: float) -> None:
+    async def open(
+        self, address: str, timeout: float, secret: Any, retry_refused_s: float, security: Any = None
+    ) -> None:
         """Connect for the first time. Raises OSError or TimeoutError when that fails."""
         self.address = address
         self._secret = secret
+        self._security = security
         await self._connect(timeout, retry_refused_s)
 
     async def _connect(self, timeout: float, retry_refused_s: float) -> None:
@@ -154,7 +158,12 @@ class SchedulerLink:
         deadline = loop.time() + timeout
         assert self.address is not None
         comm = await registry.connect(
-            self.address, timeout, role="client", secret=self._secret, retry_refused_s=min(timeout, retry_refused_s)
+            self.address,
+            timeout,
+            role="client",
+            secret=self._secret,
+            retry_refused_s=min(timeout, retry_refused_s),
+            security=self._security,
         )
         connection = Connection(comm, {}, unpickle=True, owner=self.id)
         connection.on_unsendable = self._owner.on_unsendable

@@ -232,7 +232,13 @@ class Session:
     # -- on the loop: life ---------------------------------------------------------------------------------------------
 
     async def open(
-        self, address: str, timeout: float, secret: Any, heartbeat_s: float, retry_refused_s: float = 0
+        self,
+        address: str,
+        timeout: float,
+        secret: Any,
+        heartbeat_s: float,
+        retry_refused_s: float = 0,
+        security: Any = None,
     ) -> None:
         """Connect and register. Raises OSError or TimeoutError when that fails."""
         self._loop = asyncio.get_running_loop()
@@ -240,7 +246,8 @@ class Session:
         self._heartbeat_s = heartbeat_s
         self.status = "connecting"
         try:
-            await self.link.open(address, timeout, secret, retry_refused_s)
+            self.pool.security = security
+            await self.link.open(address, timeout, secret, retry_refused_s, security)
         except BaseException:
             self.status = "closed"
             with contextlib.suppress(Exception):

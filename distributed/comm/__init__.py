@@ -1,6 +1,7 @@
 """Transports: how batches of messages get from one process to another. Addresses, secrets, the handshake.
 
-One port (:mod:`.transport`), three ways to fill it: tcp, unix sockets, and within the process. Everything that
+One port (:mod:`.transport`), three ways to fill it: tcp, unix sockets, and within the process; and transports of other
+packages behind it (:mod:`.backends`, :mod:`.foreign`). Everything that
 arrives here over a socket has proved that it knows the cluster's secret, before a single byte of it was decoded.
 """
 
@@ -18,7 +19,7 @@ from distributed.comm.addressing import (
     unparse_address,
     unparse_host_port,
 )
-from distributed.comm.registry import connect, listen
+from distributed.comm.registry import backends, connect, listen
 from distributed.comm.secrets import Secret
 from distributed.comm.transport import Comm, Listener
 
@@ -28,6 +29,7 @@ __all__ = [
     "HandshakeRefused",
     "Listener",
     "Secret",
+    "backends",
     "connect",
     "get_address_host",
     "get_address_host_port",

@@ -2,7 +2,8 @@
 
 An address is ``scheme://location``: ``tcp://127.0.0.1:8786``, ``tcp://[::1]:8786``, ``unix:///run/x.sock``,
 ``inproc://192.168.1.2/4711/1``. Without a scheme it is tcp. Functions here look at names and interfaces only; they open
-no connection (name lookup apart) and know nothing of secrets or transports' state.
+no connection (name lookup apart) and know nothing of secrets or transports' state. The location of a scheme of another
+package is that package's to read.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from distributed.base import settings
 from distributed.base.lazy import lazy_module
+from distributed.comm.backends import find_backend
 
 if TYPE_CHECKING:
     import psutil
@@ -23,12 +25,18 @@ else:
     psutil = lazy_module("psutil")
 
 DEFAULT_SCHEME = "tcp"
+OWN_SCHEMES = ("inproc", "tcp", "unix")
 _counter = itertools.count(1)
 
 
 def default_scheme() -> str:
     """The scheme of an address that names none (setting ``comm.default-scheme``)."""
     return str(settings.get("distributed.comm.default-scheme", DEFAULT_SCHEME) or DEFAULT_SCHEME)
+
+
+def _foreign(scheme: str) -> Any | None:
+    """The transport of another package that has this scheme; None for this house's own."""
+    return find_backend(scheme, installed=scheme not in OWN_SCHEMES)
 
 
 def parse_address(addr: str, strict: bool = False) -> tuple[str, str]:
@@ -134,6 +142,13 @@ def get_address_host_port(addr: str, strict: bool = False) -> tuple[str, int]:
     ('fe80::7', 9000)
     """
     scheme, location = parse_address(addr, strict=strict)
+    backend = _foreign(scheme)
+    if backend is not None:
+        try:
+            host, port = backend.get_address_host_port(location)
+        except NotImplementedError:
+            raise ValueError(f"{addr!r} has neither host nor port, says the transport of the scheme {scheme}") from None
+        return host, port
     if scheme in ("inproc", "unix"):
         raise ValueError(f"{addr!r} has neither host nor port: it is an address of the scheme {scheme}")
     return parse_host_port(location)
@@ -150,7 +165,8 @@ def get_address_host(addr: str) -> str:
         return location.split("/", 1)[0]
     if scheme == "unix":
         return "127.0.0.1"
-    return parse_host_port(location)[0]
+    backend = _foreign(scheme)
+    return parse_host_port(location)[0] if backend is None else str(backend.get_address_host(location))
 
 
 def resolve_address(addr: str) -> str:
@@ -164,6 +180,9 @@ def resolve_address(addr: str) -> str:
     scheme, location = parse_address(addr)
     if scheme in ("inproc", "unix"):
         return addr
+    backend = _foreign(scheme)
+    if backend is not None:
+        return unparse_address(scheme, backend.resolve_address(location))
     host, port = parse_host_port(location)
     return unparse_address(scheme, unparse_host_port(ensure_ip(host), port))
 
@@ -179,6 +198,9 @@ def get_local_address_for(addr: str) -> str:
         return new_inproc_address()
     if scheme == "unix":
         return "tcp://127.0.0.1"
+    backend = _foreign(scheme)
+    if backend is not None:
+        return unparse_address(scheme, backend.get_local_address_for(location))
     host, port = parse_host_port(location)
     ip = ensure_ip(host)
     local = get_ipv6(ip, port or 80) if ":" in ip else get_ip(ip, port or 80)
@@ -370,7 +392,7 @@ def as_host_port(address: Any, port: int | None = None, default_port: int = 8786
     if not isinstance(address, str):
         raise TypeError(f"expected an address as str, got {address.__class__.__name__!r}")
     scheme, location = parse_address(address)
-    if scheme in ("inproc", "unix"):
+    if scheme in ("inproc", "unix") or _foreign(scheme) is not None:
         return unparse_address(scheme, location)
     host, number = parse_host_port(location, port if port is not None else default_port)
     return unparse_address(scheme, unparse_host_port(host, number))

@@ -1,8 +1,8 @@
 """The one way in and the one way out: ``listen(address, on_comm)`` and ``connect(address)``, whatever the transport.
 
 ``connect`` takes the shortest way there: within this process to its own listener, on this machine through the unix
-twin, else as the address says. A transport is an entry of :data:`transports`; a new one fills the port of
-:mod:`distributed.comm.transport`.
+twin, else as the address says. A transport of this house is an entry of :data:`transports` and fills the port of
+:mod:`distributed.comm.transport`; one of another package is an entry of :data:`backends`.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from distributed.base import settings
-from distributed.base.errors import CommClosedError, HandshakeRefused
-from distributed.comm import addressing, secrets, tcp, unix
+from distributed.base.errors import CommClosedError, FatalCommClosedError, HandshakeRefused
+from distributed.comm import addressing, foreign, secrets, tcp, unix
 from distributed.comm.accepting import greet_listener, handshake_deadline, open_comm
+from distributed.comm.backends import Backend, backends, find_backend
 from distributed.comm.inproc import InprocListener, doors
 from distributed.comm.offers import our_offer
 from distributed.comm.secrets import Secret
@@ -41,6 +42,7 @@ class Visit:
     find_secret: Callable[[bytes], Secret | None]
     deadline: float
     shortcuts: bool
+    security: Any = None
 
     def handshake_s(self) -> float:
         return max(0.01, min(handshake_deadline(), self.deadline - asyncio.get_running_loop().time()))
@@ -137,17 +139,43 @@ transports: dict[str, Transport] = {
 }
 
 
+def _foreign_transport(scheme: str, backend: Any) -> Transport:
+    async def connect(visit: Visit) -> Comm:
+        return await foreign.connect(
+            backend, visit.address, visit.role, visit.find_secret, visit.handshake_s, visit.security
+        )
+
+    def listener(
+        address: str, location: str, on_comm: OnComm, role: str, secret: Secret, **options: Any
+    ) -> foreign.ForeignListener:
+        locations = [location]
+        with contextlib.suppress(ValueError):  # others than host:port are the transport's to read
+            host, port = addressing.parse_host_port(location, options.get("default_port", 0))
+            ports = [port, *options.get("more_ports", ())]
+            locations = [addressing.unparse_host_port(host, p) for p in ports]
+        return foreign.ForeignListener(backend, scheme, locations, on_comm, role, secret, options.get("security"))
+
+    return Transport(connect, listener)
+
+
 def get_transport(scheme: str) -> Transport:
     """The transport of a scheme; ``ValueError`` that lists the known ones."""
+    backend = find_backend(scheme, installed=scheme not in transports)
+    if backend is not None:
+        return _foreign_transport(scheme, backend)
     try:
         return transports[scheme]
     except KeyError:
-        raise ValueError(f"no transport for the scheme {scheme!r}; there are {', '.join(sorted(transports))}") from None
+        known = ", ".join(sorted({*transports, *backends}))
+        raise ValueError(f"no transport for the scheme {scheme!r}; there are {known}") from None
 
 
 def _refuse_plain(scheme: str, address: str) -> None:
-    """Raise ``ValueError`` when the settings want encryption and this goes over a network."""
-    if scheme not in ("inproc", "unix") and settings.get("distributed.comm.require-encryption", None):
+    """Raise ``ValueError`` when the settings want encryption and this goes over a network in clear.
+
+    A transport of another package is told what is required, and answers for it.
+    """
+    if scheme == "tcp" and "tcp" not in backends and settings.get("distributed.comm.require-encryption", None):
         raise ValueError(
             f"{address} is not encrypted, and the setting distributed.comm.require-encryption is true: "
             "unset it (connections are guarded by the cluster's secret), or stay within one process with inproc://"
@@ -164,6 +192,7 @@ def listen(
     default_port: int = 0,
     more_ports: Sequence[int] = (),
     twin: bool = True,
+    security: Any = None,
 ) -> Listener:
     """A listener at ``address``, not yet started.
 
@@ -177,6 +206,7 @@ def listen(
     contact_host: host, or ``host:port``, to name in the contact address
     more_ports: tried in order when the port is taken
     twin: tcp also listens at a unix socket for this machine's processes
+    security: the ``Security`` whose ``get_listen_args`` a transport of another package is given
     """
     scheme, location = addressing.parse_address(address)
     transport = get_transport(scheme)
@@ -184,7 +214,9 @@ def listen(
     if secret is None:
         secret = secrets.from_environment() or Secret.new()
     options: dict[str, Any] = {}
-    if scheme not in ("inproc", "unix"):
+    if scheme in backends:
+        options = {"default_port": default_port, "more_ports": more_ports, "security": security}
+    elif scheme == "tcp":
         options = {"contact_host": contact_host, "default_port": default_port, "more_ports": more_ports, "twin": twin}
     return transport.listener(addressing.unparse_address(scheme, location), location, on_comm, role, secret, **options)
 
@@ -208,6 +240,7 @@ async def connect(
     secret: Secret | None = None,
     retry_refused_s: float = 0.0,
     shortcuts: bool = True,
+    security: Any = None,
 ) -> Comm:
     """A comm to whoever listens at ``address``; ``start()`` it.
 
@@ -218,6 +251,7 @@ async def connect(
         :mod:`distributed.comm.secrets`)
     retry_refused_s: go on for so long when nobody listens there (yet)
     shortcuts: False: go through the socket that the address names, even within this process or machine
+    security: the ``Security`` whose ``get_connection_args`` a transport of another package is given
 
     Raises
     ------
@@ -230,7 +264,7 @@ async def connect(
     transport = get_transport(scheme)
     _refuse_plain(scheme, address)
     address = addressing.unparse_address(scheme, location)
-    if scheme not in ("inproc", "unix"):
+    if scheme == "tcp" and "tcp" not in backends:
         addressing.parse_host_port(location)  # says what is wrong before anything is tried
     loop = asyncio.get_running_loop()
     total = connect_timeout() if timeout is None else float(timeout)
@@ -240,7 +274,7 @@ async def connect(
     refused = False
     find_secret = functools.partial(_find_secret, secret, address)
     while True:
-        visit = Visit(address, location, role, find_secret, deadline, shortcuts)
+        visit = Visit(address, location, role, find_secret, deadline, shortcuts, security)
         try:
             # A little later than the handshake's own deadline, whose error says more.
             async with asyncio.timeout_at(deadline + 0.02):
@@ -253,6 +287,8 @@ async def connect(
             if refused or not our_offer(address).checksums:
                 raise
             refused = True
+        except FatalCommClosedError:  # such as a certificate that is not trusted
+            raise
         except TimeoutError as e:
             if "handshake" in str(e):
                 raise
@@ -279,3 +315,6 @@ def _told(error: OSError, address: str) -> OSError:
         )
     number = error.errno if error.errno is not None else errno.EIO
     return type(error)(number, f"cannot connect to {address}: {error.strerror or error or os.strerror(number)}")
+
+
+__all__ = ["Backend", "Transport", "Visit", "backends", "connect", "connect_timeout", "get_transport", "listen"]

@@ -16,6 +16,7 @@ import socket
 from collections.abc import Sequence
 
 from distributed.base import settings
+from distributed.base.lazy import lazy_names
 from distributed.comm import addressing, unix
 from distributed.comm.accepting import Acceptor
 from distributed.comm.inproc import Door, doors
@@ -26,6 +27,12 @@ from distributed.comm.transport import Listener, OnComm
 logger = logging.getLogger("distributed.comm")
 
 _DEFAULT_BACKLOG = 2048
+# What other packages take from here to carry messages over tornado streams of theirs.
+_STREAMS = "distributed.comm.tornado_streams"
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    dict.fromkeys(("MAX_BUFFER_SIZE", "TCP", "TLS", "convert_stream_closed_error", "get_stream_address"), _STREAMS),
+)
 
 
 def configure(sock: socket.socket) -> None:

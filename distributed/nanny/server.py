@@ -285,6 +285,7 @@ class Nanny(Server):
             RegisterNanny(self.address, str(self._name if self._name is not None else self.address)),
             role="nanny",
             secret=self.secret,
+            security=self.security,
             handlers=self.handlers,
             blocked=self.blocked_handlers,
             tasks=self._handler_tasks,

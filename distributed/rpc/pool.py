@@ -32,14 +32,31 @@ async def connect(
     retry_refused_s: float = 0.0,
     shortcuts: bool = True,
     owner: str = "",
+    security: Any = None,
 ) -> Connection:
     """A :class:`Connection` to whoever listens at ``address``; see ``comm.connect`` for what it raises."""
     comm = await registry.connect(
-        address, timeout, role=role, secret=secret, retry_refused_s=retry_refused_s, shortcuts=shortcuts
+        address,
+        timeout,
+        role=role,
+        secret=secret,
+        retry_refused_s=retry_refused_s,
+        shortcuts=shortcuts,
+        security=security,
     )
     return Connection(
         comm, handlers, unpickle=unpickle, on_messages=on_messages, on_closed=on_closed, owner=owner or role
     )
+
+
+class _GivenArgs:
+    """As much of a ``Security`` as connecting needs, made of its answer."""
+
+    def __init__(self, args: dict[str, Any]) -> None:
+        self._args = args
+
+    def get_connection_args(self, role: str) -> dict[str, Any]:
+        return self._args
 
 
 class _Caller:
@@ -118,6 +135,7 @@ class ConnectionPool:
     ) -> None:
         self.role = role
         self.secret = secret
+        self.security: Any = None  # for transports of other packages
         self.unpickle = unpickle
         self.handlers = handlers
         self.timeout = timeout
@@ -159,6 +177,7 @@ class ConnectionPool:
             role=self.role,
             secret=self.secret,
             shortcuts=self.shortcuts,
+            security=self.security,
         )
         if self.closed:
             comm.abort()
@@ -206,15 +225,23 @@ class rpc(_Caller):
     ----------
     address: address, ``host:port`` or ``(host, port)``
     timeout: seconds for connecting (default: setting ``comm.timeouts.connect``)
+    connection_args: what a transport of another package is given, as ``Security.get_connection_args`` makes it
     """
 
     def __init__(
-        self, address: Any = None, timeout: float | None = None, *, secret: Secret | None = None, **ignored: Any
+        self,
+        address: Any = None,
+        timeout: float | None = None,
+        *,
+        secret: Secret | None = None,
+        connection_args: dict[str, Any] | None = None,
+        **ignored: Any,
     ) -> None:
         self.address = as_host_port(address)
         self.timeout = timeout
         self.status = "running"
         self._secret = secret
+        self._security = None if connection_args is None else _GivenArgs(connection_args)
         self._connection: Connection | None = None
         self._connecting: asyncio.Task[Connection] | None = None
         self._runner: LoopRunner | None = None
@@ -235,7 +262,7 @@ class rpc(_Caller):
                 return connection
             if self._connecting is None:
                 self._connecting = asyncio.get_running_loop().create_task(
-                    connect(self.address, self.timeout, secret=self._secret, owner="rpc")
+                    connect(self.address, self.timeout, secret=self._secret, owner="rpc", security=self._security)
                 )
             attempt = self._connecting
             try:

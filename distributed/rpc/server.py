@@ -59,6 +59,7 @@ class Server:
 
     default_port = 0
     connection_class: type[Connection] = Connection
+    security: Any = None
 
     def __init__(
         self,
@@ -227,6 +228,8 @@ class Server:
         if self._secret is None:
             self.secret = secrets.from_environment() or Secret.new()
         options.setdefault("default_port", self.default_port)
+        self.rpc.security = self.security
+        options.setdefault("security", self.security)
         listener = registry.listen(address, self._on_comm, role=self.role, secret=self._secret, **options)
         await listener.start()
         self.listeners.append(listener)

@@ -79,6 +79,7 @@ async def register(
     tasks: set[asyncio.Task[Any]] | None = None,
     deadline: float | None = None,
     who: str = "worker",
+    security: Any = None,
 ) -> tuple[Connection, Registered]:
     """Connect to the scheduler, however long that takes, and introduce ourselves.
 
@@ -100,7 +101,7 @@ async def register(
         if deadline is not None:
             limit = max(0.01, min(limit, deadline - loop.time()))
         try:
-            comm = await registry.connect(address, limit, role=role, secret=secret)
+            comm = await registry.connect(address, limit, role=role, secret=secret, security=security)
             connection = Connection(comm, handlers, unpickle=True, blocked=blocked, owner=who, tasks=tasks)
             rest_s = None if deadline is None else max(0.01, deadline - loop.time())
             return connection, await _introduce(connection, first_message, rest_s)

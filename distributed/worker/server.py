@@ -529,6 +529,7 @@ class Worker(Server):
             message,
             role="worker",
             secret=self.secret,
+            security=self.security,
             handlers=self.handlers,
             blocked=self.blocked_handlers,
             tasks=self._handler_tasks,
