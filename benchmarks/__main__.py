@@ -22,7 +22,18 @@ from benchmarks.systems import THEIRS, System, say, systems
 HERE = Path(__file__).parent
 SCRIPTS = HERE / "workloads"
 RESULTS = HERE / "results"
-GROUPS = ("startup", "latency", "throughput", "graphs", "data", "spill", "workers", "pending")
+GROUPS = (
+    "startup",
+    "latency",
+    "throughput",
+    "graphs",
+    "data",
+    "spill",
+    "workers",
+    "pending",
+    "collection_jobs",
+    "graph_path",
+)
 # Each takes minutes on the slow side and averages over many tasks: once is enough.
 LONG = ("throughput_100k", "million")
 # Of the incumbent alone in the first round: minutes there, seconds here.

@@ -1,7 +1,8 @@
 """What every figure must reach, and what it should: the table of ``make bench``.
 
 A figure is compared with the incumbent's, or another peer's (``against``), of the same rounds (``ratio``: how many
-times better we are), with an absolute bound (``value``), or with another figure of ours (``of``).
+times better we are), with an absolute bound (``value``), or with another figure of ours (``of``). A pattern stands for
+many figures: the geometric mean of their ratios (``mean ratio``), and the smallest of them (``least ratio``).
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Goal:
-    """``must`` and ``goal`` for one figure. ``kind``: ``ratio`` or ``value``; ``of`` divides by another figure;
-    ``against`` names the system that a ratio is with."""
+    """``must`` and ``goal`` for one figure. ``kind``: ``ratio``, ``mean ratio``, ``least ratio`` or ``value``; ``of``
+    divides by another figure; ``against`` names the system that a ratio is with."""
 
     figure: str
     must: float
@@ -26,11 +27,18 @@ class Goal:
         """The figure, and what it is held against when that is not the incumbent's."""
         if self.of:
             return f"{self.figure} / {self.of}"
+        if self.many:
+            return f"{self.figure}, {self.kind}"
         return self.figure if self.against == "incumbent" else f"{self.figure}, against {self.against}"
+
+    @property
+    def many(self) -> bool:
+        """Whether ``figure`` is a pattern that many figures match."""
+        return self.kind in ("mean ratio", "least ratio")
 
     def met(self, found: float, bound: float) -> bool:
         """Whether ``found`` is as good as ``bound``: ratios are large, values are small."""
-        return found >= bound if self.kind == "ratio" else found <= bound
+        return found >= bound if self.kind != "value" else found <= bound
 
 
 GOALS = (
@@ -68,4 +76,10 @@ GOALS = (
     Goal("close_s", 1, 3),
     Goal("spill_s", 1, 2),
     Goal("worker_pss_MB", 1 / 0.75, 1 / 0.6),
+    Goal("*_wall_s", 2, 4, "mean ratio"),
+    Goal("*_wall_s", 1, 1.2, "least ratio"),
+    Goal("graph_path_array_client_us_per_task", 40, 20, "value"),
+    Goal("graph_path_array_scheduler_us_per_task", 40, 20, "value"),
+    Goal("graph_path_frame_client_us_per_task", 40, 20, "value"),
+    Goal("graph_path_frame_scheduler_us_per_task", 40, 20, "value"),
 )

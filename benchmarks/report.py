@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import statistics
 from collections.abc import Mapping
 
@@ -25,9 +26,19 @@ def ratio(figure: str, ours: Rounds, theirs: Rounds) -> float | None:
     return statistics.median([a / b if figure.endswith("_per_s") else b / a for a, b in pairs])
 
 
+def ratios(pattern: str, ours: Rounds, theirs: Rounds) -> list[float]:
+    """Of all figures that match ``pattern`` and were measured on both sides."""
+    found = [ratio(name, ours, theirs) for name in fnmatch.filter(medians(ours), pattern)]
+    return [times for times in found if times is not None]
+
+
 def judged(goal: Goal, results: Mapping[str, Rounds]) -> float | None:
     """The number that is held against must and goal; None when something for it was not measured."""
     ours = results[OURS]
+    if goal.many:
+        found = ratios(goal.figure, ours, results.get(goal.against, []))
+        best = min if goal.kind == "least ratio" else statistics.geometric_mean
+        return best(found) if found else None
     if goal.kind == "ratio":
         return ratio(goal.figure, ours, results.get(goal.against, []))
     if goal.of:
@@ -40,7 +51,7 @@ def goals_table(results: Mapping[str, Rounds]) -> str:
     lines = ["| figure | must | goal | measured | |", "|---|---|---|---|---|"]
     for goal in GOALS:
         found = judged(goal, results)
-        sign = "x" if goal.kind == "ratio" or goal.of else ""
+        sign = "x" if goal.kind != "value" or goal.of else ""
         bounds = f"{goal.must:.3g}{sign} | {goal.goal:.3g}{sign}"
         if found is None:
             lines.append(f"| {goal.name} | {bounds} | - | not measured |")

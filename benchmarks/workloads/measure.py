@@ -10,10 +10,13 @@ import argparse
 import gc
 import json
 import resource
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 Figures = dict[str, float]
@@ -69,6 +72,35 @@ def cluster(n_workers: int = 2, processes: bool = True, **options: Any) -> Itera
         yield client
 
 
+@contextmanager
+def separate_cluster(n_workers: int = 2) -> Iterator[Any]:
+    """A client of a scheduler and single-thread workers that are processes of their own, started as users do."""
+    from distributed import Client
+
+    with tempfile.TemporaryDirectory() as folder:
+        file = ["--scheduler-file", str(Path(folder) / "scheduler.json"), "--no-dashboard"]
+        one = ["--nworkers", str(n_workers), "--nthreads", "1", "--memory-limit", "0", "--local-directory", folder]
+        with ExitStack() as stack:
+            stack.enter_context(program("dask_scheduler", *file, "--port", "0", "--host", "127.0.0.1"))
+            stack.enter_context(program("dask_worker", *file, *one))
+            client = stack.enter_context(Client(scheduler_file=file[1], timeout=60))
+            client.wait_for_workers(n_workers, timeout=60)
+            client.gather(client.map(inc, range(200), pure=False))
+            yield client
+
+
+@contextmanager
+def program(name: str, *arguments: str) -> Iterator[None]:
+    """A program of the package under test while the block runs."""
+    command = [sys.executable, "-W", "ignore", "-m", f"distributed.cli.{name}", *arguments]
+    running = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    try:
+        yield
+    finally:
+        running.terminate()
+        running.wait(30)
+
+
 class Cost:
     """Wall and CPU time of the work between ``start`` and ``stop``, by process and task."""
 
@@ -91,22 +123,34 @@ class Cost:
 
 
 class JobCost:
-    """Wall time, CPU time of the client with the scheduler and of the workers, and the workers' peak memory."""
+    """Wall time, CPU time of client, scheduler and workers, and the most memory that each has held so far.
+
+    The scheduler is a process of its own (:func:`separate_cluster`).
+    """
 
     def __init__(self, client: Any, group: str) -> None:
         self.client = client
         self.group = group
         self.figures: Figures = {}
 
+    def cpu(self) -> dict[str, float]:
+        """CPU seconds so far, by process."""
+        return {
+            "client": cpu_seconds(),
+            "scheduler": self.client.run_on_scheduler(time.process_time),
+            "workers": sum(self.client.run(time.process_time).values()),
+        }
+
     def measure(self, name: str, job: Callable[[], Any]) -> None:
         """Run ``job`` once."""
         gc.collect()
-        own, theirs = cpu_seconds(), sum(self.client.run(time.process_time).values())
-        start = time.perf_counter()
+        before, start = self.cpu(), time.perf_counter()
         job()
-        self.figures[f"{name}_s"] = time.perf_counter() - start
-        self.figures[f"{name}_client_scheduler_cpu_s"] = cpu_seconds() - own
-        self.figures[f"{name}_workers_cpu_s"] = sum(self.client.run(time.process_time).values()) - theirs
+        self.figures[f"{name}_wall_s"] = time.perf_counter() - start
+        after = self.cpu()
+        self.figures |= {f"{name}_{process}_cpu_s": after[process] - before[process] for process in after}
+        self.figures[f"{self.group}_client_peak_MB"] = peak_bytes() / 1e6
+        self.figures[f"{self.group}_scheduler_peak_MB"] = self.client.run_on_scheduler(peak_bytes) / 1e6
         self.figures[f"{self.group}_worker_peak_MB"] = max(self.client.run(peak_bytes).values()) / 1e6
 
 
