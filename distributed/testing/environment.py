@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import dask.config
+import pytest
 import yaml
 
 from distributed.base import settings
@@ -146,7 +147,7 @@ def check_thread_leak(timeout: float = 5) -> Iterator[None]:
         if time.monotonic() > deadline:
             frames = sys._current_frames()
             stacks = "".join(f"\n{t!r} at {frames.get(t.ident or 0)!r}" for t in leaked)
-            raise AssertionError(f"{len(leaked)} threads are left:{stacks}")
+            pytest.fail(f"{len(leaked)} threads are left:{stacks}")
         time.sleep(0.01)
 
 

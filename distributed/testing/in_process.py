@@ -8,7 +8,7 @@ import functools
 import inspect
 import io
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 from distributed.client import Client
@@ -24,22 +24,27 @@ DEFAULT_NTHREADS: list[Any] = [("127.0.0.1", 1), ("127.0.0.1", 2)]
 
 def run_async(coroutine_function: Callable[[], Any], timeout: float | None) -> Any:
     """Run on a fresh event loop. On a timeout the error says where every coroutine stood."""
-
-    async def limited() -> Any:
-        task = asyncio.ensure_future(coroutine_function())
-        done, _ = await asyncio.wait([task], timeout=timeout)
-        if done:
-            return task.result()
-        text = io.StringIO()
-        task.print_stack(file=text)
-        task.cancel()
-        await asyncio.wait([task], timeout=5)
-        if task.done() and not task.cancelled() and task.exception() is not None:
-            text.write(f"\nWhile being cancelled: {task.exception()!r}")
-        raise TimeoutError(f"test not done in {timeout} s\n========= where it stood =========\n{text.getvalue()}")
-
     with asyncio.Runner(loop_factory=new_asyncio_loop) as runner:
-        return runner.run(limited())
+        return runner.run(_within(coroutine_function(), timeout))
+
+
+async def _within(coroutine: Coroutine[Any, Any, Any], timeout: float | None) -> Any:
+    """The result of a test; TimeoutError that says where it stood."""
+    task = asyncio.get_running_loop().create_task(coroutine)
+    try:
+        done, _ = await asyncio.wait([task], timeout=timeout)
+    except asyncio.CancelledError:
+        task.cancel()
+        raise
+    if done:
+        return task.result()
+    text = io.StringIO()
+    task.print_stack(file=text)
+    task.cancel()
+    await asyncio.wait([task], timeout=5)
+    if task.done() and not task.cancelled() and task.exception() is not None:
+        text.write(f"\nWhile being cancelled: {task.exception()!r}")
+    raise TimeoutError(f"test not done in {timeout} s\n========= where it stood =========\n{text.getvalue()}")
 
 
 def gen_test(
@@ -144,7 +149,7 @@ def gen_cluster(
     active_rpc_timeout: float = 1,
     config: dict[str, Any] | None = None,
     clean_kwargs: dict[str, Any] | None = None,
-    allow_unclosed: bool = False,
+    allow_unclosed: bool = True,
     cluster_dump_directory: str | bool = False,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Make a test of a coroutine function that gets a scheduler, its workers and (``client=True``, first) a client.
@@ -198,7 +203,7 @@ def gen_cluster(
                         if client:
                             c = Client(s.address, asynchronous=True, security=security, **(client_kwargs or {}))
                             given.insert(0, await stack.enter_async_context(c))
-                        return await asyncio.wait_for(func(*outer_args, *given, **kwargs), timeout)
+                        return await _within(func(*outer_args, *given, **kwargs), timeout)
                 finally:
                     await asyncio.wait_for(end_cluster(s, workers), 30)
 

@@ -122,9 +122,9 @@ def cluster(
     nanny: bool = False,
     worker_kwargs: dict[str, Any] | None = None,
     active_rpc_timeout: float = 10,
-    disconnect_timeout: float = 20,
     scheduler_kwargs: dict[str, Any] | None = None,
     config: dict[str, Any] | None = None,
+    disconnect_timeout: float = 20,
 ) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
     """A scheduler and single-threaded workers, each in a process of its own.
 
