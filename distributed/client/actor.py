@@ -10,7 +10,7 @@ from typing import Any
 
 from distributed.client import current
 from distributed.client.futures import Future
-from distributed.client.parking import leave_slot
+from distributed.client.parking import BlockedThread, wait_patiently_here
 from distributed.client.timeouts import seconds, timeout_text
 from distributed.messages.payload import Payload
 from distributed.protocol.serialize import dumps, live, loads
@@ -25,16 +25,12 @@ class ActorFuture:
     def result(self, timeout: float | str | None = None) -> Any:
         """Wait for the answer, at most ``timeout`` seconds; raises what the method raised."""
         limit = seconds(timeout)
-        come_back = leave_slot() if not self._answer.done() else None
-        try:
-            return self._answer.result(limit)
-        except concurrent.futures.TimeoutError:
-            if self._answer.done():
-                raise
-            raise TimeoutError(timeout_text(limit)) from None
-        finally:
-            if come_back is not None:
-                come_back()
+        if not self._answer.done():
+            parked = BlockedThread()
+            self._answer.add_done_callback(parked.go)
+            if not wait_patiently_here(parked, limit):
+                raise TimeoutError(timeout_text(limit))
+        return self._answer.result(0)
 
     def done(self) -> bool:
         """Whether the answer is there."""

@@ -30,7 +30,7 @@ class BlockedThread:
         self._lock = threading.Lock()
         self._lock.acquire()
 
-    def go(self, _state: FutureState | None = None) -> None:
+    def go(self, _what: object = None) -> None:
         """Wake the thread. May be called more than once."""
         try:
             self._lock.release()
@@ -152,7 +152,7 @@ def wait_here(
             countdown.give_up()
         return True
     try:
-        return _wait_patiently_here(parked, timeout)
+        return wait_patiently_here(parked, timeout)
     finally:
         countdown.give_up()
 
@@ -162,13 +162,13 @@ def _wait_for_one(table: FutureTable, state: FutureState, parked: BlockedThread,
     if not table.on_done(state, parked.go):
         return True
     try:
-        return _wait_patiently_here(parked, timeout)
+        return wait_patiently_here(parked, timeout)
     finally:
         if not state.done:
             table.forget_callback([state], parked.go)
 
 
-def _wait_patiently_here(parked: BlockedThread, timeout: float | None) -> bool:
+def wait_patiently_here(parked: BlockedThread, timeout: float | None) -> bool:
     """``parked.wait(timeout)``, outside of the slot of the calling task once that has taken :data:`PATIENCE_S`."""
     if not holds_slot() or (timeout is not None and timeout <= PATIENCE_S):
         return parked.wait(timeout)

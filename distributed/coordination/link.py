@@ -28,11 +28,14 @@ from distributed.messages.client_to_scheduler import SessionRequest
 from distributed.messages.scheduler_to_client import SessionReply
 from distributed.protocol.plain import dumps_plain, loads_plain
 from distributed.protocol.serialize import unpack_error
+from distributed.worker.runtime import lend_slot
 
 logger = logging.getLogger("distributed.coordination")
 
 _LOOK_S = 2.0
 """How often a waiting thread looks whether the loop that should wake it is still alive."""
+_PATIENCE_S = 0.005
+"""A task waits so long in its slot before it lends it."""
 _SLACK_S = 2.0
 """The scheduler keeps the time limits of requests; a caller that has one waits for so long more to be told."""
 _RENEWALS = 5
@@ -137,17 +140,23 @@ class Link:
         number = self.post(op, kwargs, answer)
         limit = kwargs.get("timeout")
         deadline = math.inf if limit is None else time.monotonic() + limit + _SLACK_S
+        take_back: Callable[[], None] | None = None
         try:
-            while not lock.acquire(timeout=_LOOK_S):
-                if time.monotonic() >= deadline:
-                    raise self._unanswered(op, limit)
-                if self.session.status == "closed" and not answer.over:
-                    raise CommClosedError(f"the client was closed while a thread waited for the answer to {op!r}")
+            if not lock.acquire(timeout=_PATIENCE_S):
+                take_back = lend_slot()
+                while not lock.acquire(timeout=_LOOK_S):
+                    if time.monotonic() >= deadline:
+                        raise self._unanswered(op, limit)
+                    if self.session.status == "closed" and not answer.over:
+                        raise CommClosedError(f"the client was closed while a thread waited for the answer to {op!r}")
         except BaseException:
             loop = self.session.loop
             if not loop.is_closed():
                 loop.call_soon_threadsafe(self._give_up, answer, number)
             raise
+        finally:
+            if take_back is not None:
+                take_back()
         return answer.value()
 
     async def ask(self, op: str, kwargs: dict[str, Any], undo: Callable[[Any], Any] | None = None) -> Any:
@@ -161,6 +170,7 @@ class Link:
         answer = Answer(wake, undo)
         number = self.post(op, kwargs, answer)
         limit = kwargs.get("timeout")
+        take_back = lend_slot()
         try:
             if limit is None:
                 await future
@@ -170,6 +180,9 @@ class Link:
         except asyncio.CancelledError:
             self._give_up(answer, number)
             raise
+        finally:
+            if take_back is not None:
+                take_back()
         return answer.value()
 
     def tell(self, op: str, kwargs: dict[str, Any], keep: Any = None) -> None:

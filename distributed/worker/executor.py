@@ -40,6 +40,7 @@ from distributed.worker.inputs import fill_arguments
 from distributed.worker.profiling import sampler
 from distributed.worker.runtime import RunningTask, current_task, current_worker, mirror_to_dask
 from distributed.worker.shipping import ship
+from distributed.worker.slot_loans import Rejoin, SlotLoans
 from distributed.worker.spill_file import SpillFile
 from distributed.worker.state_machine.events import (
     ExecuteFailure,
@@ -83,15 +84,6 @@ class _Job:
         self.execute = execute
         self.inputs = inputs
         self.future: concurrent.futures.Future[Any] | None = None
-
-
-class _Rejoin:
-    """Asks the slot thread that takes it to give its slot to the thread that waits."""
-
-    __slots__ = ("granted",)
-
-    def __init__(self) -> None:
-        self.granted = threading.Event()
 
 
 class TaskExecutor:
@@ -145,13 +137,14 @@ class TaskExecutor:
         self._on_reports = on_reports
         self._blobs: dict[bytes, FunctionBlob] = {}
         self._loaded: dict[bytes, tuple[Callable[..., Any], bool]] = {}
-        self._queue: queue.SimpleQueue[int | _Rejoin | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[int | Rejoin | None] = queue.SimpleQueue()
         self._jobs: dict[int, _Job] = {}
         self._owed: set[int] = set()
         self._reports: deque[Report] = deque()
         self._awake = False
         self._closed = False
         self._slots = 0
+        self._loans = SlotLoans()
         self._thread_count = 0
         self._free_cells: deque[int] = deque(range(CELLS))
         self._jobs_running: dict[int, _Job] = {}
@@ -244,13 +237,25 @@ class TaskExecutor:
     def rejoin(self, task: RunningTask) -> None:
         """Wait until a slot is free for this task."""
         if not task.in_slot and threading.get_ident() == task.thread:
-            request = _Rejoin()
+            request = Rejoin()
             self._call_loop(functools.partial(self._give_slot, request))
             while not request.granted.wait(1.0):
                 if self._closed or self.loop.is_closed():
                     break
             task.in_slot = True
         task.seceded = False
+
+    def lend_slot(self, task: RunningTask) -> bool:
+        """The task is going to block: its slot is for those that want to rejoin. Whether it had one to lend."""
+        if not task.in_slot:
+            return False
+        self._loans.offer(task)
+        return True
+
+    def take_slot_back(self, task: RunningTask) -> None:
+        """Behind :meth:`lend_slot`: wait for a slot if somebody has taken this one."""
+        self._loans.withdraw(task)
+        self.rejoin(task)
 
     # -- slots
 
@@ -267,11 +272,12 @@ class TaskExecutor:
         if not self._closed and not self._queue.empty():  # a run, or a task that waits for its slot
             self._start_slot()
 
-    def _give_slot(self, request: _Rejoin) -> None:
+    def _give_slot(self, request: Rejoin) -> None:
         if self._slots < self.nthreads:
             self._slots += 1
             request.granted.set()
         else:
+            self._loans.wish(request)
             self._queue.put(request)  # whoever of the slot threads takes it ends
 
     def _run_slot(self) -> None:
@@ -302,7 +308,9 @@ class TaskExecutor:
         item = self._queue.get()
         if item is None:
             return False
-        if type(item) is _Rejoin:
+        if type(item) is Rejoin:
+            if not self._loans.take(item):
+                return True  # it was lent a slot
             item.granted.set()
             return False
         job = self._jobs.pop(item, None)  # type: ignore[arg-type]

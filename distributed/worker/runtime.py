@@ -8,6 +8,7 @@ for that import. Must not execute anything itself; that is ``executor.py``.
 from __future__ import annotations
 
 import contextvars
+import functools
 import sys
 import threading
 import time
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from distributed.base.keys import Key, user_key
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 
 class Secedable(Protocol):
@@ -25,6 +26,10 @@ class Secedable(Protocol):
     def secede(self, task: RunningTask) -> None: ...
 
     def rejoin(self, task: RunningTask) -> None: ...
+
+    def lend_slot(self, task: RunningTask) -> bool: ...
+
+    def take_slot_back(self, task: RunningTask) -> None: ...
 
 
 class RunningTask:
@@ -120,6 +125,19 @@ def rejoin() -> None:
         raise ValueError("rejoin() was called outside of a task")
     if task.seceded:
         task.executor.rejoin(task)
+
+
+def lend_slot() -> Callable[[], None] | None:
+    """Before the calling task blocks: offer its slot to tasks that have left theirs and want to go on.
+
+    Returns
+    -------
+    What to call once the wait is over (it waits for a slot if this one was taken); None where there is nothing to lend.
+    """
+    task = current_task.get()
+    if task is None or not task.executor.lend_slot(task):
+        return None
+    return functools.partial(task.executor.take_slot_back, task)
 
 
 class reschedule_seceded:

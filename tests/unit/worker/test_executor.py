@@ -19,7 +19,7 @@ from distributed.protocol.serialize import TaskInput
 from distributed.worker.data_store import DataStore
 from distributed.worker.executing_page import ExecutingPage
 from distributed.worker.executor import TaskExecutor
-from distributed.worker.runtime import get_task_key, get_worker, rejoin, secede
+from distributed.worker.runtime import get_task_key, get_worker, lend_slot, rejoin, secede
 from distributed.worker.state_machine.events import (
     ExecuteFailure,
     ExecuteLongRunning,
@@ -373,6 +373,47 @@ def test_a_task_that_secedes_hands_its_slot_to_one_that_waits_to_rejoin() -> Non
             assert isinstance(await b.end(first), ExecuteSuccess)
         end.set()
         assert isinstance(await b.end(second), ExecuteSuccess)
+
+    run_test(test)
+
+
+def test_a_blocked_task_lends_its_slot_to_one_that_wants_to_rejoin_and_waits_for_it_behind() -> None:
+    come_back, blocked, unblock, end = (threading.Event() for _ in range(4))
+    order: list[str] = []
+    for gate in (come_back, blocked, unblock, end):
+        serialize_by_reference(gate)
+    Gate.known[1] = order
+
+    def wants_back() -> None:
+        secede()
+        come_back.wait(5)
+        rejoin()
+        Gate.known[1].append("back")
+        end.wait(5)
+        Gate.known[1].append("first over")
+
+    def blocks() -> None:
+        take_back = lend_slot()
+        assert take_back is not None
+        blocked.set()
+        unblock.wait(5)
+        take_back()
+        Gate.known[1].append("second goes on")
+
+    async def test(b: Bench) -> None:
+        first, second = b.submit(wants_back), b.submit(blocks)
+        await asyncio.to_thread(blocked.wait, 5)
+        come_back.set()
+        async with asyncio.timeout(5):
+            while not order:
+                await asyncio.sleep(0.001)
+        unblock.set()
+        end.set()
+        assert isinstance(await b.end(first), ExecuteSuccess)
+        assert isinstance(await b.end(second), ExecuteSuccess)
+        assert order == ["back", "first over", "second goes on"]
+        assert isinstance(await b.run(inc, 1), ExecuteSuccess)
+        assert b.executor._slots == 1
 
     run_test(test)
 
