@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -145,10 +146,11 @@ class Cluster:
             self.network.ask(
                 client.name, address, lambda peer: peer.take_in({key: act.nbytes}),
                 lambda _: done(address, True), lambda: done(address, False),
+                joined=True,
             )  # fmt: skip
 
-        for address in addresses:
-            ask(address)
+        for address in addresses:  # the client has heard of them, and connects now: it may reach a successor
+            self.sim.after(self.network.delay(), functools.partial(ask, address))
 
     def _replicate(self, act: acts.Replicate) -> None:
         self.host.apply(list(plan_replicate(self.core, [as_key(name) for name in act.keys], act.n)), "")

@@ -22,16 +22,21 @@ class Peer(Protocol):
     def awake(self, act: Callable[[], None]) -> None:
         """Do it now, or when the process thaws, or never if it dies before."""
 
+    def when_joined(self, act: Callable[[], None]) -> None:
+        """The same, and not before the scheduler knows the process."""
+
 
 class _Question:
-    """One request under way; ``fail`` is called if it can have no answer."""
+    """One request under way; ``fail`` is called if it can have no answer. ``broken``: its connection is gone, so that
+    it reaches nobody if it has not yet, not even a successor at the same address."""
 
-    __slots__ = ("asker", "done", "fail", "peer")
+    __slots__ = ("asker", "broken", "done", "fail", "peer")
 
     def __init__(self, asker: str, peer: str, fail: Callable[[], None]) -> None:
         self.asker = asker
         self.peer = peer
         self.fail = fail
+        self.broken = False
         self.done = False
 
 
@@ -48,12 +53,13 @@ class Network:
 
     def ask(
         self, asker: str, address: str, serve: Callable[[Any], Any], answer: Callable[[Any], None],
-        fail: Callable[[], None],
+        fail: Callable[[], None], joined: bool = False,
     ) -> None:  # fmt: skip
-        """Have ``serve(peer)`` run there, and ``answer(result)`` or ``fail()`` here, a while later."""
+        """Have ``serve(peer)`` run there, and ``answer(result)`` or ``fail()`` here, a while later; with ``joined``, not
+        before the scheduler knows the peer."""
         question = _Question(asker, address, fail)
         self._questions.append(question)
-        self._sim.after(self._delay(), lambda: self._arrive(question, serve, answer))
+        self._sim.after(self.delay(), lambda: self._arrive(question, serve, answer, joined))
 
     def partition(self, one: str, other: str, for_s: float) -> None:
         """These two cannot reach each other for a while; what is under way between them fails."""
@@ -86,8 +92,10 @@ class Network:
         """Whether nothing is under way."""
         return not self._questions
 
-    def _arrive(self, question: _Question, serve: Callable[[Any], Any], answer: Callable[[Any], None]) -> None:
-        if question.done:
+    def _arrive(
+        self, question: _Question, serve: Callable[[Any], Any], answer: Callable[[Any], None], joined: bool
+    ) -> None:
+        if question.done or question.broken:
             return
         peer = self.peers.get(question.peer)
         if peer is None or self._cuts[frozenset((question.asker, question.peer))] > 0:
@@ -96,9 +104,9 @@ class Network:
 
         def reply() -> None:
             result = serve(peer)
-            self._sim.after(self._delay(), lambda: self._finish(question, lambda: answer(result)))
+            self._sim.after(self.delay(), lambda: self._finish(question, lambda: answer(result)))
 
-        peer.awake(reply)
+        (peer.when_joined if joined else peer.awake)(reply)
 
     def _finish(self, question: _Question, then: Callable[[], None]) -> None:
         if not question.done:
@@ -107,8 +115,10 @@ class Network:
             then()
 
     def _fail(self, question: _Question) -> None:
-        delay_s = self._rng.choice((self._delay(), TIMEOUT_S))
+        question.broken = True
+        delay_s = self._rng.choice((self.delay(), TIMEOUT_S))
         self._sim.after(delay_s, lambda: self._finish(question, question.fail))
 
-    def _delay(self) -> float:
+    def delay(self) -> float:
+        """How long something takes to get through."""
         return self._rng.choice(self._delays_s)

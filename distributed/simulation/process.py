@@ -96,6 +96,7 @@ class Process:
         self._results: dict[int, bool] = {}
         self._arrived: dict[Key, int] = {}
         self._backlog: list[Callable[[], None]] = []
+        self._on_joined: list[Callable[[], None]] = []
         self._timer: float | None = None
         self._on_end = on_end
         self.connection = connection = Connection(sim, info.address, around.delays_s)
@@ -113,6 +114,13 @@ class Process:
             self._backlog.append(act)
         elif self.alive:
             act()
+
+    def when_joined(self, act: Callable[[], None]) -> None:
+        """Do it as soon as the scheduler knows this process and it is awake, or never."""
+        if self.registered:
+            self.awake(act)
+        elif self.alive:
+            self._on_joined.append(act)
 
     def freeze(self) -> None:
         """Do nothing from now on."""
@@ -157,6 +165,9 @@ class Process:
             if kind is Registered:
                 self.registered = True
                 self._beat()
+                on_joined, self._on_joined = self._on_joined, []
+                for act in on_joined:
+                    self.awake(act)
             elif kind is Refused:
                 self.crash()
                 return

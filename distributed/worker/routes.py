@@ -56,6 +56,9 @@ class _Routes:
     async def update_data(
         self, data: dict[Key, Payload], connection: Connection, report: bool = False, **ignored: Any
     ) -> dict[str, Any]:
+        # A client may have meant the worker that had this address before. What is told of a worker that the scheduler
+        # does not know is lost to the client, and nobody would free it here. Joining ends, or the worker does.
+        await self.worker.joined.wait()
         nbytes = await self.worker.data_service.take_in(data, connection.name or connection.peer_role)
         self.worker.data_updated(nbytes, report)
         return {"status": "OK", "nbytes": nbytes}

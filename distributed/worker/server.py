@@ -268,6 +268,8 @@ class Worker(Server):
         """Told the address as soon as this worker listens there."""
         self.on_registered: Callable[[], None] | None = None
         """Told that the scheduler knows this worker, before any task can arrive."""
+        self.joined = asyncio.Event()
+        """Set when the scheduler knows this worker."""
         self.on_leaving: Callable[[str, bool], None] | None = None
         """Told why the worker ends, and whether it should be started again, before it does."""
         self.state = WorkerState(self._settings(spills=False), "", self.nthreads, dict(self.total_resources))
@@ -546,6 +548,7 @@ class Worker(Server):
         self._heartbeat_timer = asyncio.get_running_loop().call_later(self.heartbeat_interval, self._beat)
         if self._page is not None:
             self._page.beat()
+        self.joined.set()
         if self.on_registered is not None:
             self.on_registered()
         return registered
