@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from distributed.base.errors import DeserializeError, SerializationError
@@ -31,6 +31,9 @@ logger = logging.getLogger("distributed.client")
 FIRST_PAUSE_S = 0.01
 MAX_PAUSE_S = 1.0
 MAX_ROUNDS = 20
+ASK_NBYTES = 64 << 20
+"""Of values that a worker is asked for at once, or one value: what it reads from disk and unpacks lies in its memory
+until it is sent."""
 """Rounds over all holders and the scheduler before a value that is said to exist is given up."""
 
 
@@ -253,7 +256,7 @@ class Gatherer:
             if not todo:
                 break
             by_worker, orphans = self._plan(todo, tried, direct)
-            for answer in await asyncio.gather(*[self._ask(worker, keys) for worker, keys in by_worker.items()]):
+            for answer in await asyncio.gather(*[self._ask(worker, keys, todo) for worker, keys in by_worker.items()]):
                 found.update(answer)
             for worker, keys in by_worker.items():
                 for key in keys:
@@ -303,17 +306,36 @@ class Gatherer:
                 by_worker.setdefault(holder, []).append(key)
         return by_worker, orphans
 
-    async def _ask(self, worker: str, keys: list[Key]) -> dict[Key, Payload | ErrorInfo]:
-        try:
-            answer = await self.session.worker_call(worker, "get_data", keys=keys, who=self.session.id)
-        except (OSError, TimeoutError) as e:
-            logger.debug("Cannot fetch %d keys from %s: %s", len(keys), worker, e)
-            return {}
-        return _payloads(answer)
+    async def _ask(
+        self, worker: str, keys: list[Key], states: Mapping[Key, FutureState]
+    ) -> dict[Key, Payload | ErrorInfo]:
+        found: dict[Key, Payload | ErrorInfo] = {}
+        for part in _parts(keys, states):
+            try:
+                answer = await self.session.worker_call(worker, "get_data", keys=part, who=self.session.id)
+            except (OSError, TimeoutError) as e:
+                logger.debug("Cannot fetch %d keys from %s: %s", len(part), worker, e)
+                break
+            found.update(_payloads(answer))
+        return found
 
     async def _ask_scheduler(self, keys: list[Key]) -> dict[Key, Payload | ErrorInfo]:
         answer = await self.session.call("gather", keys=keys)
         return _payloads(answer)
+
+
+def _parts(keys: list[Key], states: Mapping[Key, FutureState]) -> Iterator[list[Key]]:
+    part: list[Key] = []
+    nbytes = 0
+    for key in keys:
+        size = max(0, states[key].nbytes)
+        if part and nbytes + size > ASK_NBYTES:
+            yield part
+            part, nbytes = [], 0
+        part.append(key)
+        nbytes += size
+    if part:
+        yield part
 
 
 def _opened(client: Any, state: FutureState, payload: Payload) -> Any:

@@ -55,8 +55,8 @@ class Network:
         self, asker: str, address: str, serve: Callable[[Any], Any], answer: Callable[[Any], None],
         fail: Callable[[], None], joined: bool = False,
     ) -> None:  # fmt: skip
-        """Have ``serve(peer)`` run there, and ``answer(result)`` or ``fail()`` here, a while later; with ``joined``, not
-        before the scheduler knows the peer."""
+        """Have ``serve(peer)`` run there, and ``answer(result)`` or ``fail()`` here, a while later; with ``joined``,
+        not before the scheduler knows the peer."""
         question = _Question(asker, address, fail)
         self._questions.append(question)
         self._sim.after(self.delay(), lambda: self._arrive(question, serve, answer, joined))

@@ -80,8 +80,8 @@ class DataService:
         if large:
             loop = asyncio.get_running_loop()
             pack = self._packed_shared if shares_memory else packed
-            payloads = await loop.run_in_executor(self.offload, lambda: [pack(*pair) for pair in large])
-            answer.update(zip((key for key, _ in large), payloads, strict=True))
+            payloads = await loop.run_in_executor(self.offload, _one_by_one, pack, large)
+            answer.update(payloads)
         if on_disk:
             answer.update(await asyncio.get_running_loop().run_in_executor(self.offload, _read, on_disk, is_live))
         if not is_live:
@@ -112,6 +112,16 @@ class DataService:
         """End the thread."""
         if self._offload is not None:
             self._offload.shutdown(wait=False, cancel_futures=True)
+
+
+def _one_by_one(pack: Callable[[Key, Any], Payload | ErrorInfo], pairs: list[tuple[Key, Any]]) -> dict[Key, Any]:
+    """Takes the list apart, so that what a packed value has taken the place of goes before the next one is packed."""
+    packed_ones = {}
+    for _ in range(len(pairs)):
+        key, value = pairs.pop(0)
+        packed_ones[key] = pack(key, value)
+        del value
+    return packed_ones
 
 
 def _read(files: list[SpillFile], is_live: bool) -> dict[Key, Payload | ErrorInfo]:

@@ -14,7 +14,7 @@ from distributed.simulation.faults import make_script
 FOUND_BY = {
     "dropped-acknowledgement": 2,
     "skipped-release": 1,
-    "no-run-id-check": 75,
+    "no-run-id-check": 21,
     "double-decrement": 3,
     "lost-steal-reply": 3,
     "replica-never-freed": 2,
