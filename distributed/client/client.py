@@ -631,6 +631,7 @@ class Client(ClusterCalls, Diagnosing):
     @property
     def futures(self) -> dict[Any, Any]:
         """Key -> state of what this client holds."""
+        self.session.release_dropped()
         return self.session.table.states
 
     # -- tasks ---------------------------------------------------------------------------------------------------------

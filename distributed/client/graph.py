@@ -126,11 +126,12 @@ class GraphSubmitter:
         job = _GraphJob(self, dsk, list(dict.fromkeys(keys)), options, fifo_timeout_s, actors, parent)
         if self.session.on_loop_thread():
             job.hold()
+            futures = job.futures
             job.place = self.session.outgoing.reserve()
             context = contextvars.copy_context()
             self.session.loop.run_in_executor(None, context.run, job.run)
-        else:
-            job.run()
+            return futures
+        job.run()
         return job.futures
 
     # -- collections ---------------------------------------------------------------------------------------------------
@@ -228,6 +229,7 @@ class _GraphJob:
     def hold(self) -> None:
         """Make the futures."""
         table = self.session.table
+        self.session.release_dropped()
         with table.lock:
             for key, own_key in self.own.items():
                 state, new = table.hold(own_key)
@@ -247,6 +249,7 @@ class _GraphJob:
                 self._fail(error)
             finally:
                 if self.place is not None:
+                    self.futures = {}  # those that nobody else holds are given up with what is sent now
                     outgoing.complete(self.place)
                     self.session.wake()
 

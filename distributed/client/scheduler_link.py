@@ -66,8 +66,8 @@ class LinkOwner(Protocol):
     def on_unsendable(self, message: Any, error: Exception) -> None:
         """This message cannot be encoded; the scheduler will never see it."""
 
-    def before_question(self) -> None:
-        """Send what has to be there before a question."""
+    def before_question(self, op: str) -> None:
+        """Send what has to be there before the question ``op``."""
 
 
 class SchedulerLink:
@@ -310,7 +310,7 @@ class SchedulerLink:
             connection = self.connection
             if connection is None:
                 raise ClosedClientError(f"the client is {status}: it cannot ask the scheduler for {op!r}")
-            self._owner.before_question()
+            self._owner.before_question(op)
             try:
                 return await connection.request(op, kwargs)
             except CommClosedError as e:

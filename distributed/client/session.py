@@ -55,6 +55,9 @@ MAX_PENDING_BYTES = 16 << 20
 TASKS_A_TURN = 2_000
 BYTES_A_TURN = 8 << 20
 """What is sent per turn of the loop, so that answers are taken in meanwhile, and the limits above mean something."""
+RELEASE_AFTER_S = 0.02
+"""A key is given up one to two times so long after its last future has died, or with the next message of any kind; a
+function that is run on the workers next still finds the value."""
 
 RUNNING = "running"
 LOST = "scheduler-connection-lost"
@@ -101,6 +104,8 @@ class Session:
         self._thread = 0
         self._drops: deque[FutureState] = deque()
         self._awake = False
+        self._lingering = False
+        self._n_old_drops = 0  # those that are given up at the next turn
         self._draining = False
         self._heartbeat: asyncio.TimerHandle | None = None
         self._heartbeat_s = 5.0
@@ -188,8 +193,32 @@ class Session:
         """A Future of this state has died. Takes no lock: may be called by the collector at any point."""
         if self.status != "closed":
             self._drops.append(state)
-            if not self._awake:
-                self.wake()
+            if not self._lingering:
+                self._linger()
+
+    def _linger(self) -> None:
+        loop = self._loop
+        if loop is None:
+            return  # on_up does it
+        self._lingering = True
+        try:
+            if self._thread == threading.get_ident():
+                # Not at once: the collector may have come amid the loop's own work on its timers.
+                loop.call_soon(loop.call_later, RELEASE_AFTER_S, self._release_old)
+            else:
+                loop.call_soon_threadsafe(loop.call_later, RELEASE_AFTER_S, self._release_old)
+        except RuntimeError:  # the loop is closed
+            self._lingering = False
+
+    def _release_old(self) -> None:
+        """Give up the keys that had been dropped at the last turn already."""
+        self._lingering = False
+        self.release_dropped(self._n_old_drops)
+        self._n_old_drops = len(self._drops)
+        if self._n_old_drops:
+            self._linger()
+        if self.outgoing and not self._awake:
+            self.wake()
 
     def cancel(self, keys: list[Key], force: bool, reason: str, msg: str) -> None:
         """Stop these tasks; their futures are cancelled at once."""
@@ -265,6 +294,8 @@ class Session:
             self._cancel_all(LOST, f"the session with the scheduler is over: {over}")
             if self.on_new_session is not None:
                 self.on_new_session()
+        if self._drops and not self._lingering:
+            self._linger()
         self._flush()
 
     def on_down(self) -> None:
@@ -357,18 +388,23 @@ class Session:
         self._flush()
 
     def _send_some(self) -> None:
-        if self._drops:
-            self._process_drops()
+        self.release_dropped()
+        self._send_batch()
+
+    def _send_batch(self) -> None:
         batch = self.outgoing.take(TASKS_A_TURN, BYTES_A_TURN)
         if batch:
             self.link.send(batch)
 
-    def _process_drops(self) -> None:
+    def release_dropped(self, limit: int | None = None) -> None:
+        """Give up now what nobody holds any more (the first ``limit``), so that the same key is a new task."""
         drops = self._drops
-        dead = []
+        dead: list[FutureState] = []
         with contextlib.suppress(IndexError):
-            while True:
+            while limit is None or len(dead) < limit:
                 dead.append(drops.popleft())
+        if not dead:
+            return
         with self.table.lock:
             released = self.table.drop(dead)
             if released:
@@ -427,9 +463,13 @@ class Session:
         """Ask the scheduler. Raises :class:`ClosedClientError` when the client is closed."""
         return await self.link.call(op, kwargs, self.status)
 
-    def before_question(self) -> None:
-        """What was submitted before the question is there before it."""
-        self._send_some()
+    def before_question(self, op: str) -> None:
+        """What was submitted and given up before the question is there before it; a function that is run on the workers
+        (``broadcast``) still finds the values there."""
+        if op == "broadcast":
+            self._send_batch()
+        else:
+            self._send_some()
 
     async def worker_call(self, worker: str, op: str, /, **kwargs: Any) -> Any:
         """Ask a worker directly."""

@@ -99,6 +99,7 @@ class Submitter:
             unique = True
         table = session.table
         if not unique:
+            session.release_dropped()
             with table.lock:
                 state = table.states.get(own_key)
                 if state is not None:
@@ -347,6 +348,7 @@ class _Mapper:
         tasks: list[TaskSpec] = []
         option = 1 if submission.options else 0
         nbytes = 0
+        self.session.release_dropped()
         with table.lock:
             for key, spec, error in made:
                 state = states.get(key)

@@ -159,6 +159,12 @@ def test_futures_hidden_in_objects(client):
     assert client.submit(lambda box: box.future.result(), Box(inner)).result(timeout=30) == 2
 
 
+def test_a_pure_call_runs_again_once_its_future_has_died(client):
+    assert len({client.submit(os.urandom, 16).result() for _ in range(20)}) == 20
+    future = client.submit(os.urandom, 16)
+    assert client.submit(os.urandom, 16).result() == future.result()
+
+
 def test_run(client):
     addresses = set(client.nthreads())
     assert client.run(inc, 1) == dict.fromkeys(addresses, 2)
