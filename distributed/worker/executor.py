@@ -68,8 +68,8 @@ class _Unopened(Exception):
 class _InputLost(Exception):
     """An input that was on disk cannot be read."""
 
-    def __init__(self, key: Key, error: OSError) -> None:
-        self.key = key
+    def __init__(self, file: SpillFile, error: OSError) -> None:
+        self.file = file
         self.error = error
 
 
@@ -132,7 +132,7 @@ class TaskExecutor:
         self.threads: set[threading.Thread] = set()
         self.running: dict[int, RunningTask] = {}
         """By the ident of the thread."""
-        self.on_lost: Callable[[Key, str], None] = _ignore_loss
+        self.on_lost: Callable[[SpillFile, str], None] = _ignore_loss
         """Told, on the loop, of an input whose file cannot be read; the run that needed it ends as not begun."""
         self._on_reports = on_reports
         self._blobs: dict[bytes, FunctionBlob] = {}
@@ -500,6 +500,7 @@ class TaskExecutor:
         if kind is not Sealed and kind is not SpillFile:
             return value
         key = job.execute.dependencies[index]
+        closed = value
         origin = f"received from {value.producer}," if value.producer else "read from disk,"
         text = f"its input {user_key(key)!r}, {origin}"
         job.task.opening = text
@@ -507,7 +508,7 @@ class TaskExecutor:
             value = job.inputs[index] = self.store.opened(value)
         except BaseException as error:
             if isinstance(error, OSError) and kind is SpillFile:
-                raise _InputLost(key, error) from None
+                raise _InputLost(closed, error) from None
             unopened = self._deserialize_error(job.execute.key, text, error, user_key(key), value.producer)
             raise _Unopened(unopened) from None
         job.task.opening = ""
@@ -559,7 +560,7 @@ class TaskExecutor:
 
     def _lose(self, lost: _InputLost, run_id: int) -> None:
         if not self._closed:
-            self.on_lost(lost.key, str(lost.error))
+            self.on_lost(lost.file, str(lost.error))
         self._report(ExecuteSkipped(run_id), None)
 
     def _fail_anyhow(self, job: _Job, error: BaseException) -> None:
@@ -614,7 +615,7 @@ def is_coroutine_function(function: Any) -> bool:
     return call is not None and inspect.iscoroutinefunction(call)
 
 
-def _ignore_loss(key: Key, reason: str) -> None:
+def _ignore_loss(file: SpillFile, reason: str) -> None:
     pass
 
 

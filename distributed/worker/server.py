@@ -722,10 +722,12 @@ class Worker(Server):
         if self.status is Status.paused and self._self_watch is not None:
             self._self_watch.look_at_memory()
 
-    def _on_lost(self, key: Key, reason: str) -> None:
+    def _on_lost(self, file: SpillFile, reason: str) -> None:
+        key = file.key
+        if self._store.values_by_key.get(key) is not file:
+            return  # given up meanwhile, or here again: a run that still counts is handed over once more
         logger.warning("The value of %r on disk cannot be read and is computed again: %s", user_key(key), reason)
-        if type(self._store.values_by_key.get(key)) is SpillFile:
-            self._store.discard(key)
+        self._store.discard(key)
         self.handle(DataLost([key], reason))
 
     def _evict(self) -> int:

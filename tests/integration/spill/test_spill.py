@@ -326,3 +326,20 @@ def test_settings_that_make_no_sense() -> None:
     with dask.config.set({"distributed.worker.memory.target": 60}):
         with pytest.raises(ValueError, match=r"memory\.target must be from 0 to 1"):
             Worker("tcp://127.0.0.1:1", memory_limit="1GB")
+
+
+@gen_cluster(client=True, nthreads=[("127.0.0.1", 1)], worker_kwargs={"memory_limit": 64 * MIB})
+async def test_a_file_that_was_given_up_takes_no_later_value_along(c: Client, s: Any, a: Worker) -> None:
+    """A run that was taken back may find the file of an input gone, while another value is there under its key."""
+    first = await c.scatter({f"x-{i}": make(i) for i in range(16)})
+    await async_poll_for(lambda: at_rest(a) and len(a.data.slow) > 4, 10)
+    key, file = next(iter(a.data.slow.items()))
+    del first
+    await async_poll_for(lambda: not a.data, 10)
+    with pytest.raises(OSError):
+        file.open()
+    again = await c.scatter({key: make(7)})
+    a.executor.on_lost(file, "gone")
+    assert key in a.data and a.state.tasks[key].state == "memory"
+    assert await c.submit(np.sum, again[key]) == 7 * PART / 8
+    a.validate_state()
