@@ -2,11 +2,13 @@
 
 The elements travel beside the pickle, so the pickle itself says type, shape and order only. It is made once by the real
 pickler, kept, and recognised when it comes back; whoever does not know it opens it as the pickle that it is.
+What an array repeats (strides of 0) is pickled once.
 numpy is not loaded here: the class comes from the first array that is met.
 """
 
 from __future__ import annotations
 
+import importlib
 import pickle
 from collections.abc import Callable
 from typing import Any
@@ -41,6 +43,27 @@ def dump(array: Any) -> tuple[bytes, memoryview] | None:
             _pickles.clear()
         _pickles[key] = data
     return data, pickle.PickleBuffer(array).raw()
+
+
+class _Repeated:
+    """A read-only array that repeats ``part``; it is opened as such a one again."""
+
+    __slots__ = ("broadcast_to", "part", "shape")
+
+    def __init__(self, array: Any) -> None:
+        self.broadcast_to = importlib.import_module("numpy").broadcast_to
+        self.part = array[tuple([slice(None) if stride else slice(1) for stride in array.strides])]
+        self.shape = array.shape
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self.broadcast_to, (self.part, self.shape)
+
+
+def once(array: Any) -> Any:
+    """What to pickle for ``array``: of one that repeats elements (``numpy.broadcast_to``, ``dask.array.ones``) these
+    elements and its shape, of any other itself."""
+    repeats = 0 in array.strides and array.size and not array.flags.writeable and not array.dtype.hasobject
+    return _Repeated(array) if repeats else array
 
 
 def opener(data: bytes) -> Opener | None:

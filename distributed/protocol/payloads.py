@@ -104,10 +104,13 @@ def dumps(obj: Any, name: str = "", snapshot: bool = False) -> Payload:
     {'x': 1}
     """
     kind = type(obj)
-    if kind is _array_class and obj.nbytes >= SMALL_BUFFER and not snapshot and not house_pickle.is_registered(kind):
-        plain = arrays.dump(obj)
+    if _array_class is None and arrays.is_array_class(kind):
+        _remember_array_class(kind)
+    if kind is _array_class and obj.nbytes >= SMALL_BUFFER and not house_pickle.is_registered(kind):
+        plain = None if snapshot else arrays.dump(obj)
         if plain is not None:
             return Payload(plain[0], Attached([plain[1]]))
+        obj = arrays.once(obj)
     buffers: list[Any] = []
 
     def beside(buffer: pickle.PickleBuffer) -> bool:
@@ -142,8 +145,6 @@ def dumps(obj: Any, name: str = "", snapshot: bool = False) -> Payload:
         return Payload(b"", Attached([data, *buffers]))
     if not buffers:
         return Payload(data)
-    if _array_class is None and arrays.is_array_class(kind):
-        _remember_array_class(kind)
     return Payload(data, Attached(buffers))
 
 

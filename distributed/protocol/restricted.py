@@ -21,7 +21,7 @@ __all__ = ["dumps_by", "known_families", "loads_by"]
 
 _REBUILD = (rebuild.__module__, rebuild.__qualname__)
 _OPENED = (_opened.__module__, _opened.__qualname__)
-_OF_ARRAYS = ("_frombuffer", "_reconstruct", "dtype", "ndarray", "scalar")
+_OF_ARRAYS = ("_frombuffer", "_reconstruct", "broadcast_to", "dtype", "ndarray", "scalar")
 """What pickles of numpy arrays name: they make arrays of bytes, and nothing else."""
 _CONTENT = {(kind.__module__, kind.__qualname__): kind for kind in (bytes, bytearray, set, frozenset, complex)}
 

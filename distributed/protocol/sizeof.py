@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import math
 import random
 import sys
 from typing import Any
@@ -53,9 +54,10 @@ def _sizeof(obj: Any, depth: int) -> int:
     if kind is dict:
         return _getsizeof(obj) + _sizeof_members(obj, depth) + _sizeof_members(obj.values(), depth)
     if kind.__module__ == "numpy" and kind.__name__ == "ndarray" and not obj.dtype.hasobject:
+        if 0 not in obj.strides:
+            return int(obj.nbytes)
         # A broadcast view repeats what it has once.
-        nbytes = obj.nbytes if 0 not in obj.strides or not obj.size else obj.itemsize
-        return int(nbytes)
+        return int(obj.itemsize * math.prod([n for n, stride in zip(obj.shape, obj.strides, strict=True) if stride]))
     size = _by_dask(obj)
     return size if size > 0 else 0
 

@@ -74,6 +74,24 @@ def test_read_only_stays_so_and_a_snapshot_is_a_copy():
     assert loads(payload)[0] == 0
 
 
+@pytest.mark.parametrize("snapshot", [False, True])
+@pytest.mark.parametrize("part", [np.float64(3), np.arange(300.0), np.arange(200)[:, None], np.array("x")])
+def test_what_an_array_repeats_is_sent_once_and_stays_read_only(part, snapshot):
+    array = np.broadcast_to(part, (200, 300))
+    payload = dumps(array, snapshot=snapshot)
+    assert payload.nbytes < 6000
+    got = loads(payload)
+    assert type(got) is np.ndarray and got.strides == array.strides and not got.flags.writeable
+    assert got.dtype == array.dtype and (got == array).all()
+
+
+def test_large_repeated_parts_travel_beside_the_pickle():
+    array = np.broadcast_to(np.arange(N), (100, N))
+    payload = dumps(array)
+    assert len(payload.data) < 1000 and payload.nbytes < 10 * N
+    assert (loads(arrived(payload)) == array).all()
+
+
 def test_without_a_copy_both_ways():
     array = np.arange(N)
     dumps(array)

@@ -30,6 +30,7 @@ def test_arrays():
     numpy = pytest.importorskip("numpy")
     assert sizeof(numpy.zeros(1000)) == 8000
     assert sizeof(numpy.broadcast_to(1.0, (1000, 1000))) < 1000
+    assert 8000 <= sizeof(numpy.broadcast_to(numpy.arange(1000.0), (1000, 1000))) < 10_000
     assert sizeof(numpy.array(["a" * 1000] * 10, dtype=object)) > 0
     pandas = pytest.importorskip("pandas")
     assert sizeof(pandas.DataFrame({"a": range(1000)})) >= 8000
