@@ -6,6 +6,7 @@ around it, as the peers have. An environment is made when it is first asked for,
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -43,15 +44,17 @@ class System:
 
 
 def environment(name: str, packages: tuple[str, ...]) -> str:
-    """The interpreter of a virtual environment with ``packages``, made when it is not there."""
+    """The interpreter of a virtual environment with ``packages``, made when it is not there or has others."""
     folder = VENVS / name
     python = folder / "bin" / "python"
-    if not (folder / "made").exists():
+    made = folder / "made"
+    wanted = " ".join([package for package in packages if os.sep not in package])  # but for the copy of this tree
+    if not made.exists() or made.read_text() != wanted:
         say(f"making the environment of {name}")
         subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
         if packages:
             pip(str(python), *packages)
-        (folder / "made").touch()
+        made.write_text(wanted)
     return str(python)
 
 
