@@ -399,12 +399,12 @@ class Session:
     def release_dropped(self, limit: int | None = None) -> None:
         """Give up now what nobody holds any more (the first ``limit``), so that the same key is a new task."""
         drops = self._drops
+        if not drops:
+            return
         dead: list[FutureState] = []
         with contextlib.suppress(IndexError):
             while limit is None or len(dead) < limit:
                 dead.append(drops.popleft())
-        if not dead:
-            return
         with self.table.lock:
             released = self.table.drop(dead)
             if released:

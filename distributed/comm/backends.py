@@ -6,12 +6,17 @@ asked for; opens no connection.
 
 from __future__ import annotations
 
-import importlib.metadata
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from distributed.base.lazy import lazy_module
 from distributed.comm.core import Comm, Connector, Listener
+
+if TYPE_CHECKING:
+    from importlib import metadata
+else:
+    metadata = lazy_module("importlib.metadata")  # every process loads this file, few ask for entry points
 
 ENTRY_POINTS = "distributed.comm.backends"
 
@@ -57,7 +62,7 @@ def find_backend(scheme: str, installed: bool = True) -> Any | None:
     """
     found = backends.get(scheme)
     if found is None and installed:
-        for entry in importlib.metadata.entry_points(group=ENTRY_POINTS, name=scheme):
+        for entry in metadata.entry_points(group=ENTRY_POINTS, name=scheme):
             found = backends[scheme] = entry.load()()
             break
     return found

@@ -274,6 +274,8 @@ def save(secret: Secret, addresses: Iterable[str]) -> Path | None:
         document = {
             "addresses": [normalize_address(a) for a in addresses],
             "pid": os.getpid(),
+            "started": _started(os.getpid()),
+            "machine": _machine(),
             "created": time.time(),
             "secret": secret.reveal(),
         }
@@ -297,14 +299,37 @@ def remove(secret: Secret) -> None:
 
 
 def _drop_stale(directory: Path) -> None:
-    """Files of clusters that ended without cleaning up go after a month."""
+    """Files of clusters that ended without cleaning up go: those of this machine at once, others after a month."""
     horizon = time.time() - _STALE_S
     for entry in os.scandir(directory):
         try:
-            if entry.stat(follow_symlinks=False).st_mtime < horizon:
+            old = entry.stat(follow_symlinks=False).st_mtime < horizon
+            if old or (entry.name.endswith(".json") and _is_over(json.loads(read_private_text(entry.path, "")))):
                 os.unlink(entry.path)
-        except OSError:
+        except (OSError, ValueError, KeyError):
             pass
+
+
+def _machine() -> str:
+    """Where process ids mean what they mean here: this boot of this machine, and its namespace. Empty: not known."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip() + os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return ""
+
+
+def _started(pid: int) -> str:
+    """When a process was started, in the kernel's ticks; empty: there is none."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return ""
+
+
+def _is_over(document: Any) -> bool:
+    """Whether the process that has written this is known to have ended."""
+    machine = document.get("machine") if isinstance(document, dict) else None
+    return bool(machine) and machine == _machine() and _started(document["pid"]) != document["started"]
 
 
 def _stored() -> Iterator[tuple[list[str], Secret]]:
@@ -327,6 +352,8 @@ def _stored() -> Iterator[tuple[list[str], Secret]]:
             continue
         try:
             document = json.loads(read_private_text(entry.path, "a file of cluster secrets"))
+            if _is_over(document):
+                continue  # its port may be another cluster's by now
             secret = Secret.from_text(document["secret"])
             found.append((float(document.get("created", 0)), list(document["addresses"]), secret))
         except UnsafeFileError:

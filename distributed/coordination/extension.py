@@ -12,7 +12,7 @@ import logging
 from typing import Any
 
 from distributed.base import settings
-from distributed.coordination.link import lease_timeout_s
+from distributed.coordination.lease_setting import lease_timeout_s
 from distributed.coordination.tables import Tables
 from distributed.messages.client_to_scheduler import ReleaseKeys, SessionRequest, WantKeys
 from distributed.messages.scheduler_to_client import SessionReply

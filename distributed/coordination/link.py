@@ -24,11 +24,11 @@ from typing import Any
 from distributed.base import defaults, settings
 from distributed.base.errors import CommClosedError
 from distributed.base.keys import as_key
+from distributed.coordination.lease_setting import lease_timeout_s
 from distributed.messages.client_to_scheduler import SessionRequest
 from distributed.messages.scheduler_to_client import SessionReply
 from distributed.protocol.plain import dumps_plain, loads_plain
 from distributed.protocol.serialize import unpack_error
-from distributed.worker.runtime import lend_slot
 
 logger = logging.getLogger("distributed.coordination")
 
@@ -143,7 +143,7 @@ class Link:
         take_back: Callable[[], None] | None = None
         try:
             if not lock.acquire(timeout=_PATIENCE_S):
-                take_back = lend_slot()
+                take_back = _lend_slot()
                 while not lock.acquire(timeout=_LOOK_S):
                     if time.monotonic() >= deadline:
                         raise self._unanswered(op, limit)
@@ -170,7 +170,7 @@ class Link:
         answer = Answer(wake, undo)
         number = self.post(op, kwargs, answer)
         limit = kwargs.get("timeout")
-        take_back = lend_slot()
+        take_back = _lend_slot()
         try:
             if limit is None:
                 await future
@@ -469,8 +469,9 @@ def timeout_seconds(timeout: Any) -> float | None:
     return None if math.isinf(found) else found
 
 
-def lease_timeout_s() -> float | None:
-    """Seconds after which a lease that is not renewed ends; None: never. The same setting counts on both ends."""
-    value = settings.get("distributed.scheduler.locks.lease-timeout", "30s")
-    found = None if value is None else float(settings.parse_timedelta(value))
-    return None if found is None or math.isinf(found) or found <= 0 else found
+def _lend_slot() -> Callable[[], None] | None:
+    """Before a task blocks: offer its slot. A scheduler, where this module is loaded too, has no worker's code."""
+    if defaults.current_worker.get()() is None:
+        return None
+    lend: Callable[[], Callable[[], None] | None] = defaults.load("distributed.worker.runtime:lend_slot")
+    return lend()

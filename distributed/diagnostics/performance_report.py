@@ -52,6 +52,7 @@ class performance_report:
         self._sampling = self._memory.sample("memory of all workers", client=self.client, interval=0.1)
         self._sampling.__enter__()
         self.start = time.time()
+        self._begun = time.monotonic()
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -66,6 +67,7 @@ class performance_report:
         self._sampling = self._memory.sample("memory of all workers", client=self.client, interval=0.1)
         await self._sampling.__aenter__()
         self.start = time.time()
+        self._begun = time.monotonic()
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -74,7 +76,7 @@ class performance_report:
         self._write(records, await self.client.profile(start=self.start), self.client.scheduler_info())
 
     def _write(self, records: list[dict[str, Any]], tree: Any, info: dict[str, Any]) -> None:
-        took = time.time() - self.start
+        took = time.monotonic() - self._begun
         text = page(
             "Performance report",
             _summary(records, info, took),

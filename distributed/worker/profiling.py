@@ -35,7 +35,7 @@ class ProfileHistory:
     def add(self, prefix: str, frame: Any) -> None:
         """One sample of a task of this prefix."""
         with self._lock:
-            now = time.time()
+            now = time.monotonic()
             if now >= self._ends:
                 self._close_cycle()
                 self._ends = now + self.cycle_s
@@ -46,7 +46,7 @@ class ProfileHistory:
 
     def _close_cycle(self) -> None:
         if self._current:
-            self.cycles.append((self._ends, self._current))
+            self.cycles.append((time.time(), self._current))
             self._current = {}
 
     def between(self, start: float | None, stop: float | None, key: str | None) -> profile_tree.Tree:

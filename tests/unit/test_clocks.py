@@ -10,13 +10,20 @@ ROOT = Path(__file__).parents[2] / "distributed"
 # Where the wall clock is read, and what for.
 READINGS = {
     "comm/secrets.py": "when a secret was made, for people; files of other programs older than a month go",
+    "comm/security.py": "from when to when a temporary certificate holds",
     "comm/unix.py": "files older than a minute may be sockets of dead processes; they are asked before they go",
     "deploy/cluster.py": "lines of the cluster's log",
+    "diagnostics/cluster_dump.py": "when a dump was made, for people",
+    "diagnostics/memory_sampler.py": "when memory was sampled, for pictures",
+    "diagnostics/performance_report.py": "from which moment on tasks are asked for, by when they ended",
+    "diagnostics/spans.py": "when a span was met, and its end while it runs, for people",
+    "diagnostics/task_stream.py": "from which moment on tasks are asked for, by when they ended",
     "scheduler/event_log.py": "when an event was logged, for people",
     "scheduler/server.py": "when the scheduler was made, and when workers were last heard of, for people",
     "testing/functions.py": "the default timer of run_for, as its users know it",
-    "upstream/utils.py": "a deadline that a user gives as a moment of the wall clock; measured monotonically",
+    "upstream/waiting.py": "the attribute started_at of Deadline; measured monotonically",
     "worker/executor.py": "when a task began, for pictures",
+    "worker/profiling.py": "when samples were taken, as client.profile asks for them",
     "worker/runtime.py": "the same, for dask's thread state",
     "worker/server.py": "when metrics were taken, for people",
 }

@@ -77,7 +77,12 @@ def test_install_once_in_each_worker_and_in_those_that_join(client, cluster, tmp
         client.unregister_worker_plugin(plugin.name)
 
 
+def nannies(dask_scheduler):
+    return len(dask_scheduler.shell.streams.nannies)
+
+
 def test_install_in_nannies_restarts_the_workers(client, tmp_path):
+    until(lambda: client.run_on_scheduler(nannies) == 2)  # one that leaves still takes the plugin
     before = pids(client)
     plugin = InstallPlugin(Mark(tmp_path), restart_workers=True)
     client.register_plugin(plugin)

@@ -5,7 +5,10 @@ import json
 import logging
 import os
 import pickle
+import signal
 import stat
+import subprocess
+import sys
 
 import pytest
 
@@ -92,6 +95,26 @@ def test_store(monkeypatch, tmp_path):
     secrets.remove(s)
     assert secrets.lookup("tcp://203.0.113.7:8786") is None
     assert list(path.parent.iterdir()) == []
+
+
+def test_what_a_killed_process_left_in_the_store_does_not_count(monkeypatch, tmp_path):
+    monkeypatch.setenv(secrets.ENV_STORE, str(tmp_path / "clusters"))
+    program = (
+        "import os, signal; from distributed.comm import secrets;"
+        "secrets.save(secrets.Secret.new(), ['tcp://127.0.0.1:8786']); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    assert subprocess.run([sys.executable, "-c", program]).returncode == -signal.SIGKILL
+    (left,) = (tmp_path / "clusters").iterdir()
+    assert secrets.lookup("tcp://127.0.0.1:8786") is None
+    mine = Secret.new()
+    secrets.save(mine, ["tcp://203.0.113.7:8786"])
+    assert not left.exists()
+    assert secrets.lookup("tcp://127.0.0.1:8786") == mine  # the same port under another name of this machine
+    other_machine = json.loads((tmp_path / "clusters" / f"{mine.id.hex()}.json").read_text())
+    other_machine.update(machine="another", pid=1, started="0")
+    secrets.write_private_text(tmp_path / "clusters" / "other.json", json.dumps(other_machine))
+    secrets.remove(mine)
+    assert secrets.lookup("tcp://127.0.0.1:8786") == mine  # who knows whether it still runs
 
 
 def test_unsafe_store(monkeypatch, tmp_path):
