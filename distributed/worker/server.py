@@ -418,6 +418,8 @@ class Worker(Server):
         self.local_directory = scratch.make_directory(self._local_directory_given)
         if self.on_directory is not None:
             self.on_directory(self.local_directory)
+        if abandoned := scratch.find_abandoned(self.local_directory):
+            self.add_task(asyncio.to_thread(scratch.remove_abandoned, abandoned))
         self._preloads = preloading.make_preloads(self, self._preload_given[0], self._preload_given[1] or ())
         if self.scheduler_address is None:
             assert self.scheduler_file is not None
