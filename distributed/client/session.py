@@ -8,7 +8,6 @@ submitting threads wait too. Shell.
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import contextlib
 import logging
 import os
@@ -19,6 +18,7 @@ from typing import Any, Protocol
 
 from msgspec import Struct
 
+from distributed.base.daemon_pool import DaemonThreadPool
 from distributed.base.errors import CommClosedError
 from distributed.base.keys import Key, user_key
 from distributed.client.future_table import FutureState, FutureTable, Ready, run_ready
@@ -109,7 +109,7 @@ class Session:
         self._draining = False
         self._heartbeat: asyncio.TimerHandle | None = None
         self._heartbeat_s = 5.0
-        self._callbacks: concurrent.futures.ThreadPoolExecutor | None = None
+        self._callbacks: DaemonThreadPool | None = None
         self._callbacks_lock = threading.Lock()
 
     # -- used from any thread ------------------------------------------------------------------------------------------
@@ -246,7 +246,7 @@ class Session:
         if executor is None:
             with self._callbacks_lock:
                 if self._callbacks is None:
-                    self._callbacks = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="Future-callbacks")
+                    self._callbacks = DaemonThreadPool(1, "Future-callbacks")
                 executor = self._callbacks
         try:
             executor.submit(_call_back, fn, future)

@@ -7,13 +7,13 @@ partitions; the scheduler ends runs. Everything but the splitting and joining of
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import functools
 import logging
 import os
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
+from distributed.base.daemon_pool import DaemonThreadPool
 from distributed.base.errors import CommClosedError, Reschedule
 from distributed.messages.payload import Attached, Payload
 from distributed.protocol import serialize
@@ -66,8 +66,8 @@ class ShuffleWorkerPlugin:
         return MemoryLimiter(self.settings.buffer_nbytes)
 
     @functools.cached_property
-    def _disk(self) -> concurrent.futures.ThreadPoolExecutor:
-        return concurrent.futures.ThreadPoolExecutor(self.settings.n_threads, thread_name_prefix="Dask-Shuffle-Disk")
+    def _disk(self) -> DaemonThreadPool:
+        return DaemonThreadPool(self.settings.n_threads, "Dask-Shuffle-Disk")
 
     # ---------------------------------------------------------------- called by tasks, in their threads
 

@@ -6,11 +6,11 @@ Values are pickled here, large ones in a thread. A value that cannot be pickled 
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import logging
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from distributed.base.daemon_pool import DaemonThreadPool
 from distributed.base.errors import SerializationError
 from distributed.base.keys import Key, user_key
 from distributed.comm.sockets import max_frame_bytes
@@ -41,13 +41,13 @@ class DataService:
         self.is_inproc = is_inproc
         self.bytes_sent = 0
         self._nbytes_of = nbytes_of
-        self._offload: concurrent.futures.ThreadPoolExecutor | None = None
+        self._offload: DaemonThreadPool | None = None
 
     @property
-    def offload(self) -> concurrent.futures.ThreadPoolExecutor:
+    def offload(self) -> DaemonThreadPool:
         """The thread for pickling and unpickling outside of tasks."""
         if self._offload is None:
-            self._offload = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="Dask-Offload")
+            self._offload = DaemonThreadPool(1, "Dask-Offload")
         return self._offload
 
     async def get_data(

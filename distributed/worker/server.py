@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from typing import Any, ClassVar
 
 from distributed.base import defaults, preloading, settings, settings_check, versions
+from distributed.base.daemon_pool import DaemonThreadPool
 from distributed.base.formatting import parse_timedelta
 from distributed.base.keys import Key, user_key
 from distributed.base.log_tail import LogTail
@@ -257,7 +258,7 @@ class Worker(Server):
         self._self_watch: SelfWatch | None = None
         self._connection: Connection | None = None
         self._client: Any = None
-        self._actor_thread: concurrent.futures.ThreadPoolExecutor | None = None
+        self._actor_thread: DaemonThreadPool | None = None
         self._heartbeat_timer: asyncio.TimerHandle | None = None
         self._deadline_timer: asyncio.TimerHandle | None = None
         self._wakes_at = math.inf
@@ -914,7 +915,7 @@ class Worker(Server):
     async def run_in_actor_thread(self, method: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """Call a method of an actor; all actors of a worker share one thread, so that no two methods run at once."""
         if self._actor_thread is None:
-            self._actor_thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="Dask-Actor-Threads")
+            self._actor_thread = DaemonThreadPool(1, "Dask-Actor-Threads")
         context = contextvars.copy_context()
         context.run(current_worker.set, self)
         call = functools.partial(context.run, functools.partial(method, *args, **kwargs))
