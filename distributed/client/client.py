@@ -10,38 +10,36 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
-import json
 import logging
 import os
 import time
 import uuid
 import weakref
-from collections.abc import Callable, Generator, Iterator
-from types import TracebackType
+from collections.abc import Callable, Generator, Iterator, Mapping
+from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
 from distributed.base import defaults, settings, settings_check
 from distributed.base.errors import CommClosedError
-from distributed.base.formatting import format_bytes
 from distributed.client import current
 from distributed.client.admin import NO_DEFAULT, Admin
 from distributed.client.cluster_calls import ClusterCalls, nothing, seen
 from distributed.client.datasets import Publisher
 from distributed.client.diagnosing import Diagnosing
 from distributed.client.event_handlers import EventHandlers
-from distributed.client.executor import ClientExecutor
-from distributed.client.futures import Future, adopt_task_ref, futures_of
+from distributed.client.futures import adopt_task_ref
 from distributed.client.gathering import Gatherer
-from distributed.client.graph import GraphSubmitter, nested
-from distributed.client.graph_annotations import flatten
-from distributed.client.options import fifo_seconds, make_options
+from distributed.client.graph import GraphSubmitter
+from distributed.client.looks import Looks
 from distributed.client.scatter import Scatterer
+from distributed.client.scheduler_file import address_from_file
 from distributed.client.scheduler_link import ClosedClientError
-from distributed.client.session import RUNNING, Session
+from distributed.client.scheduler_proxy import SchedulerProxy
+from distributed.client.session import Session
 from distributed.client.submission import Submitter
+from distributed.client.task_calls import TaskCalls
 from distributed.client.timeouts import seconds
 from distributed.comm.registry import connect_timeout
-from distributed.comm.secrets import read_scheduler_file
 from distributed.comm.security import load_security, refuse
 from distributed.protocol.serialize import by_families
 from distributed.rpc.loop_runner import LoopRunner, as_asyncio_loop, in_async_call
@@ -49,45 +47,18 @@ from distributed.rpc.loop_runner import LoopRunner, as_asyncio_loop, in_async_ca
 logger = logging.getLogger("distributed.client")
 
 _open_clients: weakref.WeakSet[Client] = weakref.WeakSet()
-FILE_POLL_S = 0.05
+NO_EXTENSIONS: Mapping[str, Any] = MappingProxyType({})
 
 
-class SchedulerProxy:
-    """``client.scheduler``: each attribute is an operation of the scheduler, called with keywords, always awaitable."""
-
-    def __init__(self, session: Session) -> None:
-        self._session = session
-
-    @property
-    def address(self) -> str | None:
-        """The scheduler's address."""
-        return self._session.address
-
-    def __getattr__(self, op: str) -> Callable[..., Any]:
-        if op.startswith("_"):
-            raise AttributeError(op)
-
-        async def ask(**kwargs: Any) -> Any:
-            return await self._session.call(op, **kwargs)
-
-        ask.__name__ = op
-        return ask
-
-    def __repr__(self) -> str:
-        return f"<pooled rpc to {self.address!r}>"
-
-
-class Client(ClusterCalls, Diagnosing):
+class Client(TaskCalls, ClusterCalls, Diagnosing, Looks):
     """Connect to a cluster and have it compute.
 
     Parameters
     ----------
     address : str or Cluster, optional
-        ``"tcp://127.0.0.1:8786"``, or an object with a ``scheduler_address``. Default: the setting ``scheduler-
-        address``
-        (or the environment variable ``DASK_SCHEDULER_ADDRESS``), else a new :class:`LocalCluster`, made with the
-        unknown
-        keywords and closed with the client.
+        ``"tcp://127.0.0.1:8786"``, or an object with a ``scheduler_address``. Default: the setting
+        ``scheduler-address`` (or the environment variable ``DASK_SCHEDULER_ADDRESS``), else a new
+        :class:`LocalCluster`, made with the unknown keywords and closed with the client.
     loop : IOLoop, optional
         Event loop to run on. Default: that of the cluster, else one in a thread of our own.
     timeout : float or str, optional
@@ -109,7 +80,9 @@ class Client(ClusterCalls, Diagnosing):
     serializers, deserializers : list of str, optional
         Families that data scattered by this client, and values gathered by it, may use (``"dask"``, ``"msgpack"``,
         ``"pickle"``, or one registered by its name); anything else is a ``TypeError``. Default: all, dask first.
-    extensions, connection_limit
+    extensions : dict of str to callable
+        Each is called with the client; ``client.extensions[name]`` is what it returns.
+    connection_limit
         Accepted for compatibility.
 
     Examples
@@ -132,29 +105,18 @@ class Client(ClusterCalls, Diagnosing):
         heartbeat_interval: Any = None,
         serializers: Any = None,
         deserializers: Any = None,
-        extensions: Any = None,
+        extensions: Mapping[str, Callable[[Any], Any]] = NO_EXTENSIONS,
         direct_to_workers: bool | None = None,
         connection_limit: int = 512,
         **kwargs: Any,
     ) -> None:
         self.status_before_session = "newly-created"
-        if timeout is NO_DEFAULT or timeout is None:
-            self._timeout = connect_timeout()
-        else:
-            self._timeout = float(seconds(timeout) or 0.0)
-        heartbeat = (
-            heartbeat_interval if heartbeat_interval is not None else settings.get("distributed.client.heartbeat", "5s")
-        )
-        self._heartbeat_s = float(seconds(heartbeat, "heartbeat_interval") or 5.0)
-        if name is None:
-            name = settings.get("client-name", None)
         if not isinstance(asynchronous, bool):
             raise TypeError(f"asynchronous= takes True or False, not {asynchronous!r}")
         self._asynchronous = asynchronous
         self._set_as_default = set_as_default
-        self._config_scope: Any = None
-        self.name = name
-        self.id = f"{type(self).__name__}-{name + '-' if name else ''}{uuid.uuid4()}"
+        self._take_settings(timeout, heartbeat_interval, name, direct_to_workers)
+        self.id = f"{type(self).__name__}-{self.name + '-' if self.name else ''}{uuid.uuid4()}"
         self.scheduler_file = scheduler_file
         settings_check.check()
         if security is None:
@@ -162,48 +124,69 @@ class Client(ClusterCalls, Diagnosing):
         refuse(security)
         self.security = security
         self.dumps_value, self.loads_value = by_families(serializers, deserializers)
-        if direct_to_workers is None:
-            direct_to_workers = settings.get("distributed.client.direct-to-workers", None)
-        self.direct_to_workers = direct_to_workers
         self.extensions: dict[str, Any] = {}
         self.cluster: Any = None
         self._owns_cluster = False
         self._cluster_keywords: dict[str, Any] | None = None
         self._address: str | None = None
+        self._config_scope: Any = None
         self._starting: asyncio.Task[None] | None = None
         self._closing: asyncio.Task[None] | None = None
-        self._close_lock = contextlib.nullcontext()
         self._identity_at = 0.0
         self._pid = os.getpid()
         self.event_handlers = EventHandlers()
 
         self._find_address(address, scheduler_file, kwargs)
-        if loop is None and self.cluster is not None and not asynchronous:
-            cluster_loop = getattr(self.cluster, "loop", None)
-            if cluster_loop is not None and as_asyncio_loop(cluster_loop).is_running():
-                loop = cluster_loop
         adopt_task_ref()
-        if self._cluster_keywords is not None and not asynchronous:
-            self._own_cluster(loop)
-            loop = self.cluster.loop
+        loop = self._find_loop(loop)
         try:
             self._loop_runner = LoopRunner(loop=loop, asynchronous=asynchronous)
-            self.session = Session(self.id, name or "")
-            self.submitter = Submitter(self, self.session)
-            self.graphs = GraphSubmitter(self, self.session, self.submitter)
-            self.gatherer = Gatherer(self, self.session)
-            self.scatterer = Scatterer(self, self.session)
-            self.admin = Admin(self, self.session)
-            self.publisher = Publisher(self, self.session)
-            self.scheduler = SchedulerProxy(self.session)
-            self.session.on_lost = self._on_lost
-            self.session.on_new_session = self._subscribe_again
-            self.session.on_event = self.event_handlers.call
+            self._make_rooms()
+            self.extensions.update({name: make(self) for name, make in extensions.items()})
             self._loop_runner.start()
             self.start()
         except BaseException:
             self._give_up()
             raise
+
+    def _take_settings(self, timeout: Any, heartbeat_interval: Any, name: str | None, direct: bool | None) -> None:
+        if timeout is NO_DEFAULT or timeout is None:
+            self._timeout = connect_timeout()
+        else:
+            self._timeout = float(seconds(timeout) or 0.0)
+        if heartbeat_interval is None:
+            heartbeat_interval = settings.get("distributed.client.heartbeat", "5s")
+        self._heartbeat_s = float(seconds(heartbeat_interval, "heartbeat_interval") or 5.0)
+        self.name: str | None = settings.get("client-name", None) if name is None else name
+        if direct is None:
+            direct = settings.get("distributed.client.direct-to-workers", None)
+        self.direct_to_workers = direct
+
+    def _make_rooms(self) -> None:
+        self.session = Session(self.id, self.name or "")
+        self.submitter = Submitter(self, self.session)
+        self.graphs = GraphSubmitter(self, self.session, self.submitter)
+        self.gatherer = Gatherer(self, self.session)
+        self.scatterer = Scatterer(self, self.session)
+        self.admin = Admin(self, self.session)
+        self.publisher = Publisher(self, self.session)
+        self.scheduler = SchedulerProxy(self.session)
+        self.session.on_lost = self._on_lost
+        self.session.on_new_session = self._subscribe_again
+        self.session.on_event = self.event_handlers.call
+
+    def _find_loop(self, loop: Any) -> Any:
+        """The loop that is given, else that of the cluster (which is made here when it is ours), else none."""
+        if self._asynchronous:
+            return loop
+        if loop is None and self.cluster is not None:
+            cluster_loop = getattr(self.cluster, "loop", None)
+            if cluster_loop is not None and as_asyncio_loop(cluster_loop).is_running():
+                loop = cluster_loop
+        if self._cluster_keywords is not None:
+            self._own_cluster(loop)
+            loop = self.cluster.loop
+        return loop
 
     # -- finding the scheduler -----------------------------------------------------------------------------------------
 
@@ -245,21 +228,6 @@ class Client(ClusterCalls, Diagnosing):
             raise
         self._owns_cluster = True
 
-    async def _address_from_file(self, deadline: float) -> str:
-        path = self.scheduler_file
-        problem = f"there is no scheduler file {os.fspath(path)!r}"
-        while True:
-            try:
-                document, _ = read_scheduler_file(path)
-                return str(document["address"])
-            except FileNotFoundError:
-                pass
-            except (ValueError, json.JSONDecodeError) as e:
-                problem = str(e)
-            if time.monotonic() >= deadline:
-                raise TimeoutError(f"{problem} after {self._timeout:g} s")
-            await asyncio.sleep(FILE_POLL_S)
-
     # -- life ----------------------------------------------------------------------------------------------------------
 
     def start(self, **kwargs: Any) -> Any:
@@ -299,7 +267,7 @@ class Client(ClusterCalls, Diagnosing):
                 address = self.cluster.scheduler_address
                 self.security = self.security if self.security is not None else getattr(self.cluster, "security", None)
             elif address is None:
-                address = await self._address_from_file(deadline)
+                address = await address_from_file(self.scheduler_file, deadline)
                 retry_refused_s = self._timeout
             if address is None:
                 raise ValueError("no scheduler address")
@@ -358,12 +326,6 @@ class Client(ClusterCalls, Diagnosing):
         runner = getattr(self, "_loop_runner", None)
         if runner is not None:
             runner.stop()
-
-    @property
-    def status(self) -> str:
-        """``newly-created``, ``connecting``, ``running``, ``closing`` or ``closed``."""
-        session = getattr(self, "session", None)
-        return self.status_before_session if session is None else session.status
 
     @property
     def loop(self) -> Any:
@@ -541,446 +503,6 @@ class Client(ClusterCalls, Diagnosing):
         with current.as_current(self), config.set(scheduler="dask.distributed"):
             yield self
 
-    # -- looks ---------------------------------------------------------------------------------------------------------
-
-    async def _refresh(self) -> dict[str, Any]:
-        info = await self.admin.update_identity()
-        self._identity_at = time.monotonic()
-        return info
-
-    def _fresh_identity(self) -> dict[str, Any]:
-        """The scheduler's identity, asked for if it is old and the caller may wait."""
-        if self.session.status == RUNNING and time.monotonic() - self._identity_at > 0.5:
-            if self.asynchronous:
-                task = asyncio.ensure_future(self._refresh())
-                task.add_done_callback(seen)
-            else:
-                with contextlib.suppress(Exception):
-                    self.sync(self._refresh, asynchronous=False, callback_timeout=0.5)
-        return self.admin.identity
-
-    def __repr__(self) -> str:
-        name = type(self).__name__
-        if self.status not in (RUNNING, "connecting") or not hasattr(self, "admin"):
-            return f"<{name}: No scheduler connected>"
-        down = self.session.link.down_text()
-        if down:
-            return f"<{name}: {self.session.address!r} {down}>"
-        info = self._fresh_identity()
-        workers = list((info.get("workers") or {}).values())
-        address = self.session.address
-        if not info:
-            return f"<{name}: scheduler={address!r}>"
-        text = (
-            f"<{name}: {address!r} processes={len(workers)} threads={sum(int(w.get('nthreads', 0)) for w in workers)}"
-        )
-        memory = [int(worker.get("memory_limit") or 0) for worker in workers]
-        return f"{text}, memory={format_bytes(sum(memory))}>" if all(memory) else f"{text}>"
-
-    def _repr_html_(self) -> str:
-        from html import escape
-
-        link = self.dashboard_link
-        anchor = f'<a href="{escape(link)}" target="_blank">{escape(link)}</a>' if link else "none"
-        cluster = "" if self.cluster is None else f"<p>Cluster: {escape(repr(self.cluster))}</p>"
-        return f"<div><h3>Client</h3><p>{escape(repr(self))}</p><p>Dashboard: {anchor}</p>{cluster}</div>"
-
-    @property
-    def dashboard_link(self) -> str | None:
-        """Where a browser finds the status page; None when there is none."""
-        link = getattr(self.cluster, "dashboard_link", None)
-        if link:
-            return str(link)
-        port = (self.admin.identity.get("services") or {}).get("dashboard")
-        if port is None or self.session.address is None:
-            return None
-        scheme, _, location = self.session.address.partition("://")
-        host = "localhost" if scheme in ("inproc", "unix") else location.rpartition(":")[0]
-        template = settings.get("distributed.dashboard.link", "{scheme}://{host}:{port}/status")
-        values = {**os.environ, "scheme": "http", "host": host, "port": port}
-        try:
-            return str(template).format(**values)
-        except (KeyError, IndexError):
-            return f"http://{host}:{port}/status"
-
-    def scheduler_info(self, n_workers: int = -1, **kwargs: Any) -> dict[str, Any]:
-        """What the scheduler tells of itself: ``address``, ``services``, and ``workers`` by address.
-
-        Parameters
-        ----------
-        n_workers : int
-            At most so many workers; -1: all.
-
-        In coroutines this is the view of a moment ago.
-        """
-        self.session.check_open("identity")
-        if not self.asynchronous:
-            self.sync(self._refresh, asynchronous=False)
-        else:
-            self._fresh_identity()
-        info = dict(self.admin.identity)
-        if n_workers >= 0:
-            info["workers"] = dict(list((info.get("workers") or {}).items())[:n_workers])
-        return info
-
-    @property
-    def scheduler_address(self) -> str | None:
-        """The scheduler's address."""
-        return self.session.address
-
-    @property
-    def futures(self) -> dict[Any, Any]:
-        """Key -> state of what this client holds."""
-        self.session.release_dropped()
-        return self.session.table.states
-
-    # -- tasks ---------------------------------------------------------------------------------------------------------
-
-    def submit(
-        self,
-        func: Callable[..., Any],
-        *args: Any,
-        key: Any = None,
-        workers: Any = None,
-        resources: Any = None,
-        retries: int | None = None,
-        priority: float = 0,
-        fifo_timeout: Any = "100 ms",
-        allow_other_workers: bool = False,
-        actor: bool = False,
-        actors: bool = False,
-        pure: bool = True,
-        **kwargs: Any,
-    ) -> Future:
-        """Run ``func(*args, **kwargs)`` on the cluster.
-
-        Parameters
-        ----------
-        func : callable
-        *args, **kwargs
-            Its arguments. Futures among them, also inside of lists, tuples, sets and dicts, stand for their values.
-        key : str, bytes, int, float or tuple, optional
-            Name of the task. Default: made from the function's name and a hash of the call.
-        workers : str or list of str, optional
-            Addresses, names or hosts of the workers that may run it.
-        resources : dict, optional
-            What it needs of each resource, such as ``{"GPU": 1}``.
-        retries : int, optional
-            How often to run it again when it raises.
-        priority : float
-            Tasks of higher priority run first.
-        fifo_timeout : float or str
-            Submissions that follow each other faster than this are one generation.
-        allow_other_workers : bool
-            Whether ``workers`` is a wish only.
-        actor, actors : bool
-            Whether the value is a stateful object that stays on its worker.
-        pure : bool
-            Whether equal calls are one task. False: this is a task of its own.
-
-        Returns
-        -------
-        Future
-
-        Examples
-        --------
-        >>> client.submit(max, 1, 2).result()  # doctest: +SKIP
-        2
-        """
-        if not callable(func):
-            raise TypeError(f"submit runs a function: its first argument must be callable, not {func!r}")
-        around = _annotations()
-        options = None
-        if (
-            around
-            or workers is not None
-            or resources is not None
-            or retries is not None
-            or priority != 0
-            or allow_other_workers is not False
-            or actor
-            or actors
-        ):
-            if allow_other_workers not in (True, False, None):
-                raise TypeError(f"allow_other_workers= takes True or False, not {allow_other_workers!r}")
-            if allow_other_workers and workers is None:
-                raise ValueError("allow_other_workers= has a meaning only together with workers=")
-            is_actor = bool(actor or actors)
-            if is_actor:
-                pure = False
-            options = make_options(priority, retries, workers, allow_other_workers, resources, is_actor, around)
-        fifo = 0.1 if fifo_timeout == "100 ms" else fifo_seconds(fifo_timeout)
-        return self.submitter.submit(func, args, kwargs, key, options, fifo, pure)
-
-    def map(
-        self,
-        func: Callable[..., Any],
-        *iterables: Any,
-        key: Any = None,
-        workers: Any = None,
-        retries: int | None = None,
-        resources: Any = None,
-        priority: float = 0,
-        allow_other_workers: bool = False,
-        fifo_timeout: Any = "100 ms",
-        actor: bool = False,
-        actors: bool = False,
-        pure: bool = True,
-        batch_size: int | None = None,
-        **kwargs: Any,
-    ) -> list[Future]:
-        """Run ``func`` on each element of the iterables (zipped; the shortest ends it), as tasks of their own.
-
-        Tasks leave in parts while the iterables, which may be generators, are still read.
-
-        Parameters
-        ----------
-        key : str or list, optional
-            Prefix of the names, or a name for each call.
-        batch_size : int, optional
-            Send so many at a time, each batch a generation of its own, so that what follows a batch runs before the
-            next.
-        **kwargs
-            Arguments of every call; a large one is sent once.
-
-        The other parameters are those of :meth:`submit`.
-
-        Returns
-        -------
-        list of Future
-
-        Examples
-        --------
-        >>> client.gather(client.map(abs, [-1, 2]))  # doctest: +SKIP
-        [1, 2]
-        """
-        if not callable(func):
-            raise TypeError(f"map runs a function: its first argument must be callable, not {func!r}")
-        if allow_other_workers not in (True, False, None):
-            raise TypeError(f"allow_other_workers= takes True or False, not {allow_other_workers!r}")
-        if allow_other_workers and workers is None:
-            raise ValueError("allow_other_workers= has a meaning only together with workers=")
-        if batch_size is not None and (
-            isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 0
-        ):
-            raise ValueError(f"batch_size= must be a positive whole number, not {batch_size!r}")
-        is_actor = bool(actor or actors)
-        if is_actor:
-            pure = False
-        options = make_options(priority, retries, workers, allow_other_workers, resources, is_actor, _annotations())
-        return self.submitter.map(
-            func, iterables, kwargs, key, options, fifo_seconds(fifo_timeout), pure, batch_size or None
-        )
-
-    def gather(
-        self, futures: Any, errors: str = "raise", direct: bool | None = None, asynchronous: bool | None = None
-    ) -> Any:
-        """The values of futures, in the nesting in which the futures come.
-
-        Parameters
-        ----------
-        futures : Future, or nested list, tuple, set or dict of futures
-        errors : str
-            ``"raise"``: a failed task's exception is raised; ``"skip"``: failed ones are left out.
-        direct : bool, optional
-            Whether to ask the workers (default) or the scheduler.
-
-        Examples
-        --------
-        >>> client.gather({"a": client.submit(abs, -1)})  # doctest: +SKIP
-        {'a': 1}
-        """
-        if self.status == "closed" and not asynchronous:
-            self.gatherer.collect(futures)
-        return self.gatherer.gather(futures, errors, direct, asynchronous)
-
-    def scatter(
-        self,
-        data: Any,
-        workers: Any = None,
-        broadcast: bool | int = False,
-        direct: bool | None = None,
-        hash: bool = True,
-        timeout: Any = NO_DEFAULT,
-        asynchronous: bool | None = None,
-    ) -> Any:
-        """Put data on workers.
-
-        Parameters
-        ----------
-        data : list, tuple, set, dict, or anything else
-            The elements of collections, or the values of a dict under their keys; other objects as one.
-        workers : str or list of str, optional
-            Where to; default: spread over all.
-        broadcast : bool or int
-            Whether each worker (or that many of them) gets a copy.
-        direct : bool, optional
-            Whether to send to the workers straight (default), or by the scheduler.
-        hash : bool
-            Whether equal data has the same key.
-        timeout : float or str, optional
-            Seconds to wait for the first worker.
-
-        Returns
-        -------
-        Futures in the shape of ``data``.
-        """
-        limit = None if timeout is NO_DEFAULT else timeout
-        return self.scatterer.scatter(data, workers, broadcast, direct, hash, limit, asynchronous)
-
-    def cancel(
-        self,
-        futures: Any,
-        asynchronous: bool | None = None,
-        force: bool = False,
-        reason: str | None = None,
-        msg: str | None = None,
-    ) -> Any:
-        """Stop tasks that have not begun, and forget the values of others, unless another client wants them too.
-
-        Parameters
-        ----------
-        futures : Future or nested collection of futures
-        force : bool
-            Even if another client wants them.
-        reason, msg : str, optional
-            Told by the error that the futures' results raise.
-        """
-        found = futures_of(futures)
-        self.session.check_open("cancel-keys")
-        keys = [future._bound().key for future in found if future._bound().status != "cancelled"]
-        if keys:
-            self.session.cancel(keys, bool(force), reason or "unknown", msg or "")
-        return nothing() if asynchronous or (asynchronous is None and self.asynchronous) else None
-
-    def retry(self, futures: Any, asynchronous: bool | None = None) -> Any:
-        """Run failed tasks again.
-
-        Parameters
-        ----------
-        futures : Future or nested collection of futures
-        """
-        self.session.retry([future._bound().key for future in futures_of(futures)])
-        return nothing() if asynchronous or (asynchronous is None and self.asynchronous) else None
-
-    # -- graphs --------------------------------------------------------------------------------------------------------
-
-    def get(
-        self,
-        dsk: Any,
-        keys: Any,
-        workers: Any = None,
-        allow_other_workers: bool | None = None,
-        resources: Any = None,
-        sync: bool = True,
-        asynchronous: bool | None = None,
-        direct: bool | None = None,
-        retries: int | None = None,
-        priority: float = 0,
-        fifo_timeout: Any = "60s",
-        actors: Any = None,
-        **kwargs: Any,
-    ) -> Any:
-        """The values of some keys of a graph.
-
-        Parameters
-        ----------
-        dsk : dict, HighLevelGraph or expression
-        keys : key, or nested list of keys
-        sync : bool
-            False: futures instead of values.
-
-        Returns
-        -------
-        Values (or futures) in the nesting of ``keys``.
-
-        Examples
-        --------
-        >>> client.get({"x": (abs, -1), "y": (abs, "x")}, "y")  # doctest: +SKIP
-        1
-        """
-        options = _graph_options(workers, allow_other_workers, resources, retries, priority)
-        futures = self.graphs.submit(dsk, flatten(keys), options, fifo_seconds(fifo_timeout), actors)
-        packed = nested(keys, futures)
-        if not sync:
-            return packed
-        return self.gather(packed, direct=direct, asynchronous=asynchronous)
-
-    def compute(
-        self,
-        collections: Any,
-        sync: bool = False,
-        optimize_graph: bool = True,
-        workers: Any = None,
-        allow_other_workers: bool = False,
-        resources: Any = None,
-        retries: int = 0,
-        priority: float = 0,
-        fifo_timeout: Any = "60s",
-        actors: Any = None,
-        traverse: bool = True,
-        **kwargs: Any,
-    ) -> Any:
-        """Compute dask collections; one future for each (or its value, with ``sync``). Other objects come back as they
-        are.
-        """
-        options = _graph_options(workers, allow_other_workers, resources, retries, priority)
-        found, single = self.graphs.compute(
-            collections, optimize_graph, traverse, options, fifo_seconds(fifo_timeout), actors
-        )
-        if sync:
-            return self.gather(found[0] if single else found)
-        return found[0] if single else found
-
-    def persist(
-        self,
-        collections: Any,
-        optimize_graph: bool = True,
-        workers: Any = None,
-        allow_other_workers: bool | None = None,
-        resources: Any = None,
-        retries: int | None = None,
-        priority: float = 0,
-        fifo_timeout: Any = "60s",
-        actors: Any = None,
-        **kwargs: Any,
-    ) -> Any:
-        """Start computing dask collections; the same collections come back, made of futures."""
-        options = _graph_options(workers, allow_other_workers, resources, retries, priority)
-        return self.graphs.persist(collections, optimize_graph, options, fifo_seconds(fifo_timeout), actors)
-
-    def normalize_collection(self, collection: Any) -> Any:
-        """The collection on top of futures that this client holds already. Nothing to do here: the scheduler sees to
-        it.
-        """
-        return collection
-
-    def futures_of(self, futures: Any) -> list[Future]:
-        """The futures inside of something; see :func:`distributed.futures_of`."""
-        return futures_of(futures, client=self)
-
-    def get_executor(self, **kwargs: Any) -> ClientExecutor:
-        """A ``concurrent.futures`` view of the cluster.
-
-        Parameters
-        ----------
-        **kwargs
-            Options for every task: ``pure``, ``workers``, ``resources``, ``allow_other_workers``, ``retries``,
-            ``priority``.
-        """
-        return ClientExecutor(self, **kwargs)
-
-    # -- the scheduler's file -----------------------------------------------------------------------------------------
-
-    def write_scheduler_file(self, scheduler_file: str) -> None:
-        """Write the scheduler's identity as JSON, for ``Client(scheduler_file=...)``."""
-        if self.scheduler_file and os.fspath(self.scheduler_file) == os.fspath(scheduler_file):
-            raise ValueError("Scheduler file already set")
-        info = dict(self.scheduler_info())
-        with open(scheduler_file, "w") as file:
-            json.dump(info, file, indent=2, default=str)
-        self.scheduler_file = scheduler_file
-
 
 Executor = Client
 """Old name of :class:`Client`."""
@@ -989,32 +511,6 @@ Executor = Client
 def sync_on(runner: LoopRunner, func: Callable[..., Any], *args: Any) -> None:
     """Run a coroutine function that returns nothing on the runner's loop, and wait for it."""
     runner.run_sync(func, *args)
-
-
-def _annotations() -> dict[str, Any] | None:
-    """What ``dask.annotate`` says around the caller; None when nothing."""
-    global _get_annotations
-    if _get_annotations is None:
-        settings.register()
-        _get_annotations = defaults.load("dask:get_annotations")
-    return _get_annotations() or None
-
-
-_get_annotations: Any = None
-
-
-def _graph_options(
-    workers: Any, allow_other_workers: Any, resources: Any, retries: Any, priority: Any
-) -> dict[str, Any]:
-    if allow_other_workers not in (True, False, None):
-        raise TypeError(f"allow_other_workers= takes True or False, not {allow_other_workers!r}")
-    return {
-        "workers": workers,
-        "allow_other_workers": allow_other_workers,
-        "resources": resources,
-        "retries": retries,
-        "priority": priority,
-    }
 
 
 def is_only_client() -> bool:

@@ -1,0 +1,135 @@
+"""How a client shows itself and its cluster: text, page, addresses, the scheduler's description. A base of
+:class:`Client`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import time
+from typing import Any
+
+from distributed.base import settings
+from distributed.base.formatting import format_bytes
+from distributed.client.admin import Admin
+from distributed.client.cluster_calls import seen
+from distributed.client.session import RUNNING, Session
+from distributed.rpc.loop_runner import SyncMethodMixin
+
+
+class Looks(SyncMethodMixin):
+    """What a client tells of the scheduler that it is connected to."""
+
+    session: Session
+    admin: Admin
+    cluster: Any
+    scheduler_file: Any
+    status_before_session: str
+    _identity_at: float
+
+    @property
+    def status(self) -> str:
+        """``newly-created``, ``connecting``, ``running``, ``closing`` or ``closed``."""
+        session = getattr(self, "session", None)
+        return self.status_before_session if session is None else session.status
+
+    async def _refresh(self) -> dict[str, Any]:
+        info = await self.admin.update_identity()
+        self._identity_at = time.monotonic()
+        return info
+
+    def _fresh_identity(self) -> dict[str, Any]:
+        """The scheduler's identity, asked for if it is old and the caller may wait."""
+        if self.session.status == RUNNING and time.monotonic() - self._identity_at > 0.5:
+            if self.asynchronous:
+                task = asyncio.ensure_future(self._refresh())
+                task.add_done_callback(seen)
+            else:
+                with contextlib.suppress(Exception):
+                    self.sync(self._refresh, asynchronous=False, callback_timeout=0.5)
+        return self.admin.identity
+
+    def __repr__(self) -> str:
+        name = type(self).__name__
+        if self.status not in (RUNNING, "connecting") or not hasattr(self, "admin"):
+            return f"<{name}: No scheduler connected>"
+        down = self.session.link.down_text()
+        if down:
+            return f"<{name}: {self.session.address!r} {down}>"
+        info = self._fresh_identity()
+        workers = list((info.get("workers") or {}).values())
+        address = self.session.address
+        if not info:
+            return f"<{name}: scheduler={address!r}>"
+        text = (
+            f"<{name}: {address!r} processes={len(workers)} threads={sum(int(w.get('nthreads', 0)) for w in workers)}"
+        )
+        memory = [int(worker.get("memory_limit") or 0) for worker in workers]
+        return f"{text}, memory={format_bytes(sum(memory))}>" if all(memory) else f"{text}>"
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        link = self.dashboard_link
+        anchor = f'<a href="{escape(link)}" target="_blank">{escape(link)}</a>' if link else "none"
+        cluster = "" if self.cluster is None else f"<p>Cluster: {escape(repr(self.cluster))}</p>"
+        return f"<div><h3>Client</h3><p>{escape(repr(self))}</p><p>Dashboard: {anchor}</p>{cluster}</div>"
+
+    @property
+    def dashboard_link(self) -> str | None:
+        """Where a browser finds the status page; None when there is none."""
+        link = getattr(self.cluster, "dashboard_link", None)
+        if link:
+            return str(link)
+        port = (self.admin.identity.get("services") or {}).get("dashboard")
+        if port is None or self.session.address is None:
+            return None
+        scheme, _, location = self.session.address.partition("://")
+        host = "localhost" if scheme in ("inproc", "unix") else location.rpartition(":")[0]
+        template = settings.get("distributed.dashboard.link", "{scheme}://{host}:{port}/status")
+        values = {**os.environ, "scheme": "http", "host": host, "port": port}
+        try:
+            return str(template).format(**values)
+        except (KeyError, IndexError):
+            return f"http://{host}:{port}/status"
+
+    def scheduler_info(self, n_workers: int = -1, **kwargs: Any) -> dict[str, Any]:
+        """What the scheduler tells of itself: ``address``, ``services``, and ``workers`` by address.
+
+        Parameters
+        ----------
+        n_workers : int
+            At most so many workers; -1: all.
+
+        In coroutines this is the view of a moment ago.
+        """
+        self.session.check_open("identity")
+        if not self.asynchronous:
+            self.sync(self._refresh, asynchronous=False)
+        else:
+            self._fresh_identity()
+        info = dict(self.admin.identity)
+        if n_workers >= 0:
+            info["workers"] = dict(list((info.get("workers") or {}).items())[:n_workers])
+        return info
+
+    @property
+    def scheduler_address(self) -> str | None:
+        """The scheduler's address."""
+        return self.session.address
+
+    @property
+    def futures(self) -> dict[Any, Any]:
+        """Key -> state of what this client holds."""
+        self.session.release_dropped()
+        return self.session.table.states
+
+    def write_scheduler_file(self, scheduler_file: str) -> None:
+        """Write the scheduler's identity as JSON, for ``Client(scheduler_file=...)``."""
+        if self.scheduler_file and os.fspath(self.scheduler_file) == os.fspath(scheduler_file):
+            raise ValueError("Scheduler file already set")
+        info = dict(self.scheduler_info())
+        with open(scheduler_file, "w") as file:
+            json.dump(info, file, indent=2, default=str)
+        self.scheduler_file = scheduler_file
