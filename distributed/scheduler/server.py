@@ -1,34 +1,31 @@
-"""The scheduler as a program: construction, life, and the public face that plugins and users know. Thin: each thing is
-done by a module of its own (``shell`` the tick, ``admission`` the door, ``routes`` the questions, ``fleet_admin`` and
-``data_movement`` the orders)."""
+"""The scheduler as a program: construction, life, and description. Thin: each thing is done by a module of its own
+(``live_state`` what can be read, ``orders`` what can be told, ``shell`` the tick, ``admission`` the door, ``routes``
+the questions of peers)."""
 
 from __future__ import annotations
 
 import asyncio
 import atexit
 import contextlib
-import inspect
 import json
 import logging
 import os
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from distributed.base import defaults, settings, settings_check
-from distributed.base.keys import UserKey
 from distributed.base.log_tail import LogTail
 from distributed.base.preloading import Preload, make_preloads
-from distributed.base.settings import parse_bytes, parse_timedelta
+from distributed.base.settings import parse_timedelta
 from distributed.base.status import Status
 from distributed.comm import registry, secrets
-from distributed.comm.addressing import get_address_host, normalize_address
+from distributed.comm.addressing import get_address_host
 from distributed.comm.secrets import Secret
 from distributed.comm.security import refuse
 from distributed.messages.control import RegisterClient, RegisterNanny, RegisterWorker
 from distributed.messages.scheduler_to_client import SchedulerClosing
 from distributed.messages.scheduler_to_worker import CloseWorkerOrder
-from distributed.messages.worker_to_scheduler import WorkerClosing
 from distributed.rpc.connection import Connection
 from distributed.rpc.server import Server
 from distributed.rpc.session import session_buffer
@@ -36,12 +33,14 @@ from distributed.scheduler import lifecycle, queries
 from distributed.scheduler.admission import Admission
 from distributed.scheduler.data_movement import DataMovement
 from distributed.scheduler.fleet_admin import FleetAdmin
+from distributed.scheduler.live_state import LiveState
+from distributed.scheduler.orders import Orders
 from distributed.scheduler.relay import RelayConnection
-from distributed.scheduler.routes import Routes, plugin_of
+from distributed.scheduler.routes import Routes
 from distributed.scheduler.shell import Shell
-from distributed.scheduler.state_machine import SchedulerState, WorkerState, scaling
-from distributed.scheduler.state_machine.events import ClientLeft, SetResources
-from distributed.scheduler.state_machine.memory_state import MemoryState
+from distributed.scheduler.state_machine import SchedulerState
+from distributed.scheduler.state_machine.events import ClientLeft
+from distributed.scheduler.stream_handlers import StreamHandlers
 
 logger = logging.getLogger("distributed.scheduler")
 
@@ -49,34 +48,7 @@ _TIDY_S = 1.0
 _HTTP_SERVER = "distributed.http.server:start_http_server"
 
 
-class _OfCore:
-    """A table of the core, as an attribute of the scheduler."""
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self._name = name
-
-    def __get__(self, scheduler: Any, owner: type | None = None) -> Any:
-        return self if scheduler is None else getattr(scheduler.state, self._name)
-
-
-class _StreamHandlers(dict[str, Callable[..., Any]]):
-    """Custom stream operations; peers ask for them like for any other one."""
-
-    def __init__(self, handlers: dict[str, Callable[..., Any]]) -> None:
-        super().__init__()
-        self._handlers = handlers
-
-    def __setitem__(self, op: str, handler: Callable[..., Any]) -> None:
-        super().__setitem__(op, handler)
-        self._handlers.setdefault(op, handler)
-
-    def update(self, *args: Any, **kwargs: Any) -> None:
-        """Like that of a dict."""
-        for op, handler in dict(*args, **kwargs).items():
-            self[op] = handler
-
-
-class Scheduler(Server):
+class Scheduler(Orders, LiveState, Server):
     """Decides which worker runs what, and knows where every value lies. Never opens users' data.
 
     Use it with ``async with`` or ``await``; or make it with ``loop=`` and call ``start()`` from any thread.
@@ -171,8 +143,6 @@ class Scheduler(Server):
             unpickle=False,
             name=name,
         )
-        if validate is None:
-            validate = bool(settings.get("distributed.scheduler.validate", False))
         self.security = security
         self.contact_address = contact_address or settings.get("distributed.scheduler.contact-address", None)
         self.scheduler_file = os.fspath(scheduler_file) if scheduler_file is not None else None
@@ -182,8 +152,26 @@ class Scheduler(Server):
         self.service_kwargs = {key: dict(value) for key, value in (service_kwargs or {}).items()}
         self.dashboard_address = ":8787" if dashboard and dashboard_address is None else dashboard_address
         self.http_prefix = str(self.service_kwargs.get("dashboard", {}).get("prefix") or http_prefix or "/")
+        self._log_tail = LogTail("distributed.scheduler")
+        self._services = lifecycle.Services()
+        self._file_written = False
+        self._make_rooms(allowed_failures, worker_ttl, validate)
+        limit = lifecycle.idle_limit(idle_timeout)
+        self._idle = lifecycle.IdleWatch(self.state, limit, lambda: self.add_task(self.close(reason="idle")))
+        for plugin in plugins:
+            self.add_plugin(plugin)
         self.extensions: dict[str, Any] = {}
+        for key, extension in {**defaults.SCHEDULER_EXTENSIONS, **(extensions or {})}.items():
+            self.extensions[key] = (defaults.load(extension) if isinstance(extension, str) else extension)(self)
+        if preload is None:
+            preload = settings.get("distributed.scheduler.preload", []) or []
+            preload_argv = preload_argv or settings.get("distributed.scheduler.preload-argv", []) or []
+        self.preloads: list[Preload] = make_preloads(self, preload, preload_argv)
 
+    def _make_rooms(self, allowed_failures: int | None, worker_ttl: Any, validate: bool | None) -> None:
+        """The tick, and who answers questions and does what is ordered."""
+        if validate is None:
+            validate = bool(settings.get("distributed.scheduler.validate", False))
         self.shell = Shell(
             self,
             lifecycle.core_settings(allowed_failures, worker_ttl),
@@ -195,25 +183,12 @@ class Scheduler(Server):
             session_buffer=session_buffer(),
         )
         self.state: SchedulerState = self.shell.state
-        self._services = lifecycle.Services()
         self._fleet = FleetAdmin(self.shell, self.rpc)
         self._data = DataMovement(self.shell, self._fleet)
         self._admission = Admission(self, self.shell, self._fleet, self._tidy_after)
-        self._log_tail = LogTail("distributed.scheduler")
-        limit = lifecycle.idle_limit(idle_timeout)
-        self._idle = lifecycle.IdleWatch(self.state, limit, lambda: self.add_task(self.close(reason="idle")))
         self.routes = Routes(self, self.shell, self._fleet, self._data)
         self.handlers.update(self.routes.table())
-        self.stream_handlers = _StreamHandlers(self.handlers)
-        self._file_written = False
-        for plugin in plugins:
-            self.add_plugin(plugin)
-        for key, extension in {**defaults.SCHEDULER_EXTENSIONS, **(extensions or {})}.items():
-            self.extensions[key] = (defaults.load(extension) if isinstance(extension, str) else extension)(self)
-        if preload is None:
-            preload = settings.get("distributed.scheduler.preload", []) or []
-            preload_argv = preload_argv or settings.get("distributed.scheduler.preload-argv", []) or []
-        self.preloads: list[Preload] = make_preloads(self, preload, preload_argv)
+        self.stream_handlers = StreamHandlers(self.handlers)
 
     def _forget_worker(self, address: str, expected: bool) -> None:
         """A worker is gone, and with it the client that its tasks shared: nobody will come back for that session."""
@@ -229,129 +204,6 @@ class Scheduler(Server):
         if not registry.remove_traces(address):
             # It lives, or is just dying: sockets are closed one by one.
             asyncio.get_running_loop().call_later(_TIDY_S, registry.remove_traces, address)
-
-    # ---------------------------------------------------------------- the state, as plugins know it
-
-    tasks = _OfCore()
-    workers = _OfCore()
-    clients = _OfCore()
-    aliases = _OfCore()
-    task_groups = _OfCore()
-    task_prefixes = _OfCore()
-    queued = _OfCore()
-    unrunnable = _OfCore()
-    idle = _OfCore()
-    saturated = _OfCore()
-    running = _OfCore()
-    resources = _OfCore()
-    total_nthreads = _OfCore()
-    total_occupancy = _OfCore()
-    transition_counter = _OfCore()
-
-    @property
-    def validate(self) -> bool:
-        """Whether all tables are checked after every beat."""
-        return self.shell.validate
-
-    @validate.setter
-    def validate(self, value: bool) -> None:
-        self.shell.validate = bool(value)
-
-    @property
-    def allowed_failures(self) -> int:
-        """Worker deaths that one task may be blamed for."""
-        return self.state.settings.allowed_failures
-
-    @allowed_failures.setter
-    def allowed_failures(self, value: int) -> None:
-        self.state.settings.allowed_failures = value
-
-    @property
-    def plugins(self) -> dict[str, Any]:
-        """Plugins by name."""
-        return self.shell.plugins.plugins
-
-    @property
-    def worker_plugins(self) -> dict[str, Any]:
-        """Pickled plugins that every worker is given."""
-        return self._fleet.worker_plugins
-
-    @property
-    def nanny_plugins(self) -> dict[str, Any]:
-        """Pickled plugins that every nanny is given."""
-        return self._fleet.nanny_plugins
-
-    @property
-    def events(self) -> dict[str, Any]:
-        """Events by topic."""
-        return self.shell.events.topics
-
-    @property
-    def task_metadata(self) -> dict[Any, Any]:
-        """What clients keep here (``client.set_metadata``)."""
-        return self.routes.metadata
-
-    @property
-    def transition_log(self) -> list[Any]:
-        """The last transitions of all tasks: ``(key, start, finish, stimulus id, time)``."""
-        return self.state.story()
-
-    @property
-    def worker_ttl(self) -> float | None:
-        """Seconds after which a silent worker is taken for lost; None: never."""
-        return self.state.settings.worker_ttl_s
-
-    @property
-    def idle_timeout(self) -> float | None:
-        """Seconds of idleness after which this scheduler ends; None: never."""
-        return self._idle.limit_s
-
-    @property
-    def WORKER_SATURATION(self) -> float:
-        """Root tasks that a worker is sent for each thread."""
-        return self.state.settings.saturation
-
-    @property
-    def UNKNOWN_TASK_DURATION(self) -> float:
-        """Seconds reckoned for a task whose like has never run."""
-        return self.state.settings.unknown_duration_s
-
-    @property
-    def n_tasks(self) -> int:
-        """How many tasks there are."""
-        return len(self.state.tasks)
-
-    @property
-    def bandwidth(self) -> float:
-        """Assumed bytes a second from worker to worker."""
-        return float(parse_bytes(settings.get("distributed.scheduler.bandwidth", 100_000_000)))
-
-    @property
-    def memory(self) -> MemoryState:
-        """Memory of all workers together."""
-        return MemoryState.sum(*[ws.memory for ws in self.state.workers.values()])
-
-    def workers_list(self, workers: queries.WorkerNames) -> list[str]:
-        """Addresses of the workers that names, addresses or hosts mean; None: of all."""
-        return [ws.address for ws in queries.find_workers(self.state, workers)]
-
-    def coerce_hostname(self, host: Any) -> str:
-        """The host of a worker given by name; anything else as it is."""
-        address = self.state.aliases.get(str(host))
-        return str(host) if address is None else self.state.workers[address].host
-
-    def get_worker_service_addr(self, worker: str, service_name: str, protocol: bool = False) -> Any:
-        """``(host, port)`` of what runs beside a worker, or (``protocol``) its address; None when it does not."""
-        ws = self.state.workers[worker]
-        port = ws.services.get(service_name)
-        if port is None:
-            return None
-        return f"{ws.address.partition('://')[0]}://{ws.host}:{port}" if protocol else (ws.host, port)
-
-    @property
-    def host_info(self) -> dict[str, dict[str, Any]]:
-        """Threads and addresses by host."""
-        return queries.host_info(self.state, self.shell.now(), time.time())
 
     @property
     def services(self) -> dict[str, Any]:
@@ -404,14 +256,6 @@ class Scheduler(Server):
             "total_memory": queries.total_memory(state),
             "workers": queries.worker_list(state, now, time.time(), n_workers),
         }
-
-    def story(self, *keys_or_stimuli: Any) -> list[tuple[Any, ...]]:
-        """What happened to the keys, or because of the stimuli."""
-        return queries.story(self.state, keys_or_stimuli)
-
-    def explain(self, key: Any) -> dict[str, Any]:
-        """Why the task is not finished."""
-        return queries.explain(self.state, key)
 
     def validate_state(self) -> None:
         """Raise ``InvalidState`` when the tables contradict themselves, or did so after some beat before."""
@@ -554,175 +398,3 @@ class Scheduler(Server):
         if self.status not in (Status.starting, Status.running):
             raise ValueError(f"the scheduler is {self.status.name}")
         self._admission.admit(connection, first_message)
-
-    # ---------------------------------------------------------------- plugins
-
-    def add_plugin(self, plugin: Any, *, idempotent: bool = False, name: str | None = None, **kwargs: Any) -> None:
-        """Take in a plugin that is at hand in this process.
-
-        Parameters
-        ----------
-        idempotent
-            Do nothing when one of this name is here (else it is replaced, with a warning).
-        name
-            Default: the plugin's own ``name``, else its class name with a random ending.
-        """
-        self.shell.plugins.add(plugin, idempotent, name)
-
-    def remove_plugin(self, name: str | None = None, plugin: Any = None) -> Any:
-        """Let a plugin go, given by name (or itself). Raises ValueError when it is not here."""
-        if name is not None and not isinstance(name, str):
-            name, plugin = None, name
-        if name is None:
-            name = next((known for known, p in self.plugins.items() if p is plugin), None)
-        return self.shell.plugins.remove(str(name))
-
-    async def register_scheduler_plugin(
-        self, plugin: Any, name: str | None = None, idempotent: bool | None = None
-    ) -> None:
-        """Take in a plugin and start it."""
-        if not self.shell.plugins.add(plugin, bool(idempotent), name):
-            return
-        start = getattr(plugin, "start", None)
-        if start is not None:
-            try:
-                answer = start(self)
-                if inspect.isawaitable(answer):
-                    await answer
-            except BaseException:
-                self.remove_plugin(plugin=plugin)
-                raise
-
-    async def register_worker_plugin(
-        self, comm: Any = None, plugin: Any = None, name: str | None = None, idempotent: bool | None = None
-    ) -> dict[str, Any]:
-        """Give a plugin (itself, or its pickle) to all workers, present and future."""
-        name, payload = plugin_of(plugin, name)
-        return await self._fleet.add_worker_plugin(name, payload, bool(idempotent))
-
-    async def unregister_worker_plugin(self, comm: Any = None, name: str = "") -> dict[str, Any]:
-        """Take it away again."""
-        return await self._fleet.remove_worker_plugin(name)
-
-    async def register_nanny_plugin(
-        self, comm: Any = None, plugin: Any = None, name: str | None = None, idempotent: bool | None = None
-    ) -> dict[str, Any]:
-        """Give a plugin (itself, or its pickle) to all nannies, present and future."""
-        name, payload = plugin_of(plugin, name)
-        return await self._fleet.add_nanny_plugin(name, payload, bool(idempotent))
-
-    async def unregister_nanny_plugin(self, comm: Any = None, name: str = "") -> dict[str, Any]:
-        """Take it away again."""
-        return await self._fleet.remove_nanny_plugin(name)
-
-    # ---------------------------------------------------------------- events
-
-    def log_event(self, topic: str | Collection[str], msg: Any) -> None:
-        """Note an event under one or several topics."""
-        self.shell.events.log(topic, msg)
-
-    def get_events(self, topic: str | None = None) -> Any:
-        """Events of a topic, ``(time, message)`` each; or of all, by topic."""
-        return self.shell.events.get(topic)
-
-    # ---------------------------------------------------------------- the fleet
-
-    async def broadcast(
-        self,
-        *,
-        msg: Mapping[str, Any],
-        workers: queries.WorkerNames = None,
-        hosts: list[str] | None = None,
-        nanny: bool = False,
-        on_error: str = "raise",
-        **kwargs: Any,
-    ) -> dict[str, Any]:
-        """Ask all (or these) workers, or their nannies, the same; see ``FleetAdmin.broadcast``."""
-        return await self._fleet.broadcast(msg, workers, hosts, nanny, on_error)
-
-    async def restart(self, *, timeout: Any = 30, wait_for_workers: bool = True, **kwargs: Any) -> None:
-        """Forget all tasks and start all workers anew."""
-        await self._fleet.restart(float(parse_timedelta(timeout)), wait_for_workers)
-
-    async def restart_workers(
-        self,
-        workers: list[str] | None = None,
-        *,
-        timeout: Any = 30,
-        on_error: str = "raise",
-        stimulus_id: str = "restart-workers",
-        **kwargs: Any,
-    ) -> dict[str, Any]:
-        """Start the processes of these workers anew; their tasks run elsewhere."""
-        return await self._fleet.restart_workers(workers, float(parse_timedelta(timeout)), on_error, stimulus_id)
-
-    async def retire_workers(
-        self,
-        workers: list[str] | None = None,
-        *,
-        names: list[Any] | None = None,
-        close_workers: bool = False,
-        remove: bool = True,
-        stimulus_id: str = "retire-workers",
-        timeout: Any = None,
-        **kwargs: Any,
-    ) -> dict[str, dict[str, Any]]:
-        """Copy what only these workers hold to others, then (``close_workers``) close them.
-
-        Without ``workers`` and ``names``: those that ``workers_to_close(**kwargs)`` finds. A worker whose data cannot
-        be placed elsewhere stays. Returns the identities of the retired ones by address.
-        """
-        if workers is not None and names is not None:
-            raise TypeError("give names= or workers=, not both")
-        given = names if workers is None else workers
-        if given is None:
-            given = self.workers_to_close(**kwargs)
-        chosen = queries.find_workers(self.state, given)
-        limit = None if timeout is None else float(parse_timedelta(timeout))
-        return await self._data.retire(chosen, close_workers, stimulus_id, limit)
-
-    async def remove_worker(self, address: str, *, stimulus_id: str = "remove-worker", close: bool = True) -> None:
-        """Take a worker out at once; its tasks run elsewhere, and nobody is blamed."""
-        if close:
-            self.shell.streams.to_worker(address, [CloseWorkerOrder(stimulus_id)])
-        self.shell.apply_now(WorkerClosing(stimulus_id), source=address)
-
-    def workers_to_close(
-        self,
-        memory_ratio: float | None = None,
-        n: int | None = None,
-        key: Any = None,
-        minimum: int | None = None,
-        target: int | None = None,
-        attribute: str = "address",
-        **kwargs: Any,
-    ) -> list[Any]:
-        """Workers that could be closed with least harm, as their ``attribute`` (``"address"``, ``"name"``, ...)."""
-        grouping: Callable[[WorkerState], Any] | None = key if callable(key) else None
-        if isinstance(key, str):
-            grouping = lambda ws: getattr(ws, key)  # noqa: E731
-        ratio = 2.0 if memory_ratio is None else memory_ratio
-        chosen = scaling.workers_to_close(self.state, n, minimum, target, ratio, grouping)
-        return [getattr(ws, attribute) for ws in self.shell.plugins.may_close(chosen)]
-
-    def adaptive_target(self, target_duration: Any = None) -> int:
-        """How many workers the present work asks for."""
-        if target_duration is None:
-            target_duration = settings.get("distributed.adaptive.target-duration", "5s")
-        return scaling.adaptive_target(self.state, float(parse_timedelta(target_duration)))
-
-    def set_resources(self, worker: str, resources: Mapping[str, float]) -> None:
-        """Change what a worker says it has."""
-        for ws in queries.find_workers(self.state, [worker]):
-            self.shell.apply(SetResources(ws.address, dict(resources)))
-
-    def coerce_address(self, addr: Any, resolve: bool = True) -> str:
-        """The address of a worker given by address or name; anything else as it is."""
-        found = queries.find_workers(self.state, [addr])
-        if found:
-            return found[0].address
-        return normalize_address(addr) if isinstance(addr, str) and (":" in addr) else str(addr)
-
-    def who_has(self, keys: Iterable[Any] | None = None) -> dict[UserKey, list[str]]:
-        """Addresses of the workers that hold each key."""
-        return queries.who_has(self.state, keys)
