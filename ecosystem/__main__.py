@@ -87,10 +87,12 @@ def _call(command: list[str], limit_s: float) -> tuple[int, str]:
     slots = {"PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe"}
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile("w+", errors="replace") as output:
+        # ipyparallel keeps the pid of its cluster there: of one that was ended it must not be found the next time.
+        own = {"IPYTHONDIR": f"{folder}/ipython"}
         program = subprocess.Popen(
             command,
             cwd=folder,
-            env={**os.environ, **allowed, **slots, "PATH": path},
+            env={**os.environ, **allowed, **slots, **own, "PATH": path},
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,

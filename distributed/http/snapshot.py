@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from distributed.scheduler import queries
-from distributed.scheduler.state_machine import SchedulerState
+from distributed.scheduler.state_machine import SchedulerState, WorkerState
 
 MAX_ROWS = 2000
 MAX_GROUPS = 50
@@ -47,12 +47,20 @@ def of_scheduler(scheduler: Any) -> dict[str, Any]:
                 "in_memory": len(ws.has_what),
                 "memory": ws.process_bytes or ws.nbytes,
                 "memory_limit": ws.memory_limit,
+                "spilled": _spilled(ws),
                 "cpu": _number(ws.metrics.get("cpu")),
                 "last_seen_s": max(0.0, now - ws.last_seen),
             }
             for ws in workers[:MAX_ROWS]
         ],
     }
+
+
+def _spilled(ws: WorkerState) -> dict[str, float]:
+    """Bytes on the worker's disk, of ``results`` and of ``shuffles``, as its last heartbeat said."""
+    told = ws.metrics.get("spilled_bytes")
+    told = told if isinstance(told, dict) else {}
+    return {"results": _number(told.get("disk")), "shuffles": _number(told.get("shuffles"))}
 
 
 def _prefixes(state: SchedulerState) -> list[dict[str, Any]]:

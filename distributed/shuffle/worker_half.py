@@ -55,6 +55,11 @@ class ShuffleWorkerPlugin:
             }
         )
 
+    @property
+    def nbytes_on_disk(self) -> int:
+        """In the files of all runs."""
+        return sum([run.store.nbytes_on_disk for run in self.runs.values()])
+
     @functools.cached_property
     def settings(self) -> shuffle_settings.ShuffleSettings:
         """Read when the first shuffle begins."""

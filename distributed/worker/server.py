@@ -823,6 +823,7 @@ class Worker(Server):
             "spilled_bytes": {
                 "memory": self.state.spilling.absent_nbytes,
                 "disk": self.state.spilling.disk_nbytes,
+                "shuffles": sum([getattr(it, "nbytes_on_disk", 0) for it in self.extensions.values()]),
             },
             "transfer": {
                 "incoming_bytes_total": self.transfer.bytes_received,

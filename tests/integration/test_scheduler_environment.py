@@ -1,5 +1,6 @@
 """The scheduler's environment is its own (S85): tasks on numpy arrays, of the user's modules and of functions without
-a module run through a scheduler that can import neither numpy nor pandas nor any module of the user."""
+a module run through a scheduler that can import neither numpy nor pandas nor pyarrow nor any module of the user; so do
+the graphs of dask's arrays and frames, whose nodes are full of them."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ import pytest
 from distributed import Client, wait
 from tests.integration.cli.test_programs import running
 
-ABSENT = ("numpy", "pandas", "user_jobs", "user_models", "user_by_value")
+ABSENT = ("numpy", "pandas", "pyarrow", "user_jobs", "user_models", "user_by_value")
 
 # As `dask-scheduler`, where these packages are not installed. `-I` keeps this directory and PYTHONPATH out.
 SCHEDULER = f"""
@@ -199,6 +200,40 @@ def test_graphs(client: Client) -> None:
 
     graph = {("x", i): (user_jobs.evaluate, (user_jobs.model, i), 2) for i in range(4)}
     assert client.get({**graph, "sum": (sum, list(graph))}, "sum") == 12
+
+
+def test_arrays_of_dask(client: Client) -> None:
+    import dask.array as da
+    import numpy as np
+
+    rng = np.random.default_rng(1)
+    values = rng.random((120, 90))
+    x = da.from_array(values, chunks=(40, 30))
+    np.testing.assert_allclose((x @ x.T).mean(axis=0).compute(), (values @ values.T).mean(axis=0))
+    np.testing.assert_array_equal(x.rechunk((7, 90), method="p2p").T.compute(), values.T)
+    kept = x.persist()
+    np.testing.assert_allclose(da.linalg.svd(kept.rechunk((40, 90)))[1].compute(), np.linalg.svd(values)[1])
+    assert float((kept + 1).sum().compute()) == pytest.approx(float(values.sum()) + values.size)
+
+
+def test_frames_of_dask(client: Client) -> None:
+    pytest.importorskip("pyarrow")
+    pd = pytest.importorskip("pandas")
+    dd = pytest.importorskip("dask.dataframe")
+    table = pd.DataFrame(
+        {"k": [i % 7 for i in range(500)], "x": range(500), "t": [f"name-{i % 9}" for i in range(500)]}
+    )
+    frame = dd.from_pandas(table, npartitions=6)
+    found = frame.groupby("t").x.sum().compute()
+    assert found.sort_index().to_dict() == table.groupby("t").x.sum().to_dict()
+    for method in ("p2p", "tasks"):
+        shuffled = frame.shuffle("k", shuffle_method=method, npartitions=4)
+        assert shuffled.map_partitions(lambda part: part.k.nunique()).sum().compute() == 7
+        other = dd.from_pandas(pd.DataFrame({"k": range(7), "y": range(7)}), npartitions=3)
+        joined = frame.merge(other, on="k", shuffle_method=method, broadcast=False).compute()
+        assert len(joined) == 500 and (joined.k == joined.y).all()
+    kept = frame.persist()
+    assert len(kept.set_index("x").loc[100:199].compute()) == 100
 
 
 def test_questions_to_the_scheduler(client: Client) -> None:

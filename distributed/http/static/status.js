@@ -64,6 +64,10 @@ function progress(states) {
   return bar;
 }
 
+function onDisk(spilled) {
+  return bytes(spilled.results) + (spilled.shuffles ? " + " + bytes(spilled.shuffles) + " of shuffles" : "");
+}
+
 function drawScheduler(view) {
   const counts = view.counts;
   setText("summary", view.status + ", up " + seconds(view.uptime_s) + ": " + counts.workers + " workers, " + counts.cores +
@@ -74,7 +78,8 @@ function drawScheduler(view) {
     ", results " + bytes(view.managed));
   drawTable("groups", view.groups.map((g) => [g.name, progress(g.states), g.total, bytes(g.nbytes)]));
   drawTable("workers", view.workers.map((w) => [w.name, w.address, w.status, w.nthreads, w.processing, w.in_memory,
-    bytes(w.memory) + (w.memory_limit ? " / " + bytes(w.memory_limit) : ""), w.cpu.toFixed(0) + " %", seconds(w.last_seen_s)]));
+    bytes(w.memory) + (w.memory_limit ? " / " + bytes(w.memory_limit) : ""), onDisk(w.spilled),
+    w.cpu.toFixed(0) + " %", seconds(w.last_seen_s)]));
 }
 
 function drawWorker(view) {

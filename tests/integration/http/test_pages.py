@@ -88,6 +88,7 @@ async def test_json():
         assert status["tasks"]["memory"] == 2
         assert status["workers"][0]["address"] == w.address
         assert 0 <= status["workers"][0]["last_seen_s"] < 60
+        assert status["workers"][0]["spilled"] == {"results": 0, "shuffles": 0}
         assert 0 <= status["uptime_s"] < 600
         assert status["groups"][0]["name"] == "x"
         assert b"/json/counts.json" in (await get(s, "/json/index.html")).body

@@ -315,6 +315,7 @@ async def test_a_worker_that_pauses_writes_out_what_it_holds(c: Any, s: Any, a: 
     a.pause()
     await async_poll_for(lambda: not half.limiter.used_nbytes, timeout=20)
     assert run.store.nbytes_on_disk > 0
+    assert a.metrics()["spilled_bytes"]["shuffles"] == run.store.nbytes_on_disk
     a.unpause()
     Path(gate).touch()
     check(await future)
