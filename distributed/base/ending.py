@@ -11,13 +11,15 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
+import logging
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from types import FrameType
+from typing import Any
 
 ENDING_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 _exit_now = os._exit  # as it was when this was loaded: a worker process replaces it by one that takes notes
@@ -116,3 +118,26 @@ class EndSignals:
         except RuntimeError:  # the loop is closed: this program is about to end
             if self.count > 1:
                 leave(self.exit_code)
+
+
+async def until_signal(life: Callable[[], Coroutine[Any, Any, Any]], name: str) -> EndSignals:
+    """Run ``life`` to its end, or until a signal comes, which cancels it. What ``life`` raises is raised here.
+
+    Parameters
+    ----------
+    name
+        What the log says that the signal closes.
+    """
+    task = asyncio.get_running_loop().create_task(life())
+
+    def on_first(number: signal.Signals) -> None:
+        logging.getLogger("distributed.cli").info("Received signal %s (%d); closing %s", number.name, number, name)
+        task.cancel()
+
+    signals = EndSignals(on_first)
+    await asyncio.wait([task])
+    if not task.cancelled():
+        error = task.exception()
+        if error is not None and not signals.count:
+            raise error
+    return signals

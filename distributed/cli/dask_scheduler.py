@@ -11,115 +11,81 @@ from typing import Any
 import click
 
 from distributed._version import __version__
-from distributed.cli.options import (
-    CONTEXT_SETTINGS,
+from distributed.base.ending import until_signal
+from distributed.cli.command import (
+    ANY_PATH,
+    Command,
     DurationType,
-    explain,
-    fail,
-    pid_file,
-    preload_arguments,
-    show_logs,
-    until_signal,
+    InterfaceType,
+    group,
+    older,
+    security_of,
+    tls_options,
 )
+from distributed.cli.options import explain, fail, pid_file, preload_arguments, show_logs
 from distributed.rpc.loop_runner import new_asyncio_loop
 from distributed.scheduler import Scheduler
 
 logger = logging.getLogger("distributed.scheduler")
 
+network, web, life = group("Network"), group("Web pages"), group("Life and files")
 
-@click.command(name="scheduler", context_settings=CONTEXT_SETTINGS)
-@click.option("--host", type=str, default="", help="Name, IP address or URI to listen on; default: all interfaces")
-@click.option("--port", type=click.IntRange(0, 65535), default=None, help="Port to listen on; default: 8786, 0: any")
-@click.option("--interface", type=str, default=None, help="Network interface to listen on, like 'eth0' or 'ib0'")
-@click.option("--protocol", type=str, default=None, help="Protocol, like tcp or tls")
-@click.option("--contact-address", type=str, default=None, help="Address by which others reach this scheduler")
-@click.option("--tls-ca-file", type=str, default=None, help="CA certificates file for TLS (PEM)")
-@click.option("--tls-cert", type=str, default=None, help="Certificate file for TLS (PEM)")
-@click.option("--tls-key", type=str, default=None, help="Key of the certificate (PEM file)")
-@click.option("--dashboard-address", type=str, default=":8787", show_default=True, help="Where the web pages listen")
-@click.option("--dashboard/--no-dashboard", default=True, help="Serve the dashboard [default: dashboard]")
-@click.option("--dashboard-prefix", type=str, default=None, help="Prefix of the URLs of the web pages")
-@click.option("--jupyter/--no-jupyter", default=False, help="Run a Jupyter server beside the scheduler")
-@click.option("--show/--no-show", default=False, hidden=True)
-@click.option("--use-xheaders", type=bool, default=False, hidden=True)
-@click.option("--bokeh/--no-bokeh", default=None, hidden=True)
-@click.option("--bokeh-port", type=int, default=None, hidden=True)
-@click.option("--pid-file", type=str, default=None, help="Where to note the process id")
-@click.option(
-    "--scheduler-file",
-    type=str,
-    default=None,
-    help="Where to write the address and the secret (JSON, for this user only)",
-)
-@click.option("--local-directory", type=str, default=None, hidden=True)
-@click.option("--preload", type=str, multiple=True, help="Module or Python file to load, with dask_setup(scheduler)")
-@click.option("--idle-timeout", type=DurationType(), default=None, help="End when nothing was asked for this long")
+
+@click.command(name="scheduler", cls=Command)
+@network("--host", type=str, help="Name, IP address or URI to listen on; default: all interfaces")
+@network("--port", type=click.IntRange(0, 65535), help="Port to listen on; 0: any; default: 8786, or the next if taken")
+@network("--interface", type=InterfaceType(), help="Network interface to listen on, like eth0 or ib0")
+@network("--protocol", type=str, help="Protocol, like tcp or tls; default: tcp")
+@network("--contact-address", type=str, help="Address by which others reach this scheduler, if not the one above")
+@tls_options("scheduler")
+@web("--dashboard-address", type=str, default=":8787", show_default=True, help="Where the web server listens")
+@web("--dashboard/--no-dashboard", default=True, help="With or without web pages; /health and /json stay")
+@web("--dashboard-prefix", type=str, help="Prefix of the URLs of the web pages")
+@web("--jupyter/--no-jupyter", default=False, help="Run a Jupyter server beside the scheduler")
+@life("--scheduler-file", type=ANY_PATH, help="Write address and secret there (JSON, mode 0600); removed at the end")
+@life("--pid-file", type=ANY_PATH, help="Write the process id there; removed at the end")
+@life("--idle-timeout", type=DurationType(), help="End when there was nothing to do for this long, like '1 hour'")
+@life("--preload", type=ANY_PATH, multiple=True, help="Module or file to load first, with dask_setup(scheduler)")
+@older("--show/--no-show", note="--show has no effect any more: open the printed address in a browser")
+@older("--use-xheaders", type=bool, note="--use-xheaders has no effect any more")
+@older("--bokeh/--no-bokeh", note="--bokeh is now --dashboard", becomes="dashboard")
+@older("--bokeh-port", "--bokeh-external-port", type=int, note="--bokeh-port is now --dashboard-address",
+       becomes="dashboard_address", convert=lambda port: f":{port}")  # fmt: skip
+@older("--bokeh-internal-port", type=int, note="--bokeh-internal-port has no effect: there is one web server")
+@older("--bokeh-prefix", "--prefix", note="--bokeh-prefix is now --dashboard-prefix", becomes="dashboard_prefix")
+@older("--bokeh-whitelist", multiple=True, note="--bokeh-whitelist has no effect: the web pages use no Bokeh")
+@older("--http-port", type=int, note="--http-port has no effect: JSON is under /json of the web pages")
+@older("--local-directory", type=ANY_PATH, note="--local-directory has no effect: a scheduler needs no disk")
 @click.argument("preload_argv", nargs=-1, type=click.UNPROCESSED)
 @click.version_option(__version__, prog_name="dask-scheduler")
-def main(
-    host: str,
-    port: int | None,
-    interface: str | None,
-    protocol: str | None,
-    contact_address: str | None,
-    tls_ca_file: str | None,
-    tls_cert: str | None,
-    tls_key: str | None,
-    dashboard_address: str,
-    dashboard: bool,
-    dashboard_prefix: str | None,
-    jupyter: bool,
-    show: bool,
-    use_xheaders: bool,
-    bokeh: bool | None,
-    bokeh_port: int | None,
-    pid_file: str | None,
-    scheduler_file: str | None,
-    local_directory: str | None,
-    preload: tuple[str, ...],
-    idle_timeout: float | None,
-    preload_argv: tuple[str, ...],
-) -> None:
+@click.pass_context
+def main(context: click.Context, /, **given: Any) -> None:
     """Start a scheduler, to which workers and clients connect.
 
-    Arguments behind the options go to the --preload module.
+    It listens on port 8786 (web pages: 8787) and prints its address. Arguments behind the options go to the --preload
+    module. Exit codes: 0 in order, 1 it could not start, 2 a wrong command line, 128 + n ended by signal n.
     """
-    arguments = preload_arguments(preload, preload_argv)
-    if tls_ca_file or tls_cert or tls_key:
-        fail("TLS options are not available yet: connections are guarded by the cluster's secret", 2)
-    if jupyter:
-        fail("--jupyter is not available yet", 2)
-    if bokeh is not None:
-        dashboard = bokeh
-    if bokeh_port is not None:
-        dashboard_address = f":{bokeh_port}"
-    options: dict[str, Any] = {
-        "host": host or ("" if interface is None else None),
-        "interface": interface,
-        "protocol": protocol,
-        "contact_address": contact_address,
-        "dashboard": dashboard,
-        "dashboard_address": dashboard_address,
-        "scheduler_file": scheduler_file,
-        "preload": list(preload),
-        "preload_argv": arguments,
-    }
-    if port is not None:
-        options["port"] = port
-    else:
-        options["port"] = None
-    if dashboard_prefix:
-        options["http_prefix"] = dashboard_prefix
-    if idle_timeout is not None:
-        options["idle_timeout"] = idle_timeout
+    note = given.pop("pid_file")
+    options = scheduler_options(context, given)
     show_logs()
-    with _pid_file(pid_file):
+    with pid_file(note):
         gc.set_threshold(10_000, 20, 20)
         with asyncio.Runner(loop_factory=new_asyncio_loop) as runner:
             runner.run(_serve(options))
 
 
-_pid_file = pid_file
+def scheduler_options(context: click.Context, given: dict[str, Any]) -> dict[str, Any]:
+    """Arguments of ``Scheduler`` from those of the command line."""
+    options = dict(given)
+    options["security"] = security_of(options, "scheduler")
+    options["preload_argv"] = preload_arguments(context, options, "scheduler")
+    options["preload"] = list(options["preload"]) or None
+    options["http_prefix"] = options.pop("dashboard_prefix")
+    if not options["host"]:  # None means loopback to a Scheduler
+        options["host"] = "" if options["interface"] is None else None
+    if options["jupyter"]:
+        fail("--jupyter is not available yet", 2)
+    return options
 
 
 async def _serve(options: dict[str, Any]) -> None:
@@ -137,8 +103,6 @@ async def _serve(options: dict[str, Any]) -> None:
     signals = None
     try:
         signals = await until_signal(life, "scheduler")
-    except OSError as e:
-        problem = f"the scheduler did not start: {explain(e)}"
     except Exception as e:
         problem = f"the scheduler did not start: {explain(e)}"
     if scheduler is not None:

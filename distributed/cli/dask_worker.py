@@ -6,15 +6,26 @@ import asyncio
 import gc
 import inspect
 import logging
+from dataclasses import dataclass
 from typing import Any
 
 import click
 
 from distributed._version import __version__
 from distributed.base import defaults, settings
-from distributed.cli.options import (
-    CONTEXT_SETTINGS,
+from distributed.base.ending import until_signal
+from distributed.cli.command import (
+    ANY_PATH,
+    Command,
     DurationType,
+    InterfaceType,
+    MemoryType,
+    group,
+    older,
+    security_of,
+    tls_options,
+)
+from distributed.cli.options import (
     PortsType,
     StartError,
     explain,
@@ -23,10 +34,9 @@ from distributed.cli.options import (
     pid_file,
     preload_arguments,
     show_logs,
-    until_signal,
     wait_for_scheduler_file,
 )
-from distributed.comm.addressing import as_host_port
+from distributed.comm.addressing import as_host_port, ensure_ip, is_own_ip, parse_host_port
 from distributed.deploy.utils import CPU_COUNT, nprocesses_nthreads
 from distributed.nanny import Nanny
 from distributed.rpc.loop_runner import new_asyncio_loop
@@ -35,199 +45,207 @@ logger = logging.getLogger("distributed.worker")
 
 CLOSE_TIMEOUT_S = 10.0
 
+size, network, web, life = group("Size"), group("Network"), group("Web pages"), group("Life and files")
 
-@click.command(name="worker", context_settings=CONTEXT_SETTINGS)
+
+@click.command(name="worker", cls=Command)
 @click.argument("scheduler", type=str, required=False)
-@click.option("--tls-ca-file", type=str, default=None, help="CA certificates file for TLS (PEM)")
-@click.option("--tls-cert", type=str, default=None, help="Certificate file for TLS (PEM)")
-@click.option("--tls-key", type=str, default=None, help="Key of the certificate (PEM file)")
-@click.option("--scheduler-sni", type=str, default=None, hidden=True)
-@click.option(
-    "--worker-port",
-    "--port",
-    type=PortsType(),
-    default=None,
-    help="Port of the worker, or first:last for several; default: any",
-)
-@click.option(
-    "--nanny-port", type=PortsType(), default=None, help="Port of the nanny, or first:last for several; default: any"
-)
-@click.option("--dashboard-address", type=str, default=":0", show_default=True, help="Where the web pages listen")
-@click.option("--dashboard/--no-dashboard", default=True, help="Serve web pages [default: dashboard]")
-@click.option("--dashboard-prefix", type=str, default=None, help="Prefix of the URLs of the web pages")
-@click.option("--bokeh/--no-bokeh", default=None, hidden=True)
-@click.option("--bokeh-port", type=int, default=None, hidden=True)
-@click.option("--listen-address", type=str, default=None, help="Address to bind, like tcp://0.0.0.0:9000")
-@click.option("--contact-address", type=str, default=None, help="Address by which others reach this worker")
-@click.option("--host", type=str, default=None, help="Name or IP address to bind and to be reached by")
-@click.option("--interface", type=str, default=None, help="Name of the network interface, such as 'eth0'")
-@click.option("--protocol", type=str, default=None, help="Protocol, like tcp or tls")
-@click.option(
-    "--nthreads", "--nthreads-per-worker", type=int, default=0, help="Threads of each worker; default: cores / nworkers"
-)
-@click.option(
+@size(
     "--nworkers",
-    "--nprocs",
     "n_workers",
     type=str,
-    default=None,
-    help="Number of workers; 'auto': by the cores; negative: cores + 1 + this; default: 1",
+    help="Number of workers; auto: by the cores, also --nthreads; negative: cores + 1 + this; default: 1",
 )
-@click.option("--name", type=str, default=None, help="Name of this worker; with several, name-0, name-1, ...")
-@click.option(
+@size("--nthreads", type=click.IntRange(min=0), default=0, help="Threads of each worker; default: cores / nworkers")
+@size(
     "--memory-limit",
+    type=MemoryType(),
     default="auto",
     show_default=True,
     help="Memory of each worker: bytes, a fraction of the machine's, text like 5GB, auto, or 0 for no limit",
 )
-@click.option("--reconnect/--no-reconnect", default=None, hidden=True)
-@click.option("--nanny/--no-nanny", default=True, help="Run each worker in a process that is watched [default: nanny]")
-@click.option("--pid-file", type=str, default=None, help="Where to note the process id")
-@click.option("--local-directory", type=str, default=None, help="Directory for files of the workers")
-@click.option("--resources", type=str, default=None, help='Resources of each worker, like "GPU=2 MEM=10e9"')
-@click.option("--scheduler-file", type=str, default=None, help="File with the scheduler's address; waited for")
-@click.option(
-    "--death-timeout", type=DurationType(), default=None, help="Give up when there is no scheduler for this long"
+@size("--resources", type=str, help='Resources of each worker, like "GPU=2 MEM=10e9"')
+@size("--nanny/--no-nanny", default=True, help="Run each worker in a process that is watched  [default: nanny]")
+@network(
+    "--worker-port",
+    type=PortsType(),
+    help="Port of the worker; first:last for several workers; default: any that is free",
 )
-@click.option("--lifetime", type=DurationType(), default=None, help="End in good order after this long")
-@click.option("--lifetime-stagger", type=DurationType(), default=0, help="Random spread of the lifetime")
-@click.option(
-    "--lifetime-restart/--no-lifetime-restart", default=False, help="When the lifetime has passed, start anew"
+@network("--nanny-port", type=PortsType(), help="Port of the nanny; first:last for several; default: any that is free")
+@network("--host", type=str, help="Name or IP address to listen on, and to be reached by")
+@network("--interface", type=InterfaceType(), help="Network interface to use, like eth0 or ib0")
+@network("--listen-address", type=str, help="Address to listen on, like tcp://0.0.0.0:9000")
+@network("--contact-address", type=str, help="Address by which others reach this worker, like tcp://10.0.0.7:9000")
+@network("--protocol", type=str, help="Protocol, like tcp or tls; default: the scheduler's")
+@tls_options("worker")
+@network("--scheduler-sni", type=str, hidden=True)
+@web("--dashboard-address", type=str, default=":0", show_default=True, help="Where the web server listens; 0: any port")
+@web("--dashboard/--no-dashboard", default=True, help="With or without a web server  [default: dashboard]")
+@life("--scheduler-file", type=ANY_PATH, help="File that a scheduler writes its address and secret to; waited for")
+@life("--name", type=str, help="Name of this worker; with several, name-0, name-1, ...; default: its address")
+@life(
+    "--death-timeout", type=DurationType(), help="Give up when there is no scheduler for this long, like 60 or '1 min'"
 )
-@click.option("--worker-class", type=str, default=None, help="Class of the workers, as package.module.Class")
-@click.option("--preload", type=str, multiple=True, help="Module or Python file to load, with dask_setup(worker)")
-@click.option("--preload-nanny", type=str, multiple=True, help="The same for the nanny")
+@life("--lifetime", type=DurationType(), help="Hand over all data and end after this long, like '1 hour'")
+@life("--lifetime-stagger", type=DurationType(), help="Random time added to or taken off the lifetime; default: 0")
+@life("--lifetime-restart/--no-lifetime-restart", default=None, help="When the lifetime has passed, start anew")
+@life(
+    "--local-directory", type=ANY_PATH, help="Directory for files of the workers; default: the system's temporary one"
+)
+@life("--pid-file", type=ANY_PATH, help="Write the process id there; removed at the end")
+@life("--worker-class", type=str, help="Class of the workers, as package.module.Class")
+@life("--preload", type=ANY_PATH, multiple=True, help="Module or file to load first, with dask_setup(worker)")
+@life("--preload-nanny", type=ANY_PATH, multiple=True, help="The same for the nanny")
+@older("--nprocs", type=str, note="--nprocs is now --nworkers", becomes="n_workers")
+@older("--nthreads-per-worker", "--ncores", type=int, note="this option is now --nthreads", becomes="nthreads")
+@older("--port", "old_port", type=PortsType(), note="--port is now --worker-port", becomes="worker_port")
+@older("-worker-port", "misprinted_port", type=PortsType(), note="write --worker-port", becomes="worker_port")
+@older("--reconnect/--no-reconnect", note="--reconnect has no effect: a worker whose scheduler is gone ends")
+@older("--bokeh/--no-bokeh", note="--bokeh is now --dashboard", becomes="dashboard")
+@older(
+    "--bokeh-port",
+    type=int,
+    note="--bokeh-port is now --dashboard-address",
+    becomes="dashboard_address",
+    convert=lambda port: f":{port}",
+)
+@older(
+    "--dashboard-prefix",
+    "--bokeh-prefix",
+    note="prefixes of workers' pages are going; give it to the scheduler",
+    becomes="http_prefix",
+)
+@older("--http-port", type=int, note="--http-port has no effect: JSON is under /json of the web pages")
 @click.argument("preload_argv", nargs=-1, type=click.UNPROCESSED)
 @click.version_option(__version__, prog_name="dask-worker")
 @click.pass_context
-def main(
-    context: click.Context,
-    scheduler: str | None,
-    tls_ca_file: str | None,
-    tls_cert: str | None,
-    tls_key: str | None,
-    scheduler_sni: str | None,
-    worker_port: str | None,
-    nanny_port: str | None,
-    dashboard_address: str,
-    dashboard: bool,
-    dashboard_prefix: str | None,
-    bokeh: bool | None,
-    bokeh_port: int | None,
-    listen_address: str | None,
-    contact_address: str | None,
-    host: str | None,
-    interface: str | None,
-    protocol: str | None,
-    nthreads: int,
-    n_workers: str | None,
-    name: str | None,
-    memory_limit: str,
-    reconnect: bool | None,
-    nanny: bool,
-    pid_file: str | None,
-    local_directory: str | None,
-    resources: str | None,
-    scheduler_file: str | None,
-    death_timeout: float | None,
-    lifetime: float | None,
-    lifetime_stagger: float,
-    lifetime_restart: bool,
-    worker_class: str | None,
-    preload: tuple[str, ...],
-    preload_nanny: tuple[str, ...],
-    preload_argv: tuple[str, ...],
-) -> None:
+def main(context: click.Context, /, **given: Any) -> None:
     """Start workers that connect to SCHEDULER, an address like tcp://127.0.0.1:8786.
 
-    Without SCHEDULER the address comes from --scheduler-file or the configuration (scheduler-address). Further
-    arguments go to the --preload module.
+    Without SCHEDULER the address comes from --scheduler-file or the configuration (scheduler-address, also the
+    environment variable DASK_SCHEDULER_ADDRESS). The worker and its nanny listen on free ports unless told otherwise.
+    Further arguments go to the --preload module. Exit codes: 0 in order, 1 it could not start or lost its scheduler,
+    2 a wrong command line, 128 + n ended by signal n.
     """
-    if scheduler is not None and scheduler.startswith("-"):
-        preload_argv = (scheduler, *preload_argv)
-        scheduler = None
-    arguments = preload_arguments(preload, preload_argv)
-    if tls_ca_file or tls_cert or tls_key:
-        fail("TLS options are not available yet: connections are guarded by the cluster's secret", 2)
-    if bokeh is not None:
-        dashboard = bokeh
-    if bokeh_port is not None:
-        dashboard_address = f":{bokeh_port}"
-    count, threads = worker_counts(n_workers, nthreads)
-    if count > 1 and not nanny:
-        raise click.UsageError("--no-nanny runs one worker in this process: it cannot go with --nworkers > 1")
-    if count > 1 and listen_address:
-        raise click.UsageError("--listen-address names one port: it cannot go with --nworkers > 1")
-    if contact_address and not listen_address:
-        listen_address = contact_address
-    if listen_address and (host or interface or worker_port):
-        if contact_address != listen_address:
-            raise click.UsageError("--listen-address says it all: leave out --host, --interface and --worker-port")
-        listen_address = None
-    if death_timeout is None:
-        death_timeout = settings.get_seconds("distributed.worker.death-timeout", None)
-    if scheduler is None and scheduler_file is None:
-        scheduler = settings.get("scheduler-address", None)
-        if not scheduler:
-            raise click.UsageError("no scheduler: name its address, or --scheduler-file, or set DASK_SCHEDULER_ADDRESS")
-    try:
-        resource_table = parse_resources(resources)
-        cls = defaults.load(worker_class) if worker_class else None
-    except (ValueError, ImportError) as e:
-        fail(str(e), 2)
-
-    options: dict[str, Any] = {
-        "nthreads": threads,
-        "resources": resource_table,
-        "memory_limit": memory_limit,
-        "dashboard": dashboard,
-        "dashboard_address": dashboard_address,
-        "local_directory": local_directory,
-        "host": host,
-        "interface": interface,
-        "protocol": protocol,
-        "contact_address": contact_address,
-        "death_timeout": death_timeout,
-        "preload": list(preload),
-        "preload_argv": arguments,
-    }
-    if dashboard_prefix:
-        options["http_prefix"] = dashboard_prefix
-    if lifetime is not None:
-        options |= {"lifetime": lifetime, "lifetime_stagger": lifetime_stagger, "lifetime_restart": lifetime_restart}
-    ports = parse_ports(worker_port) if not listen_address else [None]
-    if nanny:
-        server: Any = Nanny
-        if cls is not None:
-            options["worker_class"] = cls
-        if preload_nanny:
-            options |= {"preload_nanny": list(preload_nanny), "preload_nanny_argv": arguments}
-        if listen_address:
-            options["listen_address"] = listen_address
-        options["port"] = nanny_port
-        options["worker_port"] = worker_port if worker_port is not None else 0
-    else:
-        if nanny_port:
-            raise click.UsageError("--nanny-port needs a nanny")
-        server = cls if cls is not None else defaults.load("Worker")
-        if listen_address:
-            options |= _split_listen(listen_address)
-        elif ports != [None]:
-            options["port"] = worker_port
-    options = _taken_by(server, options)
-    names: list[Any] = [None] * count
-    if name is not None:
-        whole: Any = int(name) if name.isdigit() else name
-        names = [whole] if count == 1 else [f"{name}-{i}" for i in range(count)]
-
+    if (given["scheduler"] or "").startswith("-"):  # an option of the preload module
+        given |= {"preload_argv": (given["scheduler"], *given["preload_argv"]), "scheduler": None}
+    note = given.pop("pid_file")
+    program = read_options(context, given)
     show_logs()
-    with _pid_file(pid_file):
+    with pid_file(note):
         gc.set_threshold(10_000, 20, 20)
         with asyncio.Runner(loop_factory=new_asyncio_loop) as runner:
-            runner.run(_serve(server, scheduler, scheduler_file, names, options, context.info_name == "dworker"))
+            runner.run(_serve(program, context.info_name == "dworker"))
 
 
-_pid_file = pid_file
+@dataclass
+class Program:
+    """What the command line asks for: servers of one class, their names, and where they find the scheduler."""
+
+    server: Any
+    names: list[Any]
+    scheduler: str | None
+    scheduler_file: str | None
+    options: dict[str, Any]
+
+
+def read_options(context: click.Context, given: dict[str, Any]) -> Program:
+    """A program from the options, which are used up; a usage error when they do not go together."""
+    options = {**given, "preload_argv": preload_arguments(context, given, "worker")}
+    options["security"] = security_of(options, "worker")
+    options.pop("scheduler_sni")
+    count, options["nthreads"] = worker_counts(options.pop("n_workers"), given["nthreads"])
+    _check_together(given, count)
+    scheduler, scheduler_file = _scheduler(options)
+    if options["death_timeout"] is None:
+        options["death_timeout"] = settings.get_seconds("distributed.worker.death-timeout", None)
+    try:
+        options["resources"] = parse_resources(options["resources"])
+        worker_class = defaults.load(options["worker_class"]) if options["worker_class"] else None
+    except (ValueError, ImportError, AttributeError) as e:
+        fail(str(e) if "--resources" in str(e) else f"--worker-class {options['worker_class']}: {e}", 2)
+    options["preload"] = list(options["preload"]) or None
+    options["listen_address"] = _listen_address(options)
+    name = options.pop("name")
+    if options.pop("nanny"):
+        server: Any = Nanny
+        _for_nanny(options, worker_class)
+    else:
+        server = worker_class or defaults.load("Worker")
+        _for_bare_worker(options)
+    options = {key: value for key, value in options.items() if value is not None}
+    return Program(server, _names(name, count), scheduler, scheduler_file, _taken_by(server, options))
+
+
+def _check_together(given: dict[str, Any], count: int) -> None:
+    listen = given["listen_address"]
+    if count > 1 and not given["nanny"]:
+        raise click.UsageError("--no-nanny runs one worker in this process: it cannot go with --nworkers > 1")
+    if count > 1 and listen:
+        raise click.UsageError("--listen-address names one port: it cannot go with --nworkers > 1")
+    if listen and (given["host"] or given["interface"] or given["worker_port"]):
+        raise click.UsageError("--listen-address says it all: leave out --host, --interface and --worker-port")
+    if given["nanny_port"] and not given["nanny"]:
+        raise click.UsageError("--nanny-port needs a nanny")
+    if given["preload_nanny"] and not given["nanny"]:
+        raise click.UsageError("--preload-nanny needs a nanny")
+    for name in ("worker_port", "nanny_port"):
+        ports = parse_ports(given[name])
+        if 1 < len(ports) < count:
+            flag = name.replace("_", "-")
+            raise click.UsageError(f"--{flag} {given[name]} has {len(ports)} ports for {count} workers")
+
+
+def _scheduler(options: dict[str, Any]) -> tuple[str | None, str | None]:
+    address, path = options.pop("scheduler"), options.pop("scheduler_file")
+    if address is None and path is None:
+        address = settings.get("scheduler-address", None)
+        if not address:
+            raise click.UsageError("no scheduler: name its address, or --scheduler-file, or set DASK_SCHEDULER_ADDRESS")
+    return address, None if address is not None else path
+
+
+def _listen_address(given: dict[str, Any]) -> str | None:
+    """Where to listen: as told, else at the port of the contact address, which a router in between passes on."""
+    listen: str | None = given["listen_address"]
+    contact: str | None = given["contact_address"]
+    if listen or not contact or given["host"] or given["interface"] or given["worker_port"]:
+        return listen
+    scheme, _, location = contact.rpartition("://")
+    host, port = parse_host_port(location, 0)
+    if not port:
+        return None
+    try:
+        own = is_own_ip(ensure_ip(host))
+    except OSError:
+        own = False
+    return contact if own else f"{scheme or 'tcp'}://0.0.0.0:{port}"
+
+
+def _for_nanny(options: dict[str, Any], worker_class: Any) -> None:
+    options["worker_class"] = worker_class
+    options["preload_nanny"] = list(options["preload_nanny"]) or None
+    options["port"] = options.pop("nanny_port")
+    if options["worker_port"] is None:
+        options["worker_port"] = 0
+
+
+def _for_bare_worker(options: dict[str, Any]) -> None:
+    for name in ("nanny_port", "preload_nanny", "worker_class"):
+        options.pop(name)
+    port, listen = options.pop("worker_port"), options.pop("listen_address")
+    if listen:
+        options |= _split_listen(listen)
+    elif port is not None:
+        options["port"] = port
+
+
+def _names(name: str | None, count: int) -> list[Any]:
+    if name is None:
+        return [None] * count
+    if count > 1:
+        return [f"{name}-{i}" for i in range(count)]
+    return [int(name) if name.isdigit() else name]
 
 
 def worker_counts(n_workers: str | int | None, nthreads: int) -> tuple[int, int]:
@@ -291,28 +309,21 @@ def _taken_by(server: Any, options: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if name in parameters or value not in (None, [], ())}
 
 
-async def _serve(
-    server: Any,
-    scheduler: str | None,
-    scheduler_file: str | None,
-    names: list[Any],
-    options: dict[str, Any],
-    seed_words: bool,
-) -> None:
+async def _serve(program: Program, old_words: bool) -> None:
     servers: list[Any] = []
 
     async def life() -> None:
-        address = scheduler
+        address = program.scheduler
         if address is None:
-            assert scheduler_file is not None
-            address = await wait_for_scheduler_file(scheduler_file, options.get("death_timeout"))
+            assert program.scheduler_file is not None
+            address = await wait_for_scheduler_file(program.scheduler_file, program.options.get("death_timeout"))
         address = as_host_port(address)
-        servers.extend(server(address, name=name, **options) for name in names)
+        servers.extend(program.server(address, name=name, **program.options) for name in program.names)
         await asyncio.gather(*[_begin(one) for one in servers])
         # Each worker has logged "Start worker at:" and "Registered to:" by now. These are words of older programs.
         for _ in servers:
             click.echo(f"Registered with Scheduler at: {address}", err=True)
-            if seed_words:
+            if old_words:
                 click.echo(f"Registered with center at: {address}", err=True)
         await asyncio.gather(*[one.finished() for one in servers])
 

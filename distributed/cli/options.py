@@ -1,4 +1,4 @@
-"""What the command lines share: options, ports, log lines, scheduler files, and an orderly end on a signal."""
+"""What the command lines share: ports, log lines, pid files, waiting for scheduler files, errors in one line."""
 
 from __future__ import annotations
 
@@ -8,21 +8,18 @@ import contextlib
 import functools
 import logging
 import os
-import signal
 import sys
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
 import click
 
-from distributed.base.ending import EndSignals
+from distributed.base import settings
 from distributed.base.errors import CommClosedError
-from distributed.base.formatting import parse_timedelta
+from distributed.cli.command import Command
 from distributed.comm.secrets import UnsafeFileError, read_scheduler_file
-
-CONTEXT_SETTINGS: dict[str, Any] = {"help_option_names": ["-h", "--help"], "ignore_unknown_options": True}
 
 
 def fail(message: str, code: int = 1) -> NoReturn:
@@ -37,14 +34,16 @@ class StartError(Exception):
     """The program cannot do its work; the text is for the user."""
 
 
-def preload_arguments(preload: tuple[str, ...], preload_argv: tuple[str, ...]) -> list[str]:
-    """What is left of the command line belongs to the preload module; without one it is a mistake."""
-    if preload_argv and not preload:
-        first = preload_argv[0]
-        if first.startswith("-"):
-            raise click.NoSuchOption(first)
+def preload_arguments(context: click.Context, given: dict[str, Any], role: str) -> list[str]:
+    """What is left of the command line (taken out of ``given``) belongs to start-up code, named by ``--preload`` or the
+    configuration; without any it is a mistake."""
+    arguments = [str(argument) for argument in given.pop("preload_argv")]
+    if arguments and not given["preload"] and not settings.get(f"distributed.{role}.preload", None):
+        first = arguments[0]
+        if first.startswith("-") and isinstance(context.command, Command):
+            raise context.command.no_such_option(first)
         raise click.UsageError(f"Got unexpected extra argument ({first})")
-    return list(preload_argv)
+    return arguments
 
 
 def parse_ports(port: Any) -> list[int | None]:
@@ -78,18 +77,6 @@ class PortsType(click.ParamType):  # type: ignore[type-arg]
         except ValueError as e:
             self.fail(str(e), param, ctx)
         return value
-
-
-class DurationType(click.ParamType):  # type: ignore[type-arg]
-    """Seconds, or text such as ``"5 minutes"``."""
-
-    name = "duration"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        try:
-            return parse_timedelta(value)
-        except (ValueError, TypeError, KeyError):
-            self.fail(f"not a duration such as 60 or '5 minutes': {value!r}", param, ctx)
 
 
 def show_logs() -> None:
@@ -153,33 +140,12 @@ async def wait_for_scheduler_file(path: str, timeout: float | None) -> str:
         pause = min(pause * 1.5, 0.5)
 
 
-def end_signals(task: asyncio.Task[Any], name: str) -> EndSignals:
-    """The first signal that asks for an end cancels ``task``; see :mod:`distributed.base.ending` for later ones."""
-
-    def on_first(number: signal.Signals) -> None:
-        logging.getLogger("distributed.cli").info("Received signal %s (%d); closing %s", number.name, number, name)
-        task.cancel()
-
-    return EndSignals(on_first)
-
-
-async def until_signal(life: Callable[[], Coroutine[Any, Any, Any]], name: str) -> EndSignals:
-    """Run ``life`` to its end, or until a signal comes, which cancels it. What ``life`` raises is raised here."""
-    task = asyncio.get_running_loop().create_task(life())
-    signals = end_signals(task, name)
-    await asyncio.wait([task])
-    if not task.cancelled():
-        error = task.exception()
-        if error is not None and not signals.count:
-            raise error
-    return signals
-
-
 def explain(e: BaseException) -> str:
     """An error in one line, for people who started a program and not a debugger."""
     cause: BaseException | None = e
     while cause is not None:
         if isinstance(cause, OSError) and not isinstance(cause, CommClosedError | TimeoutError):
-            return str(cause)
+            reason = cause.strerror or str(cause)
+            return f"{cause.filename}: {reason}" if isinstance(cause.filename, str) else reason
         cause = cause.__cause__
     return str(e) or type(e).__name__

@@ -277,7 +277,7 @@ def _lookup(host: str) -> str:
             continue
         return str(found[0][4][0])
     assert error is not None
-    raise error
+    raise type(error)(error.errno, f"unknown host {host!r} ({error.strerror})")
 
 
 def ensure_ip(hostname: str) -> str:

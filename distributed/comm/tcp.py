@@ -79,7 +79,12 @@ async def resolve(host: str, port: int, passive: bool = False) -> list[tuple[int
         return [(family, (host, port))]
     loop = asyncio.get_running_loop()
     flags = socket.AI_PASSIVE if passive else 0
-    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
+    try:
+        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
+    except socket.gaierror as e:
+        if not passive:
+            raise  # who connects tells the whole address
+        raise socket.gaierror(e.errno, f"cannot listen at {host!r}: unknown host ({e.strerror})") from None
     return [(family, address) for family, _, _, _, address in found]  # type: ignore[misc]
 
 

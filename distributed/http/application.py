@@ -47,9 +47,16 @@ def common_routes() -> list[Route]:
     ]
 
 
+def for_programs(routes: list[Route]) -> list[Route]:
+    """Those that are no dashboard: what ``dashboard=False`` leaves."""
+    return [route for route in routes if route[0].startswith(("/health", "/json/", "/metrics", "/api"))]
+
+
 def build(web: Any) -> HTTPServer:
     """A server for ``web`` (a WebServer), without a socket yet."""
     routes = scheduler_routes() if is_scheduler(web.owner) else common_routes()
+    if not getattr(web.owner, "has_dashboard", True):
+        routes = for_programs(routes)
     paths = tuple([route[0] for route in routes])
     prefix = re.escape(web.prefix)
     table: list[Any] = [

@@ -69,7 +69,7 @@ class Scheduler(Orders, LiveState, Server):
     dashboard_address : str, optional
         Where web pages are served, such as ``":8787"`` (loopback), ``"0.0.0.0:8787"`` or ``":0"``; None: nowhere.
     dashboard : bool, optional
-        True: serve them at ``":8787"`` if no address is given.
+        True: serve them at ``":8787"`` if no address is given. False: only ``/health`` and ``/json``.
     http_prefix : str
         Put before the paths of web pages.
     services, service_kwargs : dict, optional
@@ -151,6 +151,7 @@ class Scheduler(Orders, LiveState, Server):
         self.services_given = dict(services or {})
         self.service_kwargs = {key: dict(value) for key, value in (service_kwargs or {}).items()}
         self.dashboard_address = ":8787" if dashboard and dashboard_address is None else dashboard_address
+        self.has_dashboard = dashboard is not False
         self.http_prefix = str(self.service_kwargs.get("dashboard", {}).get("prefix") or http_prefix or "/")
         self._log_tail = LogTail("distributed.scheduler")
         self._services = lifecycle.Services()

@@ -60,6 +60,13 @@ async def test_health_and_redirects():
 
 
 @on_uvloop
+async def test_no_dashboard_leaves_what_is_for_programs():
+    async with scheduler(dashboard=False) as s:
+        assert [(await get(s, path)).code for path in ("/health", "/json/counts.json")] == [200, 200]
+        assert [(await get(s, path)).code for path in ("/", "/status", "/info/main/workers.html")] == [404] * 3
+
+
+@on_uvloop
 async def test_json():
     async with (
         scheduler() as s,
