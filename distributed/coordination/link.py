@@ -143,7 +143,7 @@ class Link:
         take_back: Callable[[], None] | None = None
         try:
             if not lock.acquire(timeout=_PATIENCE_S):
-                take_back = _lend_slot()
+                take_back = _lend_slot(op, kwargs)
                 while not lock.acquire(timeout=_LOOK_S):
                     if time.monotonic() >= deadline:
                         raise self._unanswered(op, limit)
@@ -170,7 +170,7 @@ class Link:
         answer = Answer(wake, undo)
         number = self.post(op, kwargs, answer)
         limit = kwargs.get("timeout")
-        take_back = _lend_slot()
+        take_back = _lend_slot(op, kwargs)
         try:
             if limit is None:
                 await future
@@ -469,9 +469,16 @@ def timeout_seconds(timeout: Any) -> float | None:
     return None if math.isinf(found) else found
 
 
-def _lend_slot() -> Callable[[], None] | None:
+def _lend_slot(op: str, kwargs: dict[str, Any]) -> Callable[[], None] | None:
     """Before a task blocks: offer its slot. A scheduler, where this module is loaded too, has no worker's code."""
     if defaults.current_worker.get()() is None:
         return None
-    lend: Callable[[], Callable[[], None] | None] = defaults.load("distributed.worker.runtime:lend_slot")
-    return lend()
+    lend: Callable[[str], Callable[[], None] | None] = defaults.load("distributed.worker.runtime:lend_slot")
+    return lend(_what(op, kwargs))
+
+
+def _what(op: str, kwargs: dict[str, Any]) -> str:
+    """What a request waits for, in words: ``lock 'x'``."""
+    kind = "lock" if kwargs.get("transient") else op.rpartition("_")[0].replace("_", "-")
+    name = kwargs["names"] if "names" in kwargs else kwargs.get("name")
+    return f"the {kind} {name!r}" + (" (full)" if op == "queue_put" else "")

@@ -40,7 +40,7 @@ from distributed.worker.inputs import fill_arguments
 from distributed.worker.profiling import sampler
 from distributed.worker.runtime import RunningTask, current_task, current_worker, mirror_to_dask
 from distributed.worker.shipping import ship
-from distributed.worker.slot_loans import Rejoin, SlotLoans
+from distributed.worker.slot_loans import Rejoin, Relief, SlotLoans
 from distributed.worker.spill_file import SpillFile
 from distributed.worker.state_machine.events import (
     ExecuteFailure,
@@ -52,6 +52,9 @@ from distributed.worker.state_machine.events import (
 from distributed.worker.state_machine.instructions import Execute
 
 logger = logging.getLogger("distributed.worker")
+
+REJOIN_PATIENCE_S = 5.0
+"""A task that wants its slot back goes on without one when no slot has changed hands for so long."""
 
 ExecutorEvent = ExecuteSuccess | ExecuteFailure | ExecuteRescheduled | ExecuteSkipped | ExecuteLongRunning
 Report = tuple[ExecutorEvent, Any]
@@ -144,7 +147,8 @@ class TaskExecutor:
         self._awake = False
         self._closed = False
         self._slots = 0
-        self._loans = SlotLoans()
+        self._loans = SlotLoans(self._say_slotless)
+        self._relief = Relief()
         self._thread_count = 0
         self._free_cells: deque[int] = deque(range(CELLS))
         self._jobs_running: dict[int, _Job] = {}
@@ -202,6 +206,10 @@ class TaskExecutor:
         """What the running task ``key`` has unpickled for it right now; empty when nothing, or it does not run."""
         return next((task.opening for task in self.running.copy().values() if task.key == key), "")
 
+    def waits_for(self, key: Key) -> str:
+        """What the running task ``key`` is blocked by, as far as it has said; else empty."""
+        return next((task.waits_for for task in self.running.copy().values() if task.key == key), "")
+
     async def close(self, timeout: float | None = None) -> None:
         """End the slots; a task that still runs after ``timeout`` seconds is left behind in its (daemon) thread."""
         if self._closed:
@@ -231,31 +239,69 @@ class TaskExecutor:
         if task.in_slot:
             task.in_slot = False
             self._call_loop(self._replace_slot)
-        now = time.monotonic()
-        self._report(ExecuteLongRunning(task.key, task.run_id, now - task.started), None)
+        self._say_slotless(task)
+
+    def _say_slotless(self, task: RunningTask) -> None:
+        duration = time.monotonic() - task.started
+        self._report(ExecuteLongRunning(task.key, task.run_id, duration), None)
 
     def rejoin(self, task: RunningTask) -> None:
-        """Wait until a slot is free for this task."""
+        """Wait until a slot is free for this task, or until none is to be expected (:meth:`_wait_for_slot`)."""
         if not task.in_slot and threading.get_ident() == task.thread:
             request = Rejoin()
+            task.waits_for = "a slot, to rejoin"
             self._call_loop(functools.partial(self._give_slot, request))
-            while not request.granted.wait(1.0):
-                if self._closed or self.loop.is_closed():
-                    break
-            task.in_slot = True
+            task.in_slot = self._wait_for_slot(request)
+            task.waits_for = ""
         task.seceded = False
+
+    def _wait_for_slot(self, request: Rejoin) -> bool:
+        """Whether there is a slot. When no slot has changed hands for :data:`REJOIN_PATIENCE_S`, the tasks in them may
+        wait for this very one, in a way that nobody can see: it goes on beside them."""
+        runs, since = self._run_ids(), time.monotonic()
+        while not request.granted.wait(1.0):
+            if self._closed or self.loop.is_closed():
+                break
+            now_runs, now = self._run_ids(), time.monotonic()
+            if now_runs != runs:
+                runs, since = now_runs, now
+            elif now - since >= REJOIN_PATIENCE_S and self._loans.take(request):
+                return False
+        return True
+
+    def _run_ids(self) -> list[int]:
+        return sorted([task.run_id for task in self.running.copy().values() if task.in_slot])
 
     def lend_slot(self, task: RunningTask) -> bool:
         """The task is going to block: its slot is for those that want to rejoin. Whether it had one to lend."""
         if not task.in_slot:
             return False
-        self._loans.offer(task)
+        if self._loans.offer(task) >= self.nthreads and not self._relief.is_due:
+            self._relief.is_due = True
+            self._call_loop(self._relieve_later)
         return True
 
     def take_slot_back(self, task: RunningTask) -> None:
         """Behind :meth:`lend_slot`: wait for a slot if somebody has taken this one."""
         self._loans.withdraw(task)
+        if task.seceded:
+            self._relief.returned()
         self.rejoin(task)
+
+    def _relieve_later(self) -> None:
+        self.loop.call_later(self._relief.pause_s, self._relieve)
+
+    def _relieve(self) -> None:
+        """When every slot is blocked, one of them goes to the next task: perhaps all wait for that."""
+        relief = self._relief
+        relief.is_due = False
+        task = None if self._closed else self._loans.give_up(self.nthreads, relief.pause_s)
+        if task is not None:
+            relief.given()
+            self._replace_slot()
+        if self._loans.n_offers >= self.nthreads and not self._closed and not relief.is_due:
+            relief.is_due = True
+            self._relieve_later()
 
     # -- slots
 

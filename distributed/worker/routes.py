@@ -99,6 +99,9 @@ class _Routes:
             begun = key in self.worker.executor.executing_keys().values()
             how = "executing since" if begun else "with the executor, not begun, since"
             found.text = f"{how} {found.since_s:.3g} s"
+        waits_for = self.worker.executor.waits_for(key)
+        if waits_for:
+            found.text += f"; it waits for {waits_for}"
         opening = self.worker.executor.opening(key)
         if opening:
             found.text += f"; it is unpickling {opening.rstrip(',')}"

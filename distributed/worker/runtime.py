@@ -36,7 +36,7 @@ class RunningTask:
     """The task that runs in the current thread or coroutine."""
 
     __slots__ = ("key", "run_id", "started", "worker", "executor", "actor", "seceded", "in_slot", "thread", "metadata",
-                 "opening")  # fmt: skip
+                 "opening", "waits_for")  # fmt: skip
 
     def __init__(
         self, key: Key, run_id: int, started: float, worker: Any, executor: Secedable, actor: bool = False
@@ -52,6 +52,7 @@ class RunningTask:
         self.thread = 0
         self.metadata: dict[str, Any] | None = None
         self.opening = ""  # what is being unpickled for it
+        self.waits_for = ""  # what blocks it, in words
 
     def __repr__(self) -> str:
         return f"<RunningTask {self.key!r} run {self.run_id}>"
@@ -127,17 +128,24 @@ def rejoin() -> None:
         task.executor.rejoin(task)
 
 
-def lend_slot() -> Callable[[], None] | None:
-    """Before the calling task blocks: offer its slot to tasks that have left theirs and want to go on.
+def lend_slot(waits_for: str = "") -> Callable[[], None] | None:
+    """Before the calling task blocks: say what it waits for, and offer its slot to others.
 
     Returns
     -------
-    What to call once the wait is over (it waits for a slot if this one was taken); None where there is nothing to lend.
+    What to call once the wait is over (it waits for a slot if this one was taken); None outside of tasks.
     """
     task = current_task.get()
-    if task is None or not task.executor.lend_slot(task):
+    if task is None:
         return None
-    return functools.partial(task.executor.take_slot_back, task)
+    task.waits_for = waits_for
+    return functools.partial(_go_on, task, task.executor.lend_slot(task))
+
+
+def _go_on(task: RunningTask, has_lent: bool) -> None:
+    task.waits_for = ""
+    if has_lent:
+        task.executor.take_slot_back(task)
 
 
 class reschedule_seceded:
