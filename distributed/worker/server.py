@@ -1,24 +1,19 @@
-"""The worker as a program: its constructor, its life, and its face to users and peers. Shell.
+"""The worker as a program: construction and life. Shell.
 
-What to do is decided in ``state_machine/``, done in ``effects.py``, asked for in ``routes.py``. This module wires them
-to one connection to the scheduler and one event loop, beats the heart, and closes everything in order.
+What to do is decided in ``state_machine/``, done in ``effects.py``, asked for in ``routes.py``; ``tick.py`` is the loop
+between these. What it tells of itself is in ``facts.py``, what it can be told to do in ``services.py``. This module
+wires them to one connection to the scheduler, and closes everything in order.
 """
 
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
-import contextvars
-import functools
 import inspect
 import logging
 import math
 import os
 import random
-import sys
 import threading
-import time
-import traceback
 import weakref
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from typing import Any, ClassVar
@@ -26,47 +21,34 @@ from typing import Any, ClassVar
 from distributed.base import defaults, preloading, settings, settings_check, versions
 from distributed.base.daemon_pool import DaemonThreadPool
 from distributed.base.formatting import parse_timedelta
-from distributed.base.keys import Key, user_key
+from distributed.base.keys import Key
 from distributed.base.log_tail import LogTail
 from distributed.base.status import Status
-from distributed.client import current as client_room
 from distributed.comm import secrets
 from distributed.comm.addressing import get_address_host, parse_address
 from distributed.comm.secrets import Secret
 from distributed.comm.security import refuse
 from distributed.messages.control import Registered, RegisterWorker
-from distributed.messages.scheduler_to_worker import CloseWorkerOrder, DefineFunction, SetStatus
-from distributed.messages.worker_to_scheduler import Heartbeat, WorkerClosing, WorkerLogEvent, WorkerStatus
-from distributed.protocol.sizeof import sizeof
+from distributed.messages.scheduler_to_worker import CloseWorkerOrder
+from distributed.messages.worker_to_scheduler import WorkerClosing
 from distributed.rpc.connection import Connection
-from distributed.rpc.server import Server
-from distributed.worker import memory, registration, remote_calls, scratch
+from distributed.worker import memory, options, registration, scratch
 from distributed.worker.data_service import DataService
 from distributed.worker.data_store import DataStore
-from distributed.worker.data_transfer import Arrived, DataTransfer, transfer_limits
+from distributed.worker.data_transfer import DataTransfer
 from distributed.worker.effects import Effects
 from distributed.worker.executing_page import ExecutingPage
-from distributed.worker.executor import Report, TaskExecutor
+from distributed.worker.executor import TaskExecutor
+from distributed.worker.heartbeat import Heart
 from distributed.worker.plugin_host import PluginHost, plugin_name
 from distributed.worker.profiling import ProfileHistory, sampler
 from distributed.worker.routes import worker_routes
-from distributed.worker.runtime import current_task, current_worker, get_task_key
-from distributed.worker.self_watch import MEMORY_TOPIC, SelfWatch
-from distributed.worker.spill_file import SpillFile
+from distributed.worker.runtime import current_task, current_worker
+from distributed.worker.scheduler_calls import SchedulerCalls
+from distributed.worker.self_watch import SelfWatch
+from distributed.worker.services import Services
 from distributed.worker.spilling import Spiller
-from distributed.worker.state_machine.events import (
-    DataLost,
-    DataUpdated,
-    ExecuteSuccess,
-    GatherDepFailure,
-    GatherDepSuccess,
-    MemoryHigh,
-    Pause,
-    SpillEnded,
-    Unpause,
-)
 from distributed.worker.state_machine.state import WorkerState
-from distributed.worker.state_machine.tables import WorkerSettings
 
 logger = logging.getLogger("distributed.worker")
 
@@ -76,30 +58,7 @@ _WAIT_FOR_TASKS_S = 0.5
 _QUIET_S = 0.003
 
 
-class SchedulerCalls:
-    """The scheduler as the worker sees it: each attribute is an operation, asked over the worker's own connection."""
-
-    def __init__(self, worker: Worker) -> None:
-        self._worker = worker
-
-    @property
-    def address(self) -> str | None:
-        return self._worker.scheduler_address
-
-    def __getattr__(self, op: str) -> Callable[..., Any]:
-        if op.startswith("__"):
-            raise AttributeError(op)
-
-        async def call(**kwargs: Any) -> Any:
-            return await self._worker.connection.request(op, kwargs)
-
-        return call
-
-    def __repr__(self) -> str:
-        return f"<scheduler at {self.address!r}>"
-
-
-class Worker(Server):
+class Worker(Services):
     """Runs tasks, holds their results and gives them to others.
 
     Parameters
@@ -223,28 +182,16 @@ class Worker(Server):
         settings_check.check()
         refuse(security)
         self.security = security
-        self.services: dict[str, Any] = {}
         if dashboard and dashboard_address is None:
             dashboard_address = ":0"
         self.dashboard_address = None if dashboard is False else dashboard_address
-        self.last_metrics: dict[str, Any] = {}
-        self._web: Any = None
         self.http_prefix = http_prefix
         self.total_resources = dict(
             resources if resources is not None else settings.get("distributed.worker.resources", None) or {}
         )
         self.validate = bool(settings.get("distributed.worker.validate", False) if validate is None else validate)
-        self.lifetime = _seconds(lifetime, "distributed.worker.lifetime.duration")
-        stagger = _seconds(lifetime_stagger, "distributed.worker.lifetime.stagger") or 0.0
-        if self.lifetime:
-            self.lifetime += (random.random() * 2 - 1) * stagger
-        self.lifetime_restart = bool(
-            settings.get("distributed.worker.lifetime.restart", False) if lifetime_restart is None else lifetime_restart
-        )
-        self.local_directory = ""
-        self.thread_id = 0
-        self.actors: dict[Key, Any] = {}
-        self.data: DataStore | MutableMapping[Any, Any]
+        self._plan_life(lifetime, lifetime_stagger, lifetime_restart)
+        self._begin_without()
         self._listen_options = (host, port, interface, protocol)
         self._local_directory_given = local_directory
         self._given_plugins = list(plugins)
@@ -252,34 +199,9 @@ class Worker(Server):
             preload if preload is not None else settings.get("distributed.worker.preload", None),
             preload_argv if preload_argv is not None else settings.get("distributed.worker.preload-argv", None),
         )
-        self._preloads: list[preloading.Preload] = []
-        self._data_given = data
         self._page = executing_page
-        self._self_watch: SelfWatch | None = None
-        self._connection: Connection | None = None
-        self._client: Any = None
-        self._actor_thread: DaemonThreadPool | None = None
-        self._heartbeat_timer: asyncio.TimerHandle | None = None
-        self._deadline_timer: asyncio.TimerHandle | None = None
-        self._wakes_at = math.inf
-        self.close_reason = ""
-        self.on_directory: Callable[[str], None] | None = None
-        """Told the directory as soon as it is made."""
-        self.on_listening: Callable[[str], None] | None = None
-        """Told the address as soon as this worker listens there."""
-        self.on_registered: Callable[[], None] | None = None
-        """Told that the scheduler knows this worker, before any task can arrive."""
-        self.joined = asyncio.Event()
-        """Set when the scheduler knows this worker."""
-        self.on_leaving: Callable[[str, bool], None] | None = None
-        """Told why the worker ends, and whether it should be started again, before it does."""
-        self.state = WorkerState(self._settings(spills=False), "", self.nthreads, dict(self.total_resources))
-        self.plugin_host = PluginHost(self)
-        self.scheduler = SchedulerCalls(self)
-        self._executors_given = _named_executors(executor)
-        store = _make_store(data)
-        self._store = store
-        self.data = store.values_by_key if store.is_custom else store
+        self._executors_given = options.named_executors(executor)
+        self._make_rooms(data)
         if blocked_handlers is None:
             blocked_handlers = settings.get("distributed.worker.blocked-handlers", None) or []
         super().__init__(
@@ -293,121 +215,58 @@ class Worker(Server):
             name=name,
         )
         self._log_tail = LogTail("distributed.worker")
-        self.profile_history: ProfileHistory | None = None
         self.extensions = {
             key: (defaults.load(make) if isinstance(make, str) else make)(self)
             for key, make in {**defaults.WORKER_EXTENSIONS, **(extensions or {})}.items()
         }
         Worker._instances.add(self)
 
-    # -- facts
-
-    @property
-    def name(self) -> Any:
-        """What users call it; its address when they gave no name."""
-        return self._name if self._name is not None else (self.address if self.listeners else None)
-
-    @name.setter
-    def name(self, value: Any) -> None:
-        self._name = value
-
-    @property
-    def worker_address(self) -> str:
-        return self.address
-
-    @property
-    def plugins(self) -> dict[str, Any]:
-        """Plugins by name."""
-        return self.plugin_host.plugins
-
-    @property
-    def connection(self) -> Connection:
-        """The link to the scheduler. Raises ``ValueError`` while there is none."""
-        if self._connection is None:
-            raise ValueError(f"{self!r} is not connected to a scheduler")
-        return self._connection
-
-    @property
-    def client(self) -> Any:
-        """The client that all tasks of this worker share; made when first asked for."""
-        return self._get_client()
-
-    def _get_client(self, timeout: float | None = None) -> Any:
-        return client_room.client_of_worker(self, timeout)
-
-    @property
-    def active_threads(self) -> dict[int, Any]:
-        """Key of the running task by thread ident."""
-        return {ident: user_key(key) for ident, key in self.executor.executing_keys().items()}
-
-    @property
-    def executing_count(self) -> int:
-        return self.state.counts()["executing"]
-
-    @property
-    def preloads(self) -> list[preloading.Preload]:
-        """What was loaded before the start."""
-        return self._preloads
-
-    @property
-    def store(self) -> DataStore:
-        """All values, wherever they are."""
-        return self._store
-
-    @property
-    def memory_manager(self) -> memory.MemoryLimit:
-        """Tells the memory limit."""
-        return memory.MemoryLimit(self.memory_limit or None)
-
-    @property
-    def http_server(self) -> Any:
-        """The server of web pages; None when there is none."""
-        return self._web
-
-    @property
-    def executors(self) -> dict[str, Any]:
-        """Named executors."""
-        return {"default": self.executor, **self.executor.executors}
-
-    def get_current_task(self) -> Any:
-        """The key of the task that calls this."""
-        key = get_task_key()
-        if key is None:
-            raise ValueError("get_current_task() was called outside of a task")
-        return key
-
-    def __repr__(self) -> str:
-        name = f", name: {self._name}" if self._name is not None and self._name != self.address_safe else ""
-        counts = self.state.counts()
-        return (
-            f"<Worker {self.address_safe!r}{name}, status: {self.status.name}, stored: {len(self.data)}, "
-            f"running: {counts['executing']}/{self.nthreads}, ready: {counts['ready']}, comm: {counts['flight']}, "
-            f"waiting: {self.state.n_waiting}>"
+    def _plan_life(self, lifetime: Any, lifetime_stagger: Any, lifetime_restart: bool | None) -> None:
+        self.lifetime = options.seconds(lifetime, "distributed.worker.lifetime.duration")
+        stagger = options.seconds(lifetime_stagger, "distributed.worker.lifetime.stagger") or 0.0
+        if self.lifetime:
+            self.lifetime += (random.random() * 2 - 1) * stagger
+        self.lifetime_restart = bool(
+            settings.get("distributed.worker.lifetime.restart", False) if lifetime_restart is None else lifetime_restart
         )
 
-    def identity(self) -> dict[str, Any]:
-        return {
-            "type": type(self).__name__,
-            "id": self.name,
-            "scheduler": self.scheduler_address,
-            "nthreads": self.nthreads,
-            "memory_limit": self.memory_limit,
-        }
+    def _begin_without(self) -> None:
+        """What only the start, or somebody else, gives."""
+        self.local_directory = ""
+        self.services: dict[str, Any] = {}
+        self.last_metrics: dict[str, Any] = {}
+        self._web: Any = None
+        self.profile_history: ProfileHistory | None = None
+        self.thread_id = 0
+        self.actors: dict[Key, Any] = {}
+        self.data: DataStore | MutableMapping[Any, Any]
+        self._preloads: list[preloading.Preload] = []
+        self._self_watch: SelfWatch | None = None
+        self._connection: Connection | None = None
+        self._client: Any = None
+        self._actor_thread: DaemonThreadPool | None = None
+        self._deadline_timer: asyncio.TimerHandle | None = None
+        self._wakes_at = math.inf
+        self.close_reason = ""
+        self.on_directory: Callable[[str], None] | None = None
+        """Told the directory as soon as it is made."""
+        self.on_listening: Callable[[str], None] | None = None
+        """Told the address as soon as this worker listens there."""
+        self.on_registered: Callable[[], None] | None = None
+        """Told that the scheduler knows this worker, before any task can arrive."""
+        self.joined = asyncio.Event()
+        """Set when the scheduler knows this worker."""
+        self.on_leaving: Callable[[str, bool], None] | None = None
+        """Told why the worker ends, and whether it should be started again, before it does."""
 
-    def get_logs(self, n: int | None = None, start: float | None = None) -> list[tuple[str, str]]:
-        """The last ``n`` lines of the workers' log in this process, as ``(level, text)``."""
-        return self._log_tail.last(n)
-
-    def log_event(self, topic: str | Iterable[str], msg: Any) -> None:
-        """Tell the scheduler, and who listens to ``topic`` there, of an event; ``msg`` is plain data. Thread-safe."""
-        topics = (topic,) if isinstance(topic, str) else tuple(topic)
-        if isinstance(msg, dict):
-            msg = {**msg, "worker": self.address_safe}
-        self._on_loop(lambda: self._send([WorkerLogEvent(topics, msg)]))
-
-    def tell_output(self, text: str, file: str) -> None:
-        """Have every client write ``text`` to its ``stdout`` or ``stderr``; notes which task says it. Thread-safe."""
-        self.log_event("print", {"text": text, "file": file, "key": get_task_key()})
+    def _make_rooms(self, data: Any) -> None:
+        self.state = WorkerState(self._settings(spills=False), "", self.nthreads, dict(self.total_resources))
+        self.plugin_host = PluginHost(self)
+        self.heart = Heart(self)
+        self.scheduler = SchedulerCalls(self)
+        store = options.make_store(data)
+        self._store = store
+        self.data = store.values_by_key if store.is_custom else store
 
     # -- life
 
@@ -453,7 +312,7 @@ class Worker(Server):
         self.executor.on_lost = self._on_lost
         self.spiller = Spiller(self._store, os.path.join(self.local_directory, "storage"), loop, self._on_spilled)
         self._store.on_evict = self._evict
-        self.effects = Effects(self.executor, self._store, self.transfer, self.spiller, self._send)
+        self.effects = Effects(self.executor, self._store, self.transfer, self.spiller, self.send)
         if self.dashboard_address is not None:
             self._web = defaults.load(_HTTP_SERVER)(self, self.dashboard_address, self.http_prefix)
             self.services["dashboard"] = self._web.port
@@ -493,7 +352,7 @@ class Worker(Server):
                 port = address
             candidates = [
                 registration.listening_address(self.scheduler_address, host, one, interface, protocol)
-                for one in _ports(port)
+                for one in options.ports(port)
             ]
         contact = None if self.contact_address is None else parse_address(self.contact_address)[1]
         for candidate in candidates:
@@ -548,7 +407,7 @@ class Worker(Server):
             self.heartbeat_interval = registered.heartbeat_interval_s
         connection.name = "scheduler"
         connection.add_on_closed(self._on_scheduler_lost)
-        self._heartbeat_timer = asyncio.get_running_loop().call_later(self.heartbeat_interval, self._beat)
+        self.heart.start()
         if self._page is not None:
             self._page.beat()
         self.joined.set()
@@ -592,9 +451,9 @@ class Worker(Server):
         logger.info("The worker at %s ends: %s", self.address_safe, reason)
         if self.on_leaving is not None and nanny:
             self.on_leaving(reason, restart)
-        for timer in (self._heartbeat_timer, self._deadline_timer):
-            if timer is not None:
-                timer.cancel()
+        self.heart.stop()
+        if self._deadline_timer is not None:
+            self._deadline_timer.cancel()
         if self._self_watch is not None:
             self._self_watch.stop()
         connection = self._connection
@@ -656,324 +515,11 @@ class Worker(Server):
     def _lifetime_ends(self) -> None:
         self.add_close_task(self.close_gracefully(reason="worker-lifetime-reached"))
 
-    def add_close_task(self, coroutine: Any) -> None:
-        """Run something that ends with closing this server: not one of the tasks that closing cancels."""
-        task = asyncio.get_running_loop().create_task(coroutine)
-        _closing_tasks.add(task)
-        task.add_done_callback(_closing_tasks.discard)
-
     def _on_scheduler_lost(self, error: BaseException | None) -> None:
         if self.status in (Status.closing, Status.closed, Status.failed):
             return
         logger.info("Connection to scheduler broken. Closing. (%s)", error or "it was closed")
         self.add_close_task(self.close(reason="scheduler-connection-lost"))
-
-    # -- events in, instructions out
-
-    def _on_messages(self, messages: list[Any]) -> None:
-        state = self.state
-        handle = state.handle
-        now = time.monotonic()
-        for message in messages:
-            kind = type(message)
-            if kind is DefineFunction:
-                self.executor.define(message.blob)
-            elif kind is CloseWorkerOrder:
-                self.add_close_task(
-                    self.close(reason=message.reason or "scheduler-close", nanny=True, restart=message.restart)
-                )
-            else:
-                if kind is SetStatus:
-                    self._set_status(message.status)
-                handle(message, now)
-        self._act()
-
-    def _on_reports(self, reports: list[Report]) -> None:
-        if self._self_watch is not None:
-            self._self_watch.on_ended(reports)
-        results = self.effects.results
-        handle = self.state.handle
-        now = time.monotonic()
-        for event, value in reports:
-            if type(event) is ExecuteSuccess:
-                task = self.state.tasks.get(event.key)
-                if task is not None and task.actor:
-                    value = self._as_actor(event.key, value)
-                results[event.run_id] = value
-            handle(event, now)
-        self._act()
-        if self._self_watch is not None:
-            self._self_watch.on_growth(self.state.resident_nbytes)
-
-    def _settings(self, spills: bool) -> WorkerSettings:
-        return transfer_limits(memory.MemoryBounds(self.memory_limit).worker_settings(spills))
-
-    def _on_spilled(self, events: list[SpillEnded]) -> None:
-        if self.status in (Status.closing, Status.closed):
-            return
-        blocked = self.state.spilling.blocked
-        now = time.monotonic()
-        for event in events:
-            self.state.handle(event, now)
-        self._act()
-        plan = self.state.spilling
-        if plan.blocked != blocked:
-            what = (
-                {"action": "disk-takes-no-more", "reason": plan.blocked} if plan.blocked else {"action": "disk-works"}
-            )
-            self.log_event(MEMORY_TOPIC, what)
-        if self.status is Status.paused and self._self_watch is not None:
-            self._self_watch.look_at_memory()
-
-    def _on_lost(self, file: SpillFile, reason: str) -> None:
-        key = file.key
-        if self._store.values_by_key.get(key) is not file:
-            return  # given up meanwhile, or here again: a run that still counts is handed over once more
-        logger.warning("The value of %r on disk cannot be read and is computed again: %s", user_key(key), reason)
-        self._store.discard(key)
-        self.handle(DataLost([key], reason))
-
-    def _evict(self) -> int:
-        before = self.state.spilling.leaving_nbytes + self.state.spilling.absent_nbytes
-        self.handle(MemoryHigh(self.state.spilling.leaving_nbytes + 1))
-        freed = self.state.spilling.leaving_nbytes + self.state.spilling.absent_nbytes - before
-        return freed if freed > 0 else -1
-
-    def _on_gathered(self, event: GatherDepSuccess | GatherDepFailure, arrived: Arrived) -> None:
-        if self.status in (Status.closing, Status.closed):
-            return
-        if arrived:
-            self.effects.arrived[event.worker] = arrived
-        self.handle(event)
-        if self._self_watch is not None:
-            self._self_watch.on_growth(self.state.resident_nbytes)
-
-    def handle(self, event: Any) -> None:
-        """Give one event to the state machine, and do what it decides. On the loop."""
-        self.state.handle(event, time.monotonic())
-        self._act()
-
-    def _act(self) -> None:
-        state = self.state
-        self.effects.perform(state.outbox.take())
-        when = state.next_deadline()
-        if when is not None and when < self._wakes_at:
-            self._wake_at(when)
-        if self.plugin_host.watches:
-            self.plugin_host.tell(state.steps)
-        if self.validate:
-            state.validate()
-
-    def _wake_at(self, when: float) -> None:
-        if self._deadline_timer is not None:
-            self._deadline_timer.cancel()
-        self._wakes_at = when
-        delay = max(0.0, when - time.monotonic())
-        self._deadline_timer = asyncio.get_running_loop().call_later(delay, self._on_deadline)
-
-    def _on_deadline(self) -> None:
-        self._deadline_timer = None
-        self._wakes_at = math.inf
-        self.state.handle_deadline(time.monotonic())
-        self._act()
-
-    def _send(self, messages: list[Any], quiet: bool = False) -> None:
-        connection = self._connection
-        if connection is not None and not connection.closed:
-            if quiet:
-                connection.send_later(messages, _QUIET_S)
-            else:
-                connection.send_many(messages)
-
-    def _on_loop(self, function: Callable[[], None]) -> None:
-        if threading.get_ident() == self.thread_id:
-            function()
-        else:
-            self.asyncio_loop.call_soon_threadsafe(function)
-
-    # -- beats
-
-    def _beat(self) -> None:
-        self._heartbeat_timer = asyncio.get_running_loop().call_later(self.heartbeat_interval, self._beat)
-        if self.user_metrics:
-            self.add_task(self._beat_with_user_metrics())
-        else:
-            self._send([self._heartbeat(self.metrics())])
-
-    async def _beat_with_user_metrics(self) -> None:
-        metrics = self.metrics()
-        for name, function in self.user_metrics.items():
-            try:
-                value = function(self)
-                metrics[name] = await value if inspect.isawaitable(value) else value
-            except Exception:
-                logger.exception("metrics[%r] failed", name)
-        self._send([self._heartbeat(metrics)])
-
-    def metrics(self) -> dict[str, Any]:
-        """What the scheduler is told of this worker with each heartbeat."""
-        counts = self.state.counts()
-        return {
-            "task_counts": counts,
-            "executing": counts["executing"],
-            "in_memory": counts["memory"],
-            "ready": counts["ready"],
-            "in_flight": counts["flight"],
-            "managed_bytes": self.state.managed_nbytes,
-            "spilled_bytes": {
-                "memory": self.state.spilling.absent_nbytes,
-                "disk": self.state.spilling.disk_nbytes,
-                "shuffles": sum([getattr(it, "nbytes_on_disk", 0) for it in self.extensions.values()]),
-            },
-            "transfer": {
-                "incoming_bytes_total": self.transfer.bytes_received,
-                "outgoing_bytes_total": self.data_service.bytes_sent,
-            },
-            "time": time.time(),
-            **memory.process_sample(),
-        }
-
-    def _heartbeat(self, metrics: dict[str, Any]) -> Heartbeat:
-        self.last_metrics = metrics
-        return Heartbeat(
-            metrics,
-            self.state.executing(time.monotonic()),
-            self.state.managed_nbytes,
-            int(metrics.get("memory", 0)),
-            self.state.spilling.absent_nbytes,
-        )
-
-    # -- state
-
-    def _set_status(self, text: str) -> None:
-        if self.status in (Status.running, Status.paused, Status.closing_gracefully):
-            self.status = Status(text)
-
-    def pause(self) -> None:
-        """Start no more tasks for now; those that run go on."""
-        self.status = Status.paused
-        for extension in self.extensions.values():
-            make_room = getattr(extension, "on_memory_short", None)
-            if make_room is not None:
-                make_room()
-        self.handle(Pause())
-
-    def unpause(self) -> None:
-        """Start tasks again."""
-        self.status = Status.running
-        self.handle(Unpause())
-
-    def announce_status(self) -> None:
-        """Tell the scheduler the status of now."""
-        self._send([WorkerStatus(self.status.name)])
-
-    async def set_resources(self, **resources: float) -> None:
-        """Change the capacities of this worker."""
-        self.total_resources.update(resources)
-        self.state.set_resources(dict(self.total_resources))
-        self._act()
-        await self.scheduler.set_resources(worker=self.address, resources=dict(self.total_resources))
-
-    def validate_state(self) -> None:
-        """Raise if the tables of the state machine contradict each other."""
-        self.state.validate()
-
-    def _nbytes_of(self, key: Key) -> int:
-        task = self.state.tasks.get(key)
-        return -1 if task is None else task.nbytes
-
-    def data_updated(self, nbytes: Mapping[Key, int], report: bool) -> None:
-        """Values were put into the data store from outside."""
-        self.handle(DataUpdated(nbytes, report))
-
-    def update_data(self, data: Mapping[Key, Any], report: bool = True) -> dict[Key, int]:
-        """Put values of this process into the data store under these keys."""
-        nbytes = {}
-        for key, value in data.items():
-            self._store[key] = value
-            nbytes[key] = sizeof(value)
-        self.data_updated(nbytes, report)
-        return nbytes
-
-    def _as_actor(self, key: Key, instance: Any) -> Any:
-        self.actors[key] = instance
-        actor_class = getattr(sys.modules.get("distributed.client"), "Actor", None)
-        return (
-            instance if actor_class is None else actor_class(type(instance), self.address, user_key(key), worker=self)
-        )
-
-    def upload_file(self, filename: str, data: bytes | str, load: bool = True) -> dict[str, Any]:
-        """Write a file into the worker's directory; ``.py``, ``.zip`` and ``.egg`` become importable, with ``load`` at
-        once."""
-        content = data.encode() if isinstance(data, str) else bytes(data)
-        path = remote_calls.save_file(self.local_directory, filename, content)
-        remote_calls.make_importable(path)
-        if load:
-            remote_calls.import_file(path)
-        self.executor.forget_functions()
-        return {"status": "OK", "nbytes": len(content)}
-
-    async def run_in_actor_thread(self, method: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        """Call a method of an actor; all actors of a worker share one thread, so that no two methods run at once."""
-        if self._actor_thread is None:
-            self._actor_thread = DaemonThreadPool(1, "Dask-Actor-Threads")
-        context = contextvars.copy_context()
-        context.run(current_worker.set, self)
-        call = functools.partial(context.run, functools.partial(method, *args, **kwargs))
-        return await asyncio.get_running_loop().run_in_executor(self._actor_thread, call)
-
-    def call_stacks(self, keys: Iterable[Key] | None = None) -> dict[Key, list[str]]:
-        """Where the threads of running tasks stand: key -> frames as text."""
-        wanted = None if keys is None else set(keys)
-        frames = sys._current_frames()
-        frames.pop(threading.get_ident(), None)  # ours, which holds this dict: a cycle
-        return {
-            key: traceback.format_stack(frames[ident])
-            for ident, key in self.executor.executing_keys().items()
-            if ident in frames and (wanted is None or key in wanted)
-        }
-
-
-_closing_tasks: set[asyncio.Task[Any]] = set()
-
-
-def _seconds(given: Any, setting: str) -> float | None:
-    value = given if given is not None else settings.get(setting, None)
-    return None if value is None else float(parse_timedelta(value))
-
-
-def _ports(port: int | str | None) -> list[int | None]:
-    """The ports that an option names: one, none, or the range ``"first:last"``."""
-    if isinstance(port, str) and port:
-        first, colon, last = port.partition(":")
-        if not colon:
-            return [int(first)]
-        if int(last) < int(first):
-            raise ValueError(f"a range of ports goes upwards: {port!r}")
-        return list(range(int(first), int(last) + 1))
-    return [port if isinstance(port, int) else None]
-
-
-def _named_executors(executor: Any) -> dict[str, concurrent.futures.Executor]:
-    if executor is None:
-        return {}
-    if isinstance(executor, concurrent.futures.Executor):
-        return {"default": executor}
-    if isinstance(executor, Mapping):
-        return dict(executor)
-    raise TypeError(f"executor must be an Executor or a dict of them, not {executor!r}")
-
-
-def _make_store(data: Any) -> DataStore:
-    if data is None:
-        return DataStore()
-    if isinstance(data, tuple):
-        data = data[0](**data[1]) if len(data) == 2 else data[0]()
-    elif callable(data) and not isinstance(data, MutableMapping):
-        data = data()
-    if not isinstance(data, MutableMapping) and not hasattr(data, "__setitem__"):
-        raise TypeError(f"data must be a mapping or make one, not {data!r}")
-    return DataStore(data)
 
 
 def _worker_or_none() -> Any:

@@ -19,13 +19,14 @@ READINGS = {
     "diagnostics/spans.py": "when a span was met, and its end while it runs, for people",
     "diagnostics/task_stream.py": "from which moment on tasks are asked for, by when they ended",
     "scheduler/event_log.py": "when an event was logged, for people",
+    "scheduler/live_state.py": "when hosts were last heard of, for people",
     "scheduler/server.py": "when the scheduler was made, and when workers were last heard of, for people",
     "testing/functions.py": "the default timer of run_for, as its users know it",
     "upstream/waiting.py": "the attribute started_at of Deadline; measured monotonically",
     "worker/executor.py": "when a task began, for pictures",
     "worker/profiling.py": "when samples were taken, as client.profile asks for them",
     "worker/runtime.py": "the same, for dask's thread state",
-    "worker/server.py": "when metrics were taken, for people",
+    "worker/facts.py": "when metrics were taken, for people",
 }
 WALL = {("time", "time"), ("time", "time_ns"), ("datetime", "now"), ("datetime", "utcnow"), ("date", "today")}
 

@@ -61,7 +61,7 @@ async def test_what_is_over_the_target_is_on_disk_and_all_of_it_is_used(c: Clien
     told = s.workers[a.address]
 
     def is_told() -> bool:
-        a._send([a._heartbeat(a.metrics())])
+        a.heart.beat()
         return bool(told.memory.spilled == a.state.spilling.absent_nbytes > 10 * PART)
 
     await async_poll_for(is_told, 30)
