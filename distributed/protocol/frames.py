@@ -44,6 +44,8 @@ MAX_FIRST_SEGMENT = 1 << 31
 """The first segment holds the messages themselves; bulk travels beside it."""
 
 _HEAD = struct.Struct("!BBHQ")
+# Head and length of a frame of one segment, as nearly all are.
+_LONE_HEAD = struct.Struct("!BBHQQ")
 _LENGTH = struct.Struct("!Q")
 _CRC = struct.Struct("!I")
 _TWO_CRCS = struct.Struct("!II")
@@ -95,6 +97,10 @@ def frame_buffers(
         Which segments are places in shared memory, whose descriptors go along.
     """
     count = len(segments)
+    if count == 1 and not checked and type(segments[0]) is bytes:
+        n = len(segments[0])
+        if n < compressions.MIN_BYTES and n <= max_frame_bytes and not shared:  # the common path stays short
+            return [memoryview(_LONE_HEAD.pack(MAGIC, flags, 1, first, n) + segments[0])], _LONE_HEAD.size + n
     if not 0 < count <= MAX_SEGMENTS:
         raise FrameError(f"a frame has 1 to {MAX_SEGMENTS} segments, not {count}")
     views = [as_bytes_view(segment) for segment in segments]
@@ -217,8 +223,13 @@ class FrameReader:
     def feed(self, data: Any) -> list[Frame]:
         """Take all of ``data``; it may be overwritten once the frames returned have been decoded."""
         data = as_bytes_view(data)
-        frames: list[Frame] = []
         size = data.nbytes
+        if size > _LONE_HEAD.size and self._segment is None and not self._head and not self._checked:
+            magic, flags, count, first, n = _LONE_HEAD.unpack_from(data)
+            whole = n == size - _LONE_HEAD.size and count == 1 and not flags and magic == MAGIC
+            if whole and n <= self._max_frame_bytes and n <= MAX_FIRST_SEGMENT:
+                return [Frame([data[_LONE_HEAD.size :]], first, 0)]  # as nearly always
+        frames: list[Frame] = []
         position = 0
         while position < size:
             segment = self._segment

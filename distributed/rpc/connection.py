@@ -13,6 +13,7 @@ import asyncio
 import functools
 import inspect
 import logging
+import math
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
@@ -75,6 +76,7 @@ class Connection:
         """Stream messages have numbers (``rpc.session``): one that cannot be encoded leaves a substitute."""
         self._loop = asyncio.get_running_loop()
         self._out: list[Any] = []
+        self._rest_within_s = math.inf  # a timer that has been set will ring by then
         self._flush_scheduled = False
         self._pending: dict[int, tuple[asyncio.Future[Reply], str]] = {}
         self._last_id = 0
@@ -149,15 +151,24 @@ class Connection:
         if self._out and not self._flush_scheduled:
             self._schedule_flush()
 
-    def send_later(self, messages: Iterable[Any], delay_s: float) -> None:
-        """Queue several that nobody waits for: they leave with the next that are sent, or after ``delay_s``."""
+    def send_now(self, messages: Iterable[Any]) -> None:
+        """Hand several to the transport now, after all that was sent before."""
         if self._closing:
             raise self._closed_error()
-        if not self._out:
+        self._out.extend(messages)
+        self._send_out()
+
+    def send_later(self, messages: Iterable[Any], delay_s: float) -> None:
+        """Queue several that nobody waits for: they leave with the next that are sent, or within ``delay_s``."""
+        if self._closing:
+            raise self._closed_error()
+        if delay_s < self._rest_within_s:
+            self._rest_within_s = delay_s
             self._loop.call_later(delay_s, self._flush_rest)
         self._out.extend(messages)
 
     def _flush_rest(self) -> None:
+        self._rest_within_s = math.inf
         if self._out and not self._flush_scheduled:
             self._send_out()
 

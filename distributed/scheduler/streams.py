@@ -12,10 +12,12 @@ from typing import Any
 
 from distributed.base.errors import CommClosedError
 from distributed.messages.scheduler_to_client import KeyInMemory
+from distributed.messages.scheduler_to_worker import FreeKeys
 from distributed.rpc.connection import Connection
 from distributed.rpc.session import LIMIT_BYTES, SessionEnd, SessionLink
 
 CLOSE_S = 2.0
+FREE_AFTER_S = 0.003
 MAX_FAREWELLS = 1000
 
 
@@ -52,9 +54,14 @@ class Streams:
         self._received = now = {address: c.comm.received_bytes for address, c in self.workers.items()}
         return [address for address, nbytes in now.items() if nbytes != before.get(address)]
 
-    def to_worker(self, address: str, messages: Iterable[Any]) -> None:
-        """Send now, as one batch."""
-        _send(self.workers.get(address), messages)
+    def to_worker(self, address: str, messages: list[Any]) -> None:
+        """Send now, as one batch. What is only to be forgotten waits a moment for company: nobody waits for it, and it
+        would wake a worker while another one is to begin a task."""
+        connection = self.workers.get(address)
+        if len(messages) == 1 and type(messages[0]) is FreeKeys and connection is not None and not connection.closed:
+            connection.send_later(messages, FREE_AFTER_S)
+        else:
+            _send(connection, messages)
 
     def to_client(self, client: str, messages: list[Any]) -> None:
         """Send now, as one batch; or keep it until the client is back. One that is behind gets no values with it."""
@@ -142,8 +149,7 @@ def _send(connection: Connection | None, messages: Iterable[Any]) -> None:
     if connection is None:
         return
     try:
-        connection.send_many(messages)
-        connection.flush()
+        connection.send_now(messages)
     except CommClosedError:
         pass
 

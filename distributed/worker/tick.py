@@ -174,7 +174,7 @@ class Tick(Facts):
             if quiet:
                 connection.send_later(messages, _QUIET_S)
             else:
-                connection.send_many(messages)
+                connection.send_now(messages)
 
     def _on_loop(self, function: Callable[[], None]) -> None:
         if threading.get_ident() == self.thread_id:

@@ -122,6 +122,23 @@ async def test_questions_and_answers(address):
 
 @transports
 @on_both_loops
+async def test_now_later_and_at_the_end_of_the_turn_keep_their_order(address):
+    async with Link(address) as (client, server):
+        got = []
+        server.on_messages = got.extend
+        client.send_later([ReleaseKeys(["a"])], 60.0)
+        client.send(ReleaseKeys(["b"]))
+        client.send_now([ReleaseKeys(["c"]), ReleaseKeys(["d"])])
+        assert client.n_waiting == 0
+        await until(lambda: len(got) == 4)
+        assert [message.keys for message in got] == [["a"], ["b"], ["c"], ["d"]]
+        client.send_later([ReleaseKeys(["e"])], 0.001)
+        client.send_later([ReleaseKeys(["f"])], 0.001)
+        await until(lambda: len(got) == 6)
+
+
+@transports
+@on_both_loops
 async def test_errors_keep_their_type(address):
     async with Link(address) as (client, _):
         with pytest.raises(ZeroDivisionError, match="division by zero"):

@@ -14,7 +14,7 @@ from distributed.messages.payload import Payload
 from distributed.messages.scheduler_to_client import KeyInMemory, KeysCancelled
 from distributed.messages.scheduler_to_worker import ComputeTask, DefineFunction, FreeKeys
 from distributed.messages.worker_to_scheduler import Heartbeat, TaskFinished
-from distributed.scheduler import Scheduler
+from distributed.scheduler import Scheduler, streams
 from tests.integration.comm.loops import on_both_loops, on_uvloop, until
 from tests.integration.scheduler.peers import FakeClient, FakeWorker
 
@@ -37,6 +37,21 @@ async def test_one_task():
         await until(lambda: w.of(FreeKeys))
         assert not s.tasks
         s.validate_state()
+
+
+@on_uvloop
+async def test_what_is_only_to_be_forgotten_goes_along_with_the_next_task(monkeypatch):
+    monkeypatch.setattr(streams, "FREE_AFTER_S", 60.0)
+    async with scheduler() as s, FakeWorker(s) as w, FakeClient(s) as c:
+        c.submit("x-1")
+        await until(lambda: c.of(KeyInMemory))
+        c.send(ReleaseKeys(["x-1"]))
+        await until(lambda: not s.tasks)
+        assert not w.of(FreeKeys)
+        c.submit("x-2")
+        await until(lambda: len(c.of(KeyInMemory)) == 2)
+        kinds = [type(message) for message in w.got]
+        assert kinds.index(FreeKeys) < len(kinds) - 1 - kinds[::-1].index(ComputeTask)
 
 
 @pytest.mark.parametrize("protocol", ["tcp://", "inproc://"])

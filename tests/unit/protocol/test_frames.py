@@ -28,6 +28,22 @@ def plain(frames):
     return [[bytes(segment) for segment in frame.segments] for frame in frames]
 
 
+@given(st.binary(min_size=1, max_size=12_000))
+def test_one_short_segment_travels_like_any_other(segment):
+    stream = wire([segment], first=5)
+    assert stream == wire([bytearray(segment)], first=5)  # by the general way
+    assert [(frame.first, plain([frame])[0]) for frame in FrameReader().feed(stream)] == [(5, [segment])]
+
+
+def test_one_short_segment_keeps_the_limits():
+    with pytest.raises(ValueError, match="the limit is 9 "):
+        wire([bytes(10)], max_frame_bytes=9)
+    with pytest.raises(FrameError, match="more than the limit of 9"):
+        FrameReader(max_frame_bytes=9).feed(wire([bytes(10)]))
+    with pytest.raises(FrameError, match="wrong checksum"):
+        FrameReader(checked=True).feed(wire([bytes(10)]))
+
+
 @given(st.lists(frames_of_segments, min_size=1, max_size=4), st.data())
 def test_cut_anywhere(batches, data):
     stream = b"".join(wire(segments, first=i) for i, segments in enumerate(batches))
