@@ -55,6 +55,7 @@ _HOMES = {
     "Semaphore": "distributed.coordination",
     "SerializationError": "distributed.base.errors",
     "Span": "distributed.diagnostics",
+    "SSHCluster": "distributed.deploy",
     "SpecCluster": "distributed.deploy",
     "Status": "distributed.base.status",
     "Sub": "distributed.coordination",

@@ -11,14 +11,16 @@ if TYPE_CHECKING:
     from distributed.deploy.cluster import Cluster
     from distributed.deploy.local import LocalCluster
     from distributed.deploy.spec import ProcessInterface, SpecCluster
+    from distributed.deploy.ssh import SSHCluster
 
-__all__ = ["Adaptive", "Cluster", "LocalCluster", "ProcessInterface", "SpecCluster"]
+__all__ = ["Adaptive", "Cluster", "LocalCluster", "ProcessInterface", "SSHCluster", "SpecCluster"]
 
 _HOMES = {
     "Adaptive": "distributed.deploy.adaptive",
     "Cluster": "distributed.deploy.cluster",
     "LocalCluster": "distributed.deploy.local",
     "ProcessInterface": "distributed.deploy.spec",
+    "SSHCluster": "distributed.deploy.ssh",
     "SpecCluster": "distributed.deploy.spec",
 }
 

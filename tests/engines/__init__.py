@@ -1,0 +1,1 @@
+"""Real engines of others that tests start and end: an SSH server."""
