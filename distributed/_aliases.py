@@ -32,6 +32,7 @@ TABLE = {
     "distributed.itertools": "distributed.upstream.itertools",
     "distributed.lock": "distributed.coordination.lock",
     "distributed.metrics": "distributed.upstream.metrics",
+    "distributed.mpi": "distributed.deploy.mpi",
     "distributed.multi_lock": "distributed.coordination.multi_lock",
     "distributed.objects": "distributed.upstream.objects",
     "distributed.preloading": "distributed.upstream.preloading",

@@ -143,7 +143,9 @@ class SSHProcess(ProcessInterface):
         raise RuntimeError(f"{self.host}: the {self.what} did not start: {told}")
 
     def _say(self, line: str) -> None:
-        text = line.rstrip("\n")
+        text = line.rstrip()
+        if not text:  # what asyncssh reads at the end is an empty line
+            return
         self._tail.append(text)
         self.on_line(self.host, text)
 
