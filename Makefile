@@ -51,14 +51,14 @@ chaos: .venv/made  ## a real cluster under kills, stops and scaling, with known 
 	.ecosystem-venv/bin/python -m pip install --quiet --disable-pip-version-check --editable . -r ecosystem/requirements.txt -c ecosystem/constraints.txt
 	touch $@
 
-.ecosystem-venv/modin/made: pyproject.toml ecosystem/requirements-modin.txt .ecosystem-venv/made
-	$(PYTHON) -m venv .ecosystem-venv/modin
-	.ecosystem-venv/modin/bin/python -m pip install --quiet --disable-pip-version-check --editable . -r ecosystem/requirements-modin.txt
+.ecosystem-venv/older/made: pyproject.toml ecosystem/requirements-older.txt .ecosystem-venv/made
+	$(PYTHON) -m venv .ecosystem-venv/older
+	.ecosystem-venv/older/bin/python -m pip install --quiet --disable-pip-version-check --editable . -r ecosystem/requirements-older.txt
 	touch $@
 
-ecosystem: .ecosystem-venv/made .ecosystem-venv/modin/made  ## other people's packages and their tests on this engine; see docs/ECOSYSTEM.md
+ecosystem: .ecosystem-venv/made .ecosystem-venv/older/made  ## other people's packages and their tests on this engine; see docs/ECOSYSTEM.md
 	.ecosystem-venv/bin/python -m ecosystem $(ONLY)
-	.ecosystem-venv/modin/bin/python -m ecosystem --modin
+	.ecosystem-venv/older/bin/python -m ecosystem --older
 
 clean:
 	rm -rf .venv .bench-venv .ecosystem-venv build *.egg-info

@@ -20,6 +20,7 @@ _settings.register_when_dask_loads()  # our defaults join dask.config when someb
 _HOMES = {
     "Actor": "distributed.client.actor",
     "ActorFuture": "distributed.client.actor",
+    "BaseActorFuture": "distributed.client.actor",
     "Adaptive": "distributed.deploy",
     "CancelledError": "distributed.base.errors",
     "Client": "distributed.client",

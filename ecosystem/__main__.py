@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
-from ecosystem.checks import MODIN, PROGRAMS, SHIPPED, Check
+from ecosystem.checks import OLDER, PROGRAMS, SHIPPED, Check
 
 _PROGRAMS = Path(__file__).parent / "programs"
 _TEST_S = 120
@@ -112,9 +112,11 @@ def main() -> int:
     """Entry point."""
     parser = argparse.ArgumentParser(prog="python -m ecosystem", description=__doc__)
     parser.add_argument("names", nargs="*", help="only these checks, by the names of the table")
-    parser.add_argument("--modin", action="store_true", help="the checks of the environment that holds modin")
+    parser.add_argument(
+        "--older", action="store_true", help="the checks of the environment with older releases of what packages need"
+    )
     arguments = parser.parse_args()
-    checks = MODIN if arguments.modin else (*PROGRAMS, *SHIPPED)
+    checks = OLDER if arguments.older else (*PROGRAMS, *SHIPPED)
     unknown = set(arguments.names) - {check.name for check in checks}
     if unknown:
         parser.error(f"no check {', '.join(sorted(unknown))}; there are {', '.join(check.name for check in checks)}")

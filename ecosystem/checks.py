@@ -86,4 +86,8 @@ SHIPPED = (
     Check("dask-mpi", tests=("dask_mpi.tests",), limit_s=600),
 )
 
-MODIN = (Check("modin", "modin_frames"),)
+OLDER = (
+    Check("modin", "modin_frames"),
+    Check("fugue", "fugue_transform"),
+    Check("prefect-dask", "prefect_flow"),
+)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import functools
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator
 from typing import Any
 
@@ -16,7 +17,22 @@ from distributed.messages.payload import Payload
 from distributed.protocol.serialize import dumps, live, loads
 
 
-class ActorFuture:
+class BaseActorFuture(ABC):
+    """What answers of actors have in common; to ask with ``isinstance`` whether something is one."""
+
+    @abstractmethod
+    def result(self, timeout: float | str | None = None) -> Any:
+        """Wait for the answer."""
+
+    @abstractmethod
+    def done(self) -> bool:
+        """Whether it is there."""
+
+    @abstractmethod
+    def __await__(self) -> Generator[Any, None, Any]: ...
+
+
+class ActorFuture(BaseActorFuture):
     """The answer to a call of an actor's method. Awaitable."""
 
     def __init__(self, answer: concurrent.futures.Future[Any]) -> None:

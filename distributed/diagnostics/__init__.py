@@ -11,7 +11,7 @@ _HOMES = {
     "TextProgressBar": "distributed.diagnostics.progressbar",
     "get_task_metadata": "distributed.diagnostics.task_stream",
     "get_task_stream": "distributed.diagnostics.task_stream",
-    "performance_report": "distributed.diagnostics.performance_report",
+    "performance_report": "distributed.diagnostics.report",
     "progress": "distributed.diagnostics.progressbar",
 }
 

@@ -61,6 +61,26 @@ async def task_of(client: Any, future: Any, blame: bool) -> Call:
     return _opened(spec["function"], spec["payload"], spec["dependencies"], values, spec["alias"])
 
 
+class ReplayTaskClient:
+    """The same for code that asks a client's extension and not the client.
+
+    Examples
+    --------
+    >>> ReplayTaskClient(client).recreate_error_locally(future)  # doctest: +SKIP
+    """
+
+    def __init__(self, client: Any) -> None:
+        self.client = client
+
+    def recreate_task_locally(self, key: Any) -> Any:
+        """Run the task of a future here."""
+        return self.client.recreate_task_locally(key)
+
+    def recreate_error_locally(self, future: Any) -> Any:
+        """Run the task here to whose failure a future owes its own."""
+        return self.client.recreate_error_locally(future)
+
+
 def _opened(
     function: FunctionBlob | None, payload: Payload | None, keys: list[Any], values: list[Any], alias: bool
 ) -> Call:

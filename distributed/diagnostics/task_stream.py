@@ -20,19 +20,23 @@ from distributed.plugins.scheduler import SchedulerPlugin
 Record = dict[str, Any]
 
 
-class TaskStream(SchedulerPlugin):
+class TaskStreamPlugin(SchedulerPlugin):
     """The last tasks that have ended, with their places and times.
 
     Parameters
     ----------
-    length
-        How many are kept.
+    scheduler
+        The one that it is added to.
+    maxlen
+        How many are kept; default: the setting ``distributed.scheduler.dashboard.tasks.task-stream-length``.
     """
 
     name = "task-stream"
 
-    def __init__(self, length: int) -> None:
-        self.records: deque[Record] = deque(maxlen=length)
+    def __init__(self, scheduler: Any = None, maxlen: int | None = None) -> None:
+        if maxlen is None:
+            maxlen = int(settings.get("distributed.scheduler.dashboard.tasks.task-stream-length", 100_000))
+        self.records: deque[Record] = deque(maxlen=maxlen)
 
     def transition(self, key: Any, start: str, finish: str, *args: Any, **kwargs: Any) -> None:
         """Note a task that has ended."""
@@ -56,9 +60,9 @@ def get_task_stream_of(
     scheduler: Any, start: float | None = None, stop: float | None = None, count: int | None = None
 ) -> list[Record]:
     """The scheduler's answer; begins to record if it does not yet."""
-    plugin = scheduler.plugins.get(TaskStream.name)
+    plugin = scheduler.plugins.get(TaskStreamPlugin.name)
     if plugin is None:
-        plugin = TaskStream(int(settings.get("distributed.scheduler.dashboard.tasks.task-stream-length", 100_000)))
+        plugin = TaskStreamPlugin(scheduler)
         scheduler.add_plugin(plugin)
     found: list[Record] = plugin.collect(start, stop, count)
     return found

@@ -30,6 +30,7 @@ __all__ = [
 
 _HOMES = {
     "ClientState": "distributed.scheduler.state_machine",
+    "CollectTaskMetaDataPlugin": "distributed.plugins.task_metadata",
     "KilledWorker": "distributed.base.errors",
     "NoValidWorkerError": "distributed.base.errors",
     "NoWorkerError": "distributed.base.errors",

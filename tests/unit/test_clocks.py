@@ -15,7 +15,7 @@ READINGS = {
     "deploy/cluster.py": "lines of the cluster's log",
     "diagnostics/cluster_dump.py": "when a dump was made, for people",
     "diagnostics/memory_sampler.py": "when memory was sampled, for pictures",
-    "diagnostics/performance_report.py": "from which moment on tasks are asked for, by when they ended",
+    "diagnostics/report.py": "from which moment on tasks are asked for, by when they ended",
     "diagnostics/spans.py": "when a span was met, and its end while it runs, for people",
     "diagnostics/task_stream.py": "from which moment on tasks are asked for, by when they ended",
     "scheduler/event_log.py": "when an event was logged, for people",
