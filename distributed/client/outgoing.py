@@ -58,6 +58,15 @@ class Part:
         self.nbytes = nbytes
 
 
+class _Late:
+    """A place in the queue for messages that are made when it is their turn."""
+
+    __slots__ = ("make",)
+
+    def __init__(self, make: Callable[[], list[Struct]]) -> None:
+        self.make = make
+
+
 class Place:
     """A place in the queue that is kept for what a thread still prepares; what comes behind it waits."""
 
@@ -129,6 +138,10 @@ class Outgoing:
     def add(self, message: Struct) -> None:
         """Queue a message."""
         self._append(message)
+
+    def add_late(self, make: Callable[[], list[Struct]]) -> None:
+        """Queue what ``make`` returns when it is its turn, on the loop."""
+        self._append(_Late(make))
 
     def submit(
         self, spec: TaskSpec, options: TaskOptions | None, blob: FunctionBlob, fifo: float, parent: Any, nbytes: int
@@ -219,6 +232,8 @@ class Outgoing:
                 n_tasks -= len(item.tasks)
                 nbytes -= item.nbytes
                 self._sent += len(item.tasks)
+            elif kind is _Late:
+                batch += item.make()
             else:
                 batch.append(item)
         self.call_crowd()

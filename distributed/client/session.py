@@ -38,6 +38,7 @@ from distributed.messages.scheduler_to_client import (
     KeyInMemory,
     NoWorkerForTasks,
     SchedulerClosing,
+    SessionNews,
     SessionReply,
 )
 from distributed.messages.scheduler_to_worker import PeerLost
@@ -69,6 +70,9 @@ class Requests(Protocol):
 
     def answered(self, reply: SessionReply) -> None:
         """One is answered."""
+
+    def on_news(self, news: SessionNews) -> None:
+        """The scheduler says something about them."""
 
     def forget(self) -> Callable[[str], None]:
         """The session is over: the others will not be. Called with the table's lock held; call what it returns with the
@@ -433,6 +437,9 @@ class Session:
             elif type(message) is SessionReply:
                 if self.requests is not None:
                     self.requests.answered(message)
+            elif type(message) is SessionNews:
+                if self.requests is not None:
+                    self.requests.on_news(message)
             elif type(message) is SchedulerClosing:
                 self.link.expect_end(message.reason)
         if self.outgoing and not self._awake:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Any
 
+from distributed.coordination.homes import HOMES, MISS, Change, Home
 from distributed.coordination.link import Handle, timeout_seconds
 from distributed.coordination.waiters import Name, Waiter, Waiters, leave_lines
 
@@ -30,7 +31,7 @@ class Event(Handle):
     >>> started.wait(timeout=10)  # doctest: +SKIP
     """
 
-    kind = "event"
+    kind = table = "event"
 
     def __init__(self, name: Any = None, client: Any = None) -> None:
         super().__init__(name, client)
@@ -48,19 +49,20 @@ class Event(Handle):
         bool
             False when time was up first. In coroutines on the client's loop: an awaitable of it.
         """
-        return self._ask("event_wait", {"timeout": timeout_seconds(timeout)})
+        timeout_s = timeout_seconds(timeout)
+        return self._here(EventHome.wait, lambda: self._ask("event_wait", {"timeout": timeout_s}))
 
     def set(self) -> Any:
         """Set it, and let everybody go who waits."""
-        return self._do("event_set", {})
+        return self._here(EventHome.set, lambda: self._do("event_set", {}))
 
     def clear(self) -> Any:
         """Whoever comes from now on waits again."""
-        return self._do("event_clear", {})
+        return self._here(EventHome.clear, lambda: self._do("event_clear", {}))
 
     def is_set(self) -> Any:
         """Whether it is set."""
-        return self._ask("event_is_set", {})
+        return self._here(EventHome.is_set, lambda: self._ask("event_is_set", {}))
 
     def __await__(self) -> Any:
         async def itself() -> Event:
@@ -70,6 +72,40 @@ class Event(Handle):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.name,)
+
+
+class EventHome(Home):
+    """An event that this client keeps."""
+
+    __slots__ = ("flag", "told_flag")
+
+    def __init__(self, kind: str, name: Name, lease: int, state: tuple[Any, ...]) -> None:
+        super().__init__(kind, name, lease, state)
+        self.flag: bool = state[0]
+        self.told_flag = self.flag
+
+    def wait(self) -> Any:
+        return True if self.flag else MISS
+
+    def is_set(self) -> bool:
+        return self.flag
+
+    def set(self) -> None:
+        self.dirty |= not self.flag
+        self.flag = True
+
+    def clear(self) -> None:
+        self.dirty |= self.flag
+        self.flag = False
+
+    def changes(self) -> list[Change]:
+        if self.told_flag is self.flag:
+            return []
+        self.told_flag = self.flag
+        return [("event_set" if self.flag else "event_clear", {})]
+
+
+HOMES["event"] = EventHome
 
 
 # -- server half -------------------------------------------------------------------------------------------------------
@@ -107,6 +143,10 @@ class Events:
     def is_set(self, waiter: Waiter, now: float, name: Name) -> None:
         """Answered with whether it is set."""
         self._waiters.answer(waiter, name in self.are_set)
+
+    def at_rest(self, name: Name, client: str) -> tuple[Any, ...] | None:
+        """Whether it is set."""
+        return None if name in self.lines else (name in self.are_set,)
 
     def gone(self, waiters: list[Waiter], now: float) -> None:
         """Out of the line."""

@@ -15,7 +15,7 @@ from distributed.base import settings
 from distributed.coordination.lease_setting import lease_timeout_s
 from distributed.coordination.tables import Tables
 from distributed.messages.client_to_scheduler import ReleaseKeys, SessionRequest, WantKeys
-from distributed.messages.scheduler_to_client import SessionReply
+from distributed.messages.scheduler_to_client import SessionNews, SessionReply
 from distributed.protocol.plain import dumps_plain, loads_plain
 from distributed.protocol.serialize import pack_error
 from distributed.scheduler.deadline_timer import DeadlineTimer
@@ -44,7 +44,7 @@ class Coordination:
         self._scheduler = scheduler
         self._shell = scheduler.shell
         self._timer = DeadlineTimer(tables.next_deadline, self._on_due)
-        self._replies: dict[str, list[SessionReply]] = {}
+        self._replies: dict[str, list[SessionNews | SessionReply]] = {}
         scheduler.extensions.update(
             semaphores=tables.semaphores,
             multi_locks=tables.multi_locks,
@@ -85,6 +85,8 @@ class Coordination:
         tables = self.tables
         if tables.held.has_changed:
             self._want(*tables.held.take_changes())
+        for client, news in tables.kept.take_news():
+            self._replies.setdefault(client, []).append(SessionNews(dumps_plain(news)))
         for waiter, value in tables.waiters.take_answers():
             self._answer(waiter.client, waiter.number, value)
         self._send()

@@ -12,6 +12,7 @@ room.
 from __future__ import annotations
 
 import asyncio
+import functools
 import itertools
 import logging
 import math
@@ -24,9 +25,10 @@ from typing import Any
 from distributed.base import defaults, settings
 from distributed.base.errors import CommClosedError
 from distributed.base.keys import as_key
+from distributed.coordination.homes import MISS, Homes
 from distributed.coordination.lease_setting import lease_timeout_s
 from distributed.messages.client_to_scheduler import SessionRequest
-from distributed.messages.scheduler_to_client import SessionReply
+from distributed.messages.scheduler_to_client import SessionNews, SessionReply
 from distributed.protocol.plain import dumps_plain, loads_plain
 from distributed.protocol.serialize import unpack_error
 
@@ -41,6 +43,8 @@ _SLACK_S = 2.0
 _RENEWALS = 5
 """A lease is renewed so many times in the time after which it would be stale."""
 _EXTENSION = "coordination"
+LOCAL_IN_A_ROW = 50
+"""After so many operations without waiting a coroutine lets others have the loop."""
 MAX_TOLD = 1000
 """So much may be on its way unanswered when a caller goes on without waiting: whoever tells faster is slowed down."""
 _CLOSED = ("closing", "closed")
@@ -49,12 +53,13 @@ _CLOSED = ("closing", "closed")
 class Answer:
     """One request's end. Written on the client's loop, read by whoever was waiting."""
 
-    __slots__ = ("error", "given_up", "keep", "over", "reply", "undo", "wake")
+    __slots__ = ("error", "given_up", "keep", "name", "over", "reply", "undo", "wake")
 
     def __init__(self, wake: Callable[[], Any], undo: Callable[[Any], Any] | None = None, keep: Any = None) -> None:
         self.wake = wake
         self.undo = undo
         self.keep = keep
+        self.name: Any = None
         self.reply: SessionReply | None = None
         self.error: BaseException | None = None
         self.over = False
@@ -124,6 +129,7 @@ class Link:
         self.leases: dict[int, Callable[[int], None]] = {}
         # Another object for each session: what the scheduler was told in an earlier one it has forgotten.
         self.epoch = object()
+        self.homes = Homes(self)
         self._open: dict[int, Answer] = {}
         self._numbers = itertools.count(1)
         self._renewing = False
@@ -218,15 +224,42 @@ class Link:
     def post(self, op: str, kwargs: dict[str, Any], answer: Answer) -> int:
         """Send a request, whose end is ``answer``; returns its number. Any thread may call this."""
         self.check_open()
-        number = next(self._numbers)
-        request = SessionRequest(number, op, dumps_plain(kwargs))
         session = self.session
         # At once, so that the end of a session finds both or none.
         with session.table.lock:
-            self._open[number] = answer
+            homes = self.homes.by_place
+            if homes:
+                home = homes.get((op.split("_", 1)[0], kwargs.get("name")))
+                if home is not None:
+                    self.homes.give_back_locked(home)
+            request = self.request(op, kwargs, answer)
             session.outgoing.add(request)
         session.wake()
-        return number
+        return request.number
+
+    def request(self, op: str, kwargs: dict[str, Any], answer: Answer | None = None) -> SessionRequest:
+        """The message of a request, whose end is ``answer``. Call with the table's lock held."""
+        if answer is None:
+            answer = Answer(_nothing)
+        number = next(self._numbers)
+        answer.name = kwargs.get("name")
+        request = SessionRequest(number, op, dumps_plain(kwargs))
+        self._open[number] = answer
+        return request
+
+    def on_news(self, news: SessionNews) -> None:
+        """The scheduler offers a name, or wants one back."""
+        what, *rest = loads_plain(news.body)
+        if what == "recall":
+            self.homes.recalled(*rest)
+        else:
+            kind, name, lease, number, state = rest
+            self.homes.offered(kind, name, lease, state, functools.partial(self._is_busy, number))
+            self.session.wake()
+
+    def _is_busy(self, after: int, name: Any) -> bool:
+        """Whether requests about a name that are later than this one are on their way."""
+        return any(number > after and answer.name == name for number, answer in self._open.items())
 
     def _unanswered(self, op: str, limit: float | None) -> TimeoutError:
         why = self.session.link.down_text() or "the scheduler does not answer, though it is connected"
@@ -248,6 +281,7 @@ class Link:
     def forget(self) -> Callable[[str], None]:
         """The session with the scheduler is over: what was asked will not be answered, and all leases have ended."""
         self.epoch = object()
+        self.homes.forget_locked()
         answers, self._open = self._open, {}
         leases, self.leases = self.leases, {}
 
@@ -261,6 +295,12 @@ class Link:
         return tell
 
     # -- leases --------------------------------------------------------------------------------------------------------
+
+    def hold_granted(self, lease: int, lost: Callable[[int], None]) -> None:
+        """The same for a lease just granted, which may be that of a lock that is kept here."""
+        with self.session.table.lock:
+            if not self.homes.is_here(lease, lost):
+                self.hold(lease, lost)
 
     def hold(self, lease: int, lost: Callable[[int], None]) -> None:
         """Renew the lease until it is dropped; ``lost`` is called (on the loop) when the scheduler has ended it."""
@@ -307,6 +347,8 @@ class Handle:
     """
 
     kind = "handle"
+    table = ""
+    """The table at the scheduler, where names can be kept by clients."""
 
     def __init__(self, name: Any, client: Any) -> None:
         self.name = f"{self.kind}-{new_id()}" if name is None else checked_name(name, f"the name of a {self.kind}")
@@ -386,6 +428,22 @@ class Handle:
         link.post(op, kwargs, answer)
         return ok
 
+    def _here(
+        self, operation: Callable[[Any], Any], otherwise: Callable[[], Any], then: Callable[[Any], Any] | None = None
+    ) -> Any:
+        """Do something where the name is: here (see ``Homes``; ``then`` turns the result into ours), or as
+        ``otherwise`` says. The result, or an awaitable of it."""
+        link = self._link()
+        if not link.homes.by_place or self._failure is not None:
+            return otherwise()
+        place = (self.table, self.name)
+        if self.client.asynchronous:
+            return _done_here(link.homes, place, operation, otherwise, then)
+        value = link.homes.do(place, operation)
+        if value is MISS:
+            return otherwise()
+        return value if then is None else then(value)
+
     def failed(self, error: BaseException) -> None:
         """What the caller did not wait for has failed."""
         self._failure = error
@@ -413,6 +471,21 @@ async def _asked(link: Link, op: str, kwargs: dict[str, Any], then: Any, undo: A
 async def _told(link: Link, op: str, kwargs: dict[str, Any], answer: Answer, ok: Any) -> Any:
     link.post(op, kwargs, answer)
     return ok
+
+
+async def _done_here(
+    homes: Homes,
+    place: Any,
+    operation: Callable[[Any], Any],
+    otherwise: Callable[[], Any],
+    then: Callable[[Any], Any] | None,
+) -> Any:
+    value = homes.do(place, operation)
+    if value is MISS:
+        return await otherwise()
+    if homes.n_done % LOCAL_IN_A_ROW == 0:
+        await asyncio.sleep(0)
+    return value if then is None else then(value)
 
 
 def _nothing() -> None:

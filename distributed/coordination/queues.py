@@ -10,14 +10,17 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Iterable
+from itertools import islice
 from operator import index
 from typing import Any
 
 from distributed.base.keys import Key
 from distributed.coordination.held_keys import HeldKeys, Stored
+from distributed.coordination.homes import HOMES, MISS, Change, Home
 from distributed.coordination.link import Handle, timeout_seconds
-from distributed.coordination.values import is_small, pack, unpack
+from distributed.coordination.values import is_small, opened, pack, unpack
 from distributed.coordination.waiters import Name, Waiter, Waiters
+from distributed.messages.payload import Payload
 
 
 class Queue(Handle):
@@ -44,7 +47,7 @@ class Queue(Handle):
     1
     """
 
-    kind = "queue"
+    kind = table = "queue"
 
     def __init__(self, name: Any = None, client: Any = None, maxsize: int = 0) -> None:
         if isinstance(maxsize, bool) or not isinstance(maxsize, int):
@@ -75,7 +78,12 @@ class Queue(Handle):
         """
         timeout_s = timeout_seconds(timeout)
         packed = pack(value, self.client)
-        if timeout_s is None and self._no_limit is self._link().epoch and is_small(packed):
+        if self.maxsize:
+            return self._put(packed, timeout_s, value)
+        return self._here(lambda home: home.put(packed), lambda: self._put(packed, timeout_s, value))
+
+    def _put(self, packed: dict[str, Any], timeout_s: float | None, value: Any) -> Any:
+        if timeout_s is None and self._no_limit is self._link().epoch and is_small(packed["value"]):
             return self._do("queue_put", packed, self._note_limit, value)
         return self._ask("queue_put", {"timeout": timeout_s, **self._limit(), **packed}, self._note_limit, keep=value)
 
@@ -106,7 +114,11 @@ class Queue(Handle):
                 raise ValueError(f"batch= must be at least 1, not {batch}")
         n = -1 if batch is True else int(batch)
         kwargs = {"timeout": timeout_seconds(timeout), "n": n, **self._limit()}
-        return self._ask("queue_get", kwargs, self._opened if n else self._opened_one, self._give_back)
+        return self._here(
+            lambda home: home.get(n),
+            lambda: self._ask("queue_get", kwargs, self._opened if n else self._opened_one, self._give_back),
+            _loaded if n else opened,
+        )
 
     def _opened(self, answer: Any) -> list[Any]:
         items, transit = answer
@@ -122,7 +134,7 @@ class Queue(Handle):
 
     def qsize(self, **kwargs: Any) -> Any:
         """How many items are in it."""
-        return self._ask("queue_size", self._limit())
+        return self._here(QueueHome.size, lambda: self._ask("queue_size", self._limit()))
 
     def close(self) -> Any:
         """Drop all items; whoever waits gets an error. A later ``put`` begins anew. Harmless when called again."""
@@ -137,6 +149,59 @@ class Queue(Handle):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.name, None, self.maxsize)
+
+
+MAX_KEPT = 100
+"""A queue with so many items is better at the scheduler."""
+
+
+class QueueHome(Home):
+    """A queue that this client keeps. The first ``n_told`` of its items are at the scheduler, too, behind ``n_taken``
+    others that have been taken out here."""
+
+    __slots__ = ("items", "n_taken", "n_told")
+
+    def __init__(self, kind: str, name: Name, lease: int, state: tuple[Any, ...]) -> None:
+        super().__init__(kind, name, lease, state)
+        self.items: deque[Payload] = deque()
+        self.n_told = self.n_taken = 0
+
+    def put(self, packed: dict[str, Any]) -> Any:
+        if len(self.items) >= MAX_KEPT or "keys" in packed or not is_small(packed["value"]):
+            return MISS
+        self.items.append(packed["value"])
+        self.dirty = True
+        return None
+
+    def get(self, n: int) -> Any:
+        if n == 0:
+            return self._take() if self.items else MISS
+        if n > len(self.items):
+            return MISS
+        return [self._take() for _ in range(len(self.items) if n < 0 else n)]
+
+    def _take(self) -> Payload:
+        if self.n_told:
+            self.n_told -= 1
+            self.n_taken += 1
+            self.dirty = True
+        return self.items.popleft()
+
+    def size(self) -> int:
+        return len(self.items)
+
+    def changes(self) -> list[Change]:
+        changes: list[Change] = [("queue_drop", {"n": self.n_taken})] if self.n_taken else []
+        changes += [("queue_put", {"value": value}) for value in islice(self.items, self.n_told, None)]
+        self.n_told, self.n_taken = len(self.items), 0
+        return changes
+
+
+HOMES["queue"] = QueueHome
+
+
+def _loaded(items: list[Payload]) -> list[Any]:
+    return [opened(item) for item in items]
 
 
 # -- server half -------------------------------------------------------------------------------------------------------
@@ -240,6 +305,18 @@ class Queues:
         queue.items.extendleft(reversed(stored))
         self._waiters.answer(waiter, None)
         self._settle(queue)
+
+    def drop(self, waiter: Waiter, now: float, name: Name, n: int) -> None:
+        """The client that keeps the queue has taken the first ``n`` out. Answered with None."""
+        queue = self._find(name, waiter.client, 0)
+        for _ in range(min(index(n), len(queue.items))):
+            self._held.let_go(queue.items.popleft().keys)
+        self._waiters.answer(waiter, None)
+        self._settle(queue)
+
+    def at_rest(self, name: Name, client: str) -> tuple[Any, ...] | None:
+        """Only empty queues without a limit are kept at a client: names that are not here."""
+        return None if name in self.by_name else ()
 
     def size(self, waiter: Waiter, now: float, name: Name, maxsize: int = 0) -> None:
         """Answered with the number of items."""

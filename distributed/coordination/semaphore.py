@@ -129,7 +129,7 @@ class Semaphore(HeldHandle):
         if lease is None:
             return False
         self._leases.append(lease)
-        self._link().hold(lease, self._lost)
+        self._link().hold_granted(lease, self._lost)
         return True
 
     def _give_back(self, lease: int | None) -> None:
@@ -264,6 +264,24 @@ class Semaphores:
         semaphore = self.by_name[lease.thing]
         del semaphore.leases[lease.id]
         self._grant_next(semaphore, now)
+
+    def at_rest(self, name: Name, client: str) -> tuple[Any, ...] | None:
+        """Of a lock that this client has and nobody else wants: nothing more to know."""
+        semaphore = self.by_name.get(name)
+        if semaphore is None or semaphore.max_leases != 1 or semaphore.keepers or semaphore.line:
+            return None
+        return () if all(lease.client == client for lease in semaphore.leases.values()) else None
+
+    def leave(self, name: Name) -> Lease:
+        """A lock is kept at the client that has it; returns the lease."""
+        (lease,) = self.by_name.pop(name).leases.values()
+        return lease
+
+    def adopt(self, lease: Lease, name: Name) -> None:
+        """A lock that was kept at its client, and is held there, is held as others are from now on."""
+        lease.table, lease.thing = self, name
+        semaphore = self.by_name[name] = SemaphoreState(name, 1)
+        semaphore.leases[lease.id] = lease
 
     def gone(self, waiters: list[Waiter], now: float) -> None:
         """Out of the line."""

@@ -17,6 +17,7 @@ from typing import Any
 from distributed.base.keys import as_key
 from distributed.coordination.event import Events
 from distributed.coordination.held_keys import HeldKeys
+from distributed.coordination.kept import KeptNames
 from distributed.coordination.leases import Lease, Leases
 from distributed.coordination.multi_lock import MultiLocks
 from distributed.coordination.pubsub import PubSub
@@ -24,6 +25,11 @@ from distributed.coordination.queues import Queues
 from distributed.coordination.semaphore import Semaphores
 from distributed.coordination.variable import Variables
 from distributed.coordination.waiters import Table, Waiter, Waiters
+
+# What can be done at the client that keeps the name, and the changes that it tells.
+_KEEPABLE = """semaphore_register semaphore_acquire semaphore_release semaphore_value semaphore_close
+    event_wait event_set event_clear event_is_set variable_set variable_get variable_delete
+    queue_put queue_get queue_give_back queue_drop queue_size queue_close""".split()  # noqa: SIM905
 
 
 class Tables:
@@ -45,6 +51,14 @@ class Tables:
         self.queues = Queues(self.waiters, self.held)
         self.variables = Variables(self.waiters, self.held)
         self.pubsub = PubSub(self.waiters, self.held)
+        self.kept = KeptNames(
+            self.waiters,
+            self.leases,
+            self.semaphores,
+            {"event": self.events, "queue": self.queues, "variable": self.variables},
+            self.request,
+        )
+        self._keepable = {op: op.split("_", 1)[0] for op in _KEEPABLE}
         self.stale: list[Lease] = []
         self.operations = self._operations()
 
@@ -53,13 +67,14 @@ class Tables:
             "semaphore": (self.semaphores, "register acquire release value close"),
             "multi_lock": (self.multi_locks, "acquire release"),
             "event": (self.events, "wait set clear is_set"),
-            "queue": (self.queues, "put get give_back size close"),
+            "queue": (self.queues, "put get give_back drop size close"),
             "variable": (self.variables, "set get delete"),
             "pubsub": (self.pubsub, "subscribe unsubscribe subscribers put get"),
         }
         operations = {
             f"{kind}_{verb}": getattr(table, verb) for kind, (table, names) in verbs.items() for verb in names.split()
         }
+        operations["kept_returned"] = self.kept.returned
         operations["lease_renew"] = self._renew
         operations["coordination_withdraw"] = self._withdraw
         operations["coordination_arrived"] = self._arrived
@@ -72,7 +87,16 @@ class Tables:
             raise ValueError(f"unknown operation {op!r}: the scheduler has no table that knows it")
         if "name" in kwargs:
             kwargs["name"] = as_key(kwargs["name"])  # a dict's key, in whatever condition it has come
-        verb(waiter, now, **kwargs)
+        kind = self._keepable.get(op)
+        if kind is None:
+            verb(waiter, now, **kwargs)
+            return
+        place = (kind, kwargs.get("name"))
+        if op == "queue_drop" and not self.kept.is_kept_by(waiter.client, place):
+            self.waiters.answer(waiter, None)  # too late: these items are for others now
+        elif not (self.kept.by_place and self.kept.stands_by(place, op, waiter, now, kwargs)):
+            verb(waiter, now, **kwargs)
+            self.kept.used(place, op, waiter, now)
 
     def _renew(self, waiter: Waiter, now: float, leases: list[int]) -> None:
         self.waiters.answer(waiter, self.leases.renew(waiter.client, leases, now))
@@ -90,19 +114,19 @@ class Tables:
         self.waiters.client_left(client, now)
         self.leases.client_left(client, now)
         self.held.client_left(client)
+        self.kept.client_left(client, now)
         for table in self._tables():
             table.client_left(client, now)
 
     def next_deadline(self) -> float | None:
         """When to call :meth:`handle_deadline`; None: no need."""
-        first, second = self.waiters.next_deadline(), self.leases.next_deadline()
-        if first is None or second is None:
-            return second if first is None else first
-        return min(first, second)
+        books = self.waiters, self.leases, self.kept
+        return min([due for book in books if (due := book.next_deadline()) is not None], default=None)
 
     def handle_deadline(self, now: float) -> None:
-        """Time is up for requests and stale leases; the latter are left in ``stale``."""
+        """Time is up for requests, stale leases and recalls; the leases are left in ``stale``."""
         self.stale += self.leases.handle_deadline(now)
+        self.kept.handle_deadline(now)
         self.waiters.handle_deadline(now)
 
     def _tables(self) -> tuple[Table, ...]:
@@ -111,5 +135,6 @@ class Tables:
     def validate(self) -> None:
         """Raise AssertionError when the tables contradict themselves."""
         self.waiters.validate()
+        self.kept.validate()
         for table in self._tables():
             table.validate()

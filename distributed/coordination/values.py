@@ -27,10 +27,14 @@ def pack(value: Any, client: Any) -> dict[str, Any]:
     return packed
 
 
-def is_small(packed: dict[str, Any]) -> bool:
+def is_small(payload: Any) -> bool:
     """Whether many such values may be on their way at a time."""
-    payload: Payload = packed["value"]
-    return payload.attached is None and len(payload.data) < SMALL_NBYTES
+    return type(payload) is Payload and payload.attached is None and len(payload.data) < SMALL_NBYTES
+
+
+def opened(payload: Payload) -> Any:
+    """A small value without futures, opened."""
+    return loads(payload)
 
 
 def _keys_of(value: Any, client: Any) -> list[Key]:

@@ -11,9 +11,11 @@ from typing import Any
 
 from distributed.base.keys import Key
 from distributed.coordination.held_keys import HeldKeys, Stored
+from distributed.coordination.homes import HOMES, MISS, Change, Home
 from distributed.coordination.link import Handle, timeout_seconds
-from distributed.coordination.values import is_small, pack, unpack
+from distributed.coordination.values import is_small, opened, pack, unpack
 from distributed.coordination.waiters import Name, Waiter, Waiters, leave_lines
+from distributed.messages.payload import Payload
 
 
 class Variable(Handle):
@@ -36,7 +38,7 @@ class Variable(Handle):
     5
     """
 
-    kind = "variable"
+    kind = table = "variable"
 
     def __init__(self, name: Any = None, client: Any = None) -> None:
         super().__init__(name, client)
@@ -53,8 +55,8 @@ class Variable(Handle):
         """
         timeout_seconds(timeout)
         packed = pack(value, self.client)
-        do = self._do if is_small(packed) else self._ask
-        return do("variable_set", packed, keep=value)
+        do = self._do if is_small(packed["value"]) else self._ask
+        return self._here(lambda home: home.set(packed), lambda: do("variable_set", packed, keep=value))
 
     def get(self, timeout: Any = None, **kwargs: Any) -> Any:
         """The value; wait until there is one.
@@ -71,7 +73,12 @@ class Variable(Handle):
         RuntimeError
             It was deleted meanwhile.
         """
-        return self._ask("variable_get", {"timeout": timeout_seconds(timeout)}, self._opened, self._opened)
+        timeout_s = timeout_seconds(timeout)
+        return self._here(
+            VariableHome.get,
+            lambda: self._ask("variable_get", {"timeout": timeout_s}, self._opened, self._opened),
+            opened,
+        )
 
     def _opened(self, answer: Any) -> Any:
         value, keys, transit = answer
@@ -79,10 +86,40 @@ class Variable(Handle):
 
     def delete(self) -> Any:
         """Forget the value; whoever waits for one gets an error. Harmless when there is none."""
-        return self._do("variable_delete", {})
+        return self._here(VariableHome.delete, lambda: self._do("variable_delete", {}))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.name,)
+
+
+class VariableHome(Home):
+    """A variable that this client keeps."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, kind: str, name: Name, lease: int, state: tuple[Any, ...]) -> None:
+        super().__init__(kind, name, lease, state)
+        self.value: Payload | None = state[0] if state else None
+
+    def set(self, packed: dict[str, Any]) -> Any:
+        if "keys" in packed or not is_small(packed["value"]):
+            return MISS
+        self.value = packed["value"]
+        self.dirty = True
+        return None
+
+    def get(self) -> Any:
+        return MISS if self.value is None else self.value
+
+    def delete(self) -> None:
+        self.value = None
+        self.dirty = True
+
+    def changes(self) -> list[Change]:
+        return [("variable_delete", {}) if self.value is None else ("variable_set", {"value": self.value})]
+
+
+HOMES["variable"] = VariableHome
 
 
 # -- server half -------------------------------------------------------------------------------------------------------
@@ -133,6 +170,15 @@ class Variables:
     def _give(self, waiter: Waiter, stored: Stored) -> None:
         transit = self._held.hand_over(waiter.client, stored.keys)
         self._waiters.answer(waiter, (stored.value, list(stored.keys), transit))
+
+    def at_rest(self, name: Name, client: str) -> tuple[Any, ...] | None:
+        """The value, if there is one. Futures and large values stay here."""
+        if name in self.lines:
+            return None
+        stored = self.values.get(name)
+        if stored is None:
+            return ()
+        return (stored.value,) if not stored.keys and is_small(stored.value) else None
 
     def gone(self, waiters: list[Waiter], now: float) -> None:
         """Out of the line."""

@@ -115,6 +115,18 @@ class Waiters:
             heapq.heappush(self._deadlines, (waiter.deadline, self._n_pushed, waiter))
         return True
 
+    def park(self, waiter: Waiter, table: Table) -> None:
+        """Let it stand by in ``table``, whatever its time limit, until :meth:`unpark`."""
+        self._open.setdefault(waiter.client, {})[waiter.number] = waiter
+        waiter.table = table
+        waiter.late = RuntimeError("the request was withdrawn before it could begin")
+        self._n_open += 1
+
+    def unpark(self, waiter: Waiter) -> None:
+        """As if it had just come in."""
+        self._forget(waiter)
+        waiter.table = waiter.wish = None
+
     def withdraw(self, client: str, number: int, now: float) -> None:
         """The client gives up: as if the time of the request were up now. Harmless when it does not wait (any more)."""
         waiter = self._open.get(client, {}).get(number)
@@ -155,11 +167,14 @@ class Waiters:
     def _strike_off(self, waiter: Waiter) -> None:
         waiter.over = True
         if waiter.table is not None:
-            of_client = self._open[waiter.client]
-            del of_client[waiter.number]
-            if not of_client:
-                del self._open[waiter.client]
-            self._n_open -= 1
+            self._forget(waiter)
+
+    def _forget(self, waiter: Waiter) -> None:
+        of_client = self._open[waiter.client]
+        del of_client[waiter.number]
+        if not of_client:
+            del self._open[waiter.client]
+        self._n_open -= 1
 
     def validate(self) -> None:
         """Raise AssertionError when the books contradict themselves."""

@@ -89,6 +89,13 @@ class SessionReply(Struct, tag="session-reply", array_like=True, omit_defaults=T
     error: ErrorInfo | None = None
 
 
+class SessionNews(Struct, tag="session-news", array_like=True):
+    """What the asker of ``SessionRequest`` messages is told without having asked. ``body``: a tuple as plain data, the
+    first of which says what it is about."""
+
+    body: Payload
+
+
 SchedulerToClient = (
     KeyInMemory
     | KeyErred
@@ -101,4 +108,5 @@ SchedulerToClient = (
     | PeerLost
     | SchedulerClosing
     | SessionReply
+    | SessionNews
 )

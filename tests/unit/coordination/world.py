@@ -51,11 +51,19 @@ class World:
         self.now = end
 
     def settle(self) -> None:
+        for client, (what, kind, _name, lease, *_) in self.tables.kept.take_news():
+            assert what == "keep", "nobody keeps a name here"
+            waiter = self.tables.waiters.new(client, -1)
+            self.tables.request(
+                "kept_returned", waiter, self.now, lease=lease, held=kind == "semaphore", unwilling=True
+            )
         want, release = self.tables.held.take_changes()
         assert not set(want) & set(release) and self.wanted >= set(release)
         self.wanted = (self.wanted | set(want)) - set(release)
         for waiter, value in self.tables.waiters.take_answers():
             request = waiter.client, waiter.number
+            if waiter.number < 0:
+                continue
             assert request not in self.answers, "answered twice"
             self.answers[request] = value
         self.tables.validate()
