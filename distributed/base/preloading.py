@@ -1,8 +1,9 @@
 """Start-up code of the user: modules and files named by ``--preload``, the configuration or a constructor.
 
-Each is imported before any connection is made. A function ``dask_setup(service)`` in it is called before the service
-starts, ``dask_teardown(service)`` as it stops; both may be coroutine functions. ``dask_setup`` may be a click command
-(or a function that bears only ``@click.option``): its options are parsed from the rest of the command line.
+Each is imported before any connection is made. A function ``dask_setup(service)`` in it is called when the service
+knows its address and before it lets anybody in or joins a scheduler, ``dask_teardown(service)`` as it stops; both may
+be coroutine functions. ``dask_setup`` may be a click command (or a function that bears only ``@click.option``): its
+options are parsed from the rest of the command line, which several such commands share.
 """
 
 from __future__ import annotations
@@ -46,21 +47,34 @@ class Preload:
         self.service = service
         self.name = name
         self.argv = list(argv)
-        self.module = load(name)
+        self.module = _loaded(name)
+        self.command = as_click_command(getattr(self.module, "dask_setup", None))
 
     async def start(self) -> None:
-        """Call ``dask_setup``."""
+        """Call ``dask_setup``. ``RuntimeError`` names this code and what it raised."""
         setup = getattr(self.module, "dask_setup", None)
         if setup is None:
             return
         logger.info("Run preload setup: %s", self.name)
-        command = as_click_command(setup)
-        if command is None:
-            await _awaited(setup(self.service))
-            return
-        context = command.make_context("dask_setup", list(self.argv), allow_extra_args=False)
-        with context:
-            await _awaited(command.callback(self.service, **context.params))
+        try:
+            if self.command is None:
+                await _awaited(setup(self.service))
+                return
+            context = self._parsed()
+            with context:
+                await _awaited(self.command.callback(self.service, **context.params))
+        except Exception as e:
+            raise RuntimeError(f"dask_setup of preload {_short(self.name)}: {_told(e)}") from e
+
+    def unknown_arguments(self) -> list[str]:
+        """What of ``argv`` the options of ``dask_setup`` do not take; all of it, when there are none."""
+        return self.argv if self.command is None else list(self._parsed().args)
+
+    def _parsed(self) -> Any:
+        """A click context; what is not known here is for another command."""
+        return self.command.make_context(
+            "dask_setup", list(self.argv), allow_extra_args=True, ignore_unknown_options=True
+        )
 
     async def teardown(self) -> None:
         """Call ``dask_teardown``."""
@@ -73,7 +87,10 @@ class Preload:
 def make_preloads(
     service: Any, names: str | Sequence[str] | None, argv: Sequence[str] | Sequence[Sequence[str]] = ()
 ) -> list[Preload]:
-    """Load all start-up code of a service; ``argv`` is one list for all, or one list for each."""
+    """Load all start-up code of a service; ``argv`` is one list for all, or one list for each.
+
+    ``ValueError`` when the options of ``dask_setup`` are wrong, or no command among them knows one of the arguments.
+    """
     if not names:
         return []
     if isinstance(names, str):
@@ -81,7 +98,41 @@ def make_preloads(
     each: list[Any] = list(argv)
     if not each or isinstance(each[0], str):
         each = [each] * len(names)
-    return [Preload(service, name, arguments) for name, arguments in zip(names, each, strict=True)]
+    preloads = [Preload(service, name, arguments) for name, arguments in zip(names, each, strict=True)]
+    _check_arguments(preloads)
+    return preloads
+
+
+def _check_arguments(preloads: Sequence[Preload]) -> None:
+    with_options = [preload for preload in preloads if preload.command is not None]
+    try:
+        unknown = [preload.unknown_arguments() for preload in with_options]
+    except Exception as e:
+        raise ValueError(f"arguments of the preload: {_told(e)}") from e
+    if unknown:
+        lost = [word for word in unknown[0] if all(word in others for others in unknown)]
+        if lost:
+            names = ", ".join(_short(preload.name) for preload in with_options)
+            raise ValueError(f"arguments that no preload takes: {' '.join(lost)} (options are those of {names})")
+
+
+def _loaded(name: str) -> ModuleType:
+    try:
+        return load(name)
+    except FileNotFoundError:
+        raise
+    except ImportError as e:
+        raise ImportError(f"--preload {_short(name)} cannot be imported: {e}") from e
+
+
+def _short(name: str) -> str:
+    return name if len(name) < 100 and "\n" not in name else "<source>"
+
+
+def _told(error: Exception) -> str:
+    """In one line; click's errors name the option."""
+    told = getattr(error, "format_message", None)
+    return str(told() if told is not None else error) or type(error).__name__
 
 
 def load(name: str) -> ModuleType:
@@ -130,8 +181,10 @@ def _load_file(path: Path) -> ModuleType:
     return module
 
 
-def as_click_command(setup: Callable[..., Any]) -> Any:
+def as_click_command(setup: Callable[..., Any] | None) -> Any:
     """``setup`` as a click command, or None when it is a plain function."""
+    if setup is None:
+        return None
     import click
 
     if isinstance(setup, click.Command):

@@ -274,8 +274,7 @@ class Scheduler(Orders, LiveState, Server):
         """Listen, load what was asked for, and let peers in."""
         self.shell.start()
         self._log_tail.attach()
-        for preload in self.preloads:
-            await preload.start()
+        self._set_up = asyncio.Event()
         contact = self.contact_address
         await self.listen(
             self._listen_address if address is None else address,
@@ -284,6 +283,9 @@ class Scheduler(Orders, LiveState, Server):
         )
         if contact and "://" not in contact:
             self.contact_address = f"{super().address.partition('://')[0]}://{contact}" if ":" in contact else None
+        for preload in self.preloads:
+            await preload.start()
+        self._set_up.set()
         if secrets.from_environment() is None and not self.listen_address.startswith("inproc"):
             self.share_secret(self.address)
             atexit.register(self._at_exit)
@@ -398,4 +400,6 @@ class Scheduler(Orders, LiveState, Server):
         """A peer has introduced itself."""
         if self.status not in (Status.starting, Status.running):
             raise ValueError(f"the scheduler is {self.status.name}")
+        if not self._set_up.is_set() and not connection.peer_address.startswith("inproc"):
+            await self._set_up.wait()  # start-up code runs first; it may be a client itself
         self._admission.admit(connection, first_message)
