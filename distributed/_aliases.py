@@ -15,6 +15,7 @@ from types import ModuleType
 
 TABLE = {
     "distributed._signals": "distributed.upstream.signals",
+    "distributed.active_memory_manager": "distributed.scheduler.active_memory",
     "distributed.actor": "distributed.client.actor",
     "distributed.cfexecutor": "distributed.client.executor",
     "distributed.chaos": "distributed.plugins.chaos",

@@ -31,6 +31,7 @@ TABLE = {
 
 # What every scheduler and every worker is extended with: name -> what makes it of the server.
 SCHEDULER_EXTENSIONS = {
+    "amm": "distributed.scheduler.active_memory:ActiveMemoryManagerExtension",
     "coordination": "distributed.coordination.extension:Coordination",
     "shuffle": "distributed.shuffle.scheduler_half:ShuffleSchedulerPlugin",
 }

@@ -23,6 +23,7 @@ from distributed.base import defaults, settings, settings_check
 from distributed.base.errors import CommClosedError
 from distributed.client import current
 from distributed.client.admin import NO_DEFAULT, Admin
+from distributed.client.amm import AMMClientProxy
 from distributed.client.cluster_calls import ClusterCalls, nothing, seen
 from distributed.client.datasets import Publisher
 from distributed.client.diagnosing import Diagnosing
@@ -171,6 +172,7 @@ class Client(TaskCalls, ClusterCalls, Diagnosing, Looks):
         self.admin = Admin(self, self.session)
         self.publisher = Publisher(self, self.session)
         self.scheduler = SchedulerProxy(self.session)
+        self.amm = AMMClientProxy(self)
         self.session.on_lost = self._on_lost
         self.session.on_new_session = self._subscribe_again
         self.session.on_event = self.event_handlers.call

@@ -16,7 +16,7 @@ from distributed.scheduler.fleet_admin import FleetAdmin
 from distributed.scheduler.lifecycle import IdleWatch
 from distributed.scheduler.routes import Routes
 from distributed.scheduler.shell import Shell
-from distributed.scheduler.state_machine import SchedulerState
+from distributed.scheduler.state_machine import SchedulerState, TaskState
 from distributed.scheduler.state_machine.memory_state import MemoryState
 
 
@@ -54,6 +54,11 @@ class LiveState:
     total_nthreads = _OfCore()
     total_occupancy = _OfCore()
     transition_counter = _OfCore()
+
+    @property
+    def replicated_tasks(self) -> set[TaskState]:
+        """Tasks with more than one copy in memory."""
+        return set(self.state.replicated)
 
     @property
     def validate(self) -> bool:

@@ -293,8 +293,16 @@ class Scheduler(Orders, LiveState, Server):
         if self.scheduler_file is not None:
             self._write_scheduler_file(self.scheduler_file)
         await self.shell.plugins.call_async("start", self)
+        self._tell_extensions("on_start")
         self._idle.start()
         logger.info("  Scheduler at: %25s", self.address)
+
+    def _tell_extensions(self, hook: str) -> None:
+        for name, extension in self.extensions.items():
+            try:
+                getattr(extension, hook, bool)()
+            except Exception:
+                logger.exception("Extension %r has failed in %s", name, hook)
 
     def _start_services(self) -> None:
         if self.dashboard_address is not None:
@@ -344,6 +352,7 @@ class Scheduler(Orders, LiveState, Server):
         logger.info("Scheduler closing%s", f" because {reason}" if reason else "")
         await self.shell.plugins.call_async("before_close")
         self._idle.stop()
+        self._tell_extensions("on_stop")
         for preload in self.preloads:
             try:
                 await preload.teardown()

@@ -27,8 +27,7 @@ def plan_replicate(
         if delete and len(holders) + len(to) >= count:
             keep = sorted(holders, key=lambda ws: load[ws])[: max(0, count - len(to))]
             drop = [ws for ws in ts.who_has if ws not in keep]
-        if to or drop:
-            moves.append(MoveReplicas(ts.key, [ws.address for ws in to], [ws.address for ws in drop]))
+        moves.append(MoveReplicas(ts.key, [ws.address for ws in to], [ws.address for ws in drop], count))
     return moves
 
 

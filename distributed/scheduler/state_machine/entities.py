@@ -78,7 +78,7 @@ class Rare:
     """What few tasks have."""
 
     __slots__ = ("suspicious", "deaths", "retries_used", "error", "blame", "erred_on", "metadata", "unshippable",
-                 "avoid")  # fmt: skip
+                 "avoid", "copies")  # fmt: skip
 
     def __init__(self) -> None:
         self.suspicious = 0
@@ -91,6 +91,8 @@ class Rare:
         self.unshippable: ErrorInfo | None = None
         # The worker that gave the task back by Reschedule.
         self.avoid: WorkerState | None = None
+        # How many copies a client has asked for; no policy makes them fewer by itself.
+        self.copies = 1
 
 
 class Policy:

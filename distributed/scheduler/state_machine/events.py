@@ -72,11 +72,13 @@ class RetireWorkers(Struct):
 
 
 class MoveReplicas(Struct):
-    """Copy ``key`` to each of ``to``; once the copies are there, drop it at each of ``drop`` (rebalance, replicate)."""
+    """Copy ``key`` to each of ``to``; once the copies are there, drop it at each of ``drop`` (rebalance, replicate).
+    ``copies``: how many a client asks for; 0: it was no client."""
 
     key: Key
     to: list[str]
     drop: list[str] = []
+    copies: int = 0
 
 
 class SetThreads(Struct):

@@ -135,7 +135,7 @@ def remove(
     death = _death(ws, cause, report) if blame else None
     killed = _rerun_tasks(state, tasks, _culprits(begun, report), death)
     n_rerun = len(begun) - len(killed)
-    lost = [ts for ts in list(ws.has_what) if remove_replica(ts, ws)]
+    lost = [ts for ts in list(ws.has_what) if remove_replica(state, ts, ws)]
     n_recomputed = lose_values(state, lost, ws.address, cause)
     for ts in killed:
         if ts.state in ("waiting", "processing", "queued", "no-worker"):

@@ -15,11 +15,13 @@ from distributed.scheduler.state_machine.transitions.lost import lose_values, re
 from distributed.scheduler.state_machine.transitions.release import leave_state, release_unneeded, want
 
 
-def add_replica(ts: TaskState, ws: WorkerState) -> None:
+def add_replica(state: Tables, ts: TaskState, ws: WorkerState) -> None:
     """The worker has a copy of a task in memory."""
     if ws in ts.who_has:
         return
     ts.who_has = Members((*ts.who_has, ws))
+    if len(ts.who_has) == 2:
+        state.replicated[ts] = None
     ws.has_what[ts] = None
     if ts.nbytes > 0:
         ws.nbytes += ts.nbytes
@@ -44,7 +46,7 @@ def on_replicas_added(state: Tables, event: ReplicasAdded, source: str) -> None:
             if ts is None or ts.processing_on is not ws:
                 state.out.free(source, key, state.context)
             continue
-        add_replica(ts, ws)
+        add_replica(state, ts, ws)
         if ts.nbytes < 0 <= nbytes:
             set_nbytes(ts, nbytes)
         if state.moves:
@@ -59,7 +61,7 @@ def on_replicas_dropped(state: Tables, event: ReplicasDropped, source: str) -> N
     if ws is None:
         return
     tasks = [ts for key in event.keys if (ts := state.tasks.get(key)) is not None]
-    lose_values(state, [ts for ts in tasks if remove_replica(ts, ws)], source, "dropped there")
+    lose_values(state, [ts for ts in tasks if remove_replica(state, ts, ws)], source, "dropped there")
     for ts in tasks:
         move = state.moves.get(ts)
         if move is not None and move.to.pop(ws, ws) is None and not move.to:
@@ -83,7 +85,7 @@ def on_missing_data(state: Tables, event: MissingData, source: str) -> None:
     note(state, ts.key, "missing", event.holder)
     if event.unreached and ts.run_spec is None and len(ts.who_has) == 1 and holder.alive:
         return
-    last = remove_replica(ts, holder)
+    last = remove_replica(state, ts, holder)
     if holder.alive:
         state.out.free(holder.address, ts.key, state.context)
     if last:
@@ -128,6 +130,8 @@ def on_data_scattered(state: Tables, event: DataScattered, source: str) -> None:
         if not holders and ts.state != "memory":
             lost.append(ts)
             continue
+        if len(replica.workers) > 1:
+            ts.make_rare().copies = len(replica.workers)
         _into_memory(state, ts, holders, replica.nbytes, cs)
     if lost:
         cancel_lost(
@@ -154,7 +158,7 @@ def _into_memory(state: Tables, ts: TaskState, holders: list[WorkerState], nbyte
             set_state(state, ts, "released")
         set_state(state, ts, "memory")
     for ws in holders:
-        add_replica(ts, ws)
+        add_replica(state, ts, ws)
     if nbytes >= 0:
         ts.group.nbytes_total += nbytes - max(0, ts.nbytes)
         set_nbytes(ts, nbytes)
@@ -178,6 +182,8 @@ def on_move_replicas(state: Tables, event: MoveReplicas, source: str) -> None:
     ts = state.tasks.get(event.key)
     if ts is None or ts.state != "memory":
         return
+    if event.copies > 1 or (event.copies and ts.rare is not None):
+        ts.make_rare().copies = event.copies
     to = {ws: None for a in event.to if (ws := state.workers.get(a)) is not None and ws.alive and ws not in ts.who_has}
     drop = tuple([ws for a in event.drop if (ws := state.workers.get(a)) is not None])
     for ws in to:
@@ -202,7 +208,7 @@ def drop_replicas(state: Tables, ts: TaskState, holders: tuple[WorkerState, ...]
     """Order copies to be dropped, never the last one."""
     for ws in holders:
         if ws in ts.who_has and len(ts.who_has) > 1:
-            remove_replica(ts, ws)
+            remove_replica(state, ts, ws)
             state.out.to_workers[ws.address].append(RemoveReplicas([ts.key], state.stimulus_id))
 
 

@@ -84,9 +84,9 @@ class Tables:
                  "queued", "unrunnable", "ready", "touched", "levels", "running", "idle", "saturated", "epoch",
                  "fleet_changed", "functions", "orphan_functions", "run_counter", "stimulus", "context", "event",
                  "generation", "generation_started", "default_policy", "fire_and_forget", "steals", "next_steal",
-                 "vanished", "absent", "retirements", "retire_again", "moves", "lost_data", "log", "record", "tracing",
-                 "told_needs", "no_workers_since", "no_workers_told", "next_look", "n_workers_seen",
-                 "stolen_count")  # fmt: skip
+                 "vanished", "absent", "retirements", "retire_again", "moves", "replicated", "lost_data", "log",
+                 "record", "tracing", "told_needs", "no_workers_since", "no_workers_told", "next_look",
+                 "n_workers_seen", "stolen_count")  # fmt: skip
 
     def __init__(self, settings: SchedulerSettings | None = None, seed: int = 0) -> None:
         self.settings = settings = settings if settings is not None else SchedulerSettings()
@@ -139,6 +139,8 @@ class Tables:
         self.retirements: dict[WorkerState, Retirement] = {}
         self.retire_again = False
         self.moves: dict[TaskState, Move] = {}
+        # Tasks in memory on more than one worker.
+        self.replicated: dict[TaskState, None] = {}
         # The shared dependencies that each worker was last told of in this beat.
         self.told_needs: dict[WorkerState, tuple[TaskState, ...]] = {}
         # Why data without a recipe is gone, for those who ask for it later; the last of it only.

@@ -79,6 +79,7 @@ def _validate_task(state: Tables, ts: TaskState) -> None:
     for ws in ts.who_has:
         require(ts in ws.has_what, "who_has matches has_what", ts, ws)
         require(state.workers.get(ws.address) is ws, "holders are known", ts, ws)
+    require((ts in state.replicated) == (len(ts.who_has) > 1), "what has several holders is listed as such", ts)
     if ts.processing_on is not None:
         require(ts in ts.processing_on.processing, "processing_on matches processing", ts, ts.processing_on)
         require(ts.run_id > 0, "an assignment has a run id", ts)
@@ -165,5 +166,7 @@ def _validate_tables(state: Tables) -> None:
         require(state.workers.get(ws.address) is ws, "lists of workers hold known ones", ws)
     for cs in state.absent:
         require(state.clients.get(cs.client_key) is cs and not cs.mute, "absent clients are known", cs)
+    for ts in state.replicated:
+        require(state.tasks.get(ts.key) is ts, "replicated tasks are known", ts)
     for ts in state.moves:
         require(ts.state == "memory", "only what is in memory is moved", ts)

@@ -15,7 +15,7 @@ from distributed.scheduler.state_machine.transitions.release import leave_state,
 from distributed.scheduler.state_machine.transitions.start import start
 
 
-def remove_replica(ts: TaskState, ws: WorkerState) -> bool:
+def remove_replica(state: Tables, ts: TaskState, ws: WorkerState) -> bool:
     """Strike one copy off; true when it was the last."""
     if ws not in ts.who_has:
         return False
@@ -24,6 +24,8 @@ def remove_replica(ts: TaskState, ws: WorkerState) -> bool:
         ws.nbytes -= ts.nbytes
     ws.actors.pop(ts, None)
     ts.who_has = Members([holder for holder in ts.who_has if holder is not ws])
+    if len(ts.who_has) == 1:
+        state.replicated.pop(ts, None)
     return not ts.who_has
 
 

@@ -74,11 +74,14 @@ def drop_value(state: Tables, ts: TaskState) -> None:
             ws.actors.pop(ts, None)
         if ws.alive:
             state.out.free(ws.address, ts.key, state.context)
+    if len(ts.who_has) > 1:
+        state.replicated.pop(ts, None)
     ts.who_has = NOBODY
     if state.moves:
         state.moves.pop(ts, None)
     if ts.rare is not None:
         ts.rare.unshippable = None
+        ts.rare.copies = 1
     if state.retirements:
         state.retire_again = True
 
