@@ -89,5 +89,5 @@ SHIPPED = (
 OLDER = (
     Check("modin", "modin_frames"),
     Check("fugue", "fugue_transform"),
-    Check("prefect-dask", "prefect_flow"),
+    Check("prefect-dask", "prefect_flow", limit_s=600),
 )
