@@ -317,6 +317,7 @@ async def _serve(program: Program, old_words: bool) -> None:
         if address is None:
             assert program.scheduler_file is not None
             address = await wait_for_scheduler_file(program.scheduler_file, program.options.get("death_timeout"))
+            program.options |= _taken_by(program.server, {"scheduler_file": program.scheduler_file})
         address = as_host_port(address)
         servers.extend(program.server(address, name=name, **program.options) for name in program.names)
         await asyncio.gather(*[_begin(one) for one in servers])

@@ -19,7 +19,7 @@ import click
 from distributed.base import settings
 from distributed.base.errors import CommClosedError
 from distributed.cli.command import Command
-from distributed.comm.secrets import UnsafeFileError, read_scheduler_file
+from distributed.comm.secrets import StaleFileError, UnsafeFileError, read_scheduler_file
 
 
 def fail(message: str, code: int = 1) -> NoReturn:
@@ -129,13 +129,15 @@ async def wait_for_scheduler_file(path: str, timeout: float | None) -> str:
             raise StartError(f"--scheduler-file {path}: {e.strerror or e}") from None
         except (FileNotFoundError, ValueError) as e:
             problem = "does not exist" if isinstance(e, FileNotFoundError) else "is not complete"
+            if isinstance(e, StaleFileError):
+                problem = "is that of a scheduler which has ended"
         except OSError as e:
             raise StartError(f"cannot read --scheduler-file {path}: {e.strerror or e}") from None
         if deadline is not None and time.monotonic() > deadline:
             raise StartError(f"--scheduler-file {path} {problem} after {timeout} s")
         if not said and pause > 0.2:
             said = True
-            logging.getLogger("distributed.cli").info("Waiting for the scheduler file %s, which %s yet", path, problem)
+            logging.getLogger("distributed.cli").info("Waiting for the scheduler file %s, which %s", path, problem)
         await asyncio.sleep(pause)
         pause = min(pause * 1.5, 0.5)
 

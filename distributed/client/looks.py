@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import time
 from typing import Any
@@ -15,6 +14,7 @@ from distributed.base.formatting import format_bytes
 from distributed.client.admin import Admin
 from distributed.client.cluster_calls import seen
 from distributed.client.session import RUNNING, Session
+from distributed.comm.secrets import lookup, write_scheduler_file
 from distributed.rpc.loop_runner import SyncMethodMixin
 
 
@@ -126,10 +126,9 @@ class Looks(SyncMethodMixin):
         return self.session.table.states
 
     def write_scheduler_file(self, scheduler_file: str) -> None:
-        """Write the scheduler's identity as JSON, for ``Client(scheduler_file=...)``."""
+        """Write the scheduler's identity and the cluster's secret, for ``Client(scheduler_file=...)``; mode 0600."""
         if self.scheduler_file and os.fspath(self.scheduler_file) == os.fspath(scheduler_file):
             raise ValueError("Scheduler file already set")
         info = dict(self.scheduler_info())
-        with open(scheduler_file, "w") as file:
-            json.dump(info, file, indent=2, default=str)
+        write_scheduler_file(scheduler_file, info, lookup(self.session.address or ""))
         self.scheduler_file = scheduler_file

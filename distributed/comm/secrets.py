@@ -329,7 +329,7 @@ def _started(pid: int) -> str:
 def _is_over(document: Any) -> bool:
     """Whether the process that has written this is known to have ended."""
     machine = document.get("machine") if isinstance(document, dict) else None
-    return bool(machine) and machine == _machine() and _started(document["pid"]) != document["started"]
+    return bool(machine) and machine == _machine() and _started(document["pid"]) != document.get("started")
 
 
 def _stored() -> Iterator[tuple[list[str], Secret]]:
@@ -396,6 +396,15 @@ def _stored_for(address: str) -> list[Secret]:
 # --- scheduler files ----------------------------------------------------------------------------------------------
 
 
+class StaleFileError(ValueError):
+    """A scheduler file was left behind by a scheduler that has ended."""
+
+
+def process_mark() -> dict[str, Any]:
+    """What tells later whether this process still runs; the item ``process`` of a scheduler file."""
+    return {"pid": os.getpid(), "started": _started(os.getpid()), "machine": _machine()}
+
+
 def write_scheduler_file(path: str | os.PathLike[str], identity: dict[str, Any], secret: Secret | None) -> None:
     """Write ``identity`` (``address`` and whatever else) and the secret; mode 0600."""
     document = dict(identity)
@@ -408,7 +417,8 @@ def read_scheduler_file(path: str | os.PathLike[str]) -> tuple[dict[str, Any], S
     """The identity in a scheduler file, and its secret, which is registered for the file's address.
 
     Raises ``UnsafeFileError`` when the file holds a secret and others can read it, ``ValueError`` when it is no
-    scheduler file, ``FileNotFoundError`` when there is none.
+    scheduler file, ``StaleFileError`` (one of these) when its scheduler is known to have ended, ``FileNotFoundError``
+    when there is none.
     """
     with open(path, "rb") as f:
         info = os.fstat(f.fileno())
@@ -420,6 +430,11 @@ def read_scheduler_file(path: str | os.PathLike[str]) -> tuple[dict[str, Any], S
             raise TypeError
     except (ValueError, KeyError, TypeError):
         raise ValueError(f"{os.fspath(path)!r} is not a complete scheduler file (JSON with an 'address')") from None
+    process = document.get("process")
+    if isinstance(process, dict) and _is_over(process):
+        raise StaleFileError(
+            f"{os.fspath(path)!r} was left behind by a scheduler (pid {process.get('pid')}) that has ended"
+        )
     text = document.pop("secret", None)
     if not isinstance(text, str):
         return document, None

@@ -291,6 +291,7 @@ class Nanny(Server):
             tasks=self._handler_tasks,
             deadline=deadline,
             who="nanny",
+            look_again=self._look_again,
         )
         self._connection = connection
         connection.on_messages = lambda messages: None
@@ -298,6 +299,12 @@ class Nanny(Server):
         await self.plugin_host.add_all([*registered.plugins])
         logger.info("        Start Nanny at: %r", self.address)
         await self.instantiate()
+
+    def _look_again(self) -> tuple[str, Secret | None] | None:
+        found = registration.newer_address(self.scheduler_file, self.scheduler_address)
+        if found is not None:
+            self.scheduler_address, self.secret = found
+        return found
 
     async def instantiate(self) -> str:
         """Start a worker process, unless there is one; returns when its worker has registered (or raises why not)."""

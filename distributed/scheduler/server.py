@@ -313,7 +313,14 @@ class Scheduler(Orders, LiveState, Server):
             self._services.add_all(self, self.services_given, self.service_kwargs)
 
     def _write_scheduler_file(self, path: str) -> None:
-        secrets.write_scheduler_file(path, self.identity(n_workers=0), self.secret)
+        with contextlib.suppress(OSError, ValueError):
+            other, _ = secrets.read_scheduler_file(path)
+            if "process" in other:
+                logger.warning(
+                    "The scheduler file %s was that of a scheduler at %s, which may still run", path, other["address"]
+                )
+        document = {**self.identity(n_workers=0), "process": secrets.process_mark()}
+        secrets.write_scheduler_file(path, document, self.secret)
         self._file_written = True
         atexit.register(self._at_exit)
 

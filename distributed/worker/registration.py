@@ -80,8 +80,10 @@ async def register(
     deadline: float | None = None,
     who: str = "worker",
     security: Any = None,
+    look_again: Callable[[], tuple[str, Secret | None] | None] = lambda: None,
 ) -> tuple[Connection, Registered]:
-    """Connect to the scheduler, however long that takes, and introduce ourselves.
+    """Connect to the scheduler, however long that takes, and introduce ourselves. When nobody of ours is at
+    ``address``, ``look_again`` is asked for another one.
 
     The connection's ``on_messages`` is still unset: what comes behind ``Registered`` waits until it is set.
 
@@ -106,9 +108,16 @@ async def register(
             rest_s = None if deadline is None else max(0.01, deadline - loop.time())
             return connection, await _introduce(connection, first_message, rest_s)
         except HandshakeRefused:
-            raise
+            found = look_again()
+            if found is None:
+                raise
+            address, secret = found
         except (OSError, TimeoutError) as error:
             now = loop.time()
+            found = look_again()
+            if found is not None:
+                address, secret = found
+                continue
             if deadline is not None and now + pause >= deadline:
                 raise TimeoutError(
                     f"the {who} could not register with the scheduler at {address} within {now - begin:.1f} s "
@@ -119,6 +128,17 @@ async def register(
                 logger.info("The scheduler at %s cannot be reached yet (%s)", address, error)
         await asyncio.sleep(pause)
         pause = min(_MAX_PAUSE_S, pause * 1.5)
+
+
+def newer_address(path: str | None, address: str | None) -> tuple[str, Secret | None] | None:
+    """What a scheduler file says now, if that is not ``address``, at which was a scheduler that has ended."""
+    if path is None:
+        return None
+    try:
+        document, secret = secrets.read_scheduler_file(path)
+    except (OSError, ValueError):
+        return None
+    return (str(document["address"]), secret) if document["address"] != address else None
 
 
 async def _introduce(connection: Connection, first_message: Any, timeout: float | None) -> Registered:

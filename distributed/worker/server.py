@@ -363,6 +363,12 @@ class Worker(Services):
                 if candidate is candidates[-1]:
                     raise
 
+    def _look_again(self) -> tuple[str, Secret | None] | None:
+        found = registration.newer_address(self.scheduler_file, self.scheduler_address)
+        if found is not None:
+            self.scheduler_address, self.secret = found
+        return found
+
     async def _join(self, deadline: float | None) -> Registered:
         assert self.scheduler_address is not None
         extra = {}
@@ -398,6 +404,7 @@ class Worker(Services):
             blocked=self.blocked_handlers,
             tasks=self._handler_tasks,
             deadline=deadline,
+            look_again=self._look_again,
         )
         self._connection = connection
         logger.info("        Registered to: %26s", self.scheduler_address)
