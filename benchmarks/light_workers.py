@@ -12,7 +12,7 @@ import resource
 import sys
 from typing import Any
 
-from distributed.comm.secrets import Secret
+from distributed.comm.keys import Secret
 from distributed.messages.control import RegisterWorker
 from distributed.messages.scheduler_to_worker import ComputeTask
 from distributed.messages.worker_to_scheduler import Heartbeat, TaskFinished

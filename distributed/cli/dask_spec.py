@@ -32,7 +32,7 @@ from distributed.base.ending import leave, until_signal
 from distributed.cli.command import FILE, Command
 from distributed.cli.options import explain, fail, show_logs
 from distributed.comm import secrets
-from distributed.comm.secrets import Secret
+from distributed.comm.keys import Secret
 from distributed.rpc.loop_runner import new_asyncio_loop
 
 _END_S = 12.0

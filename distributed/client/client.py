@@ -41,7 +41,7 @@ from distributed.client.submission import Submitter
 from distributed.client.task_calls import TaskCalls
 from distributed.client.timeouts import seconds
 from distributed.comm.registry import connect_timeout
-from distributed.comm.security import load_security, refuse
+from distributed.comm.security import load_security
 from distributed.protocol.serialize import by_families
 from distributed.rpc.loop_runner import LoopRunner, as_asyncio_loop, in_async_call
 
@@ -122,7 +122,6 @@ class Client(TaskCalls, ClusterCalls, Diagnosing, Looks):
         settings_check.check()
         if security is None:
             security = load_security(address)
-        refuse(security)
         self.security = security
         self.dumps_value, self.loads_value = by_families(serializers, deserializers)
         self.extensions: dict[str, Any] = {}

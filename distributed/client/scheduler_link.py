@@ -165,6 +165,9 @@ class SchedulerLink:
             retry_refused_s=min(timeout, retry_refused_s),
             security=self._security,
         )
+        if comm.peer_role not in ("scheduler", ""):
+            comm.abort()
+            raise FatalCommClosedError(f"who listens at {self.address} is a {comm.peer_role}, not a scheduler")
         connection = Connection(comm, {}, unpickle=True, owner=self.id)
         connection.on_unsendable = self._owner.on_unsendable
         welcome: asyncio.Future[None] = loop.create_future()

@@ -19,8 +19,8 @@ from distributed.comm.addressing import (
     unparse_address,
     unparse_host_port,
 )
+from distributed.comm.keys import Secret
 from distributed.comm.registry import backends, connect, listen
-from distributed.comm.secrets import Secret
 from distributed.comm.transport import Comm, Listener
 
 __all__ = [

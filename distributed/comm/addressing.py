@@ -25,7 +25,7 @@ else:
     psutil = lazy_module("psutil")
 
 DEFAULT_SCHEME = "tcp"
-OWN_SCHEMES = ("inproc", "tcp", "unix")
+OWN_SCHEMES = ("inproc", "tcp", "tls", "unix")
 _counter = itertools.count(1)
 
 

@@ -21,7 +21,7 @@ from distributed.base.log_limit import LogLimit
 from distributed.comm import addressing
 from distributed.comm.accepting import MAX_STRANGERS, handshake_deadline
 from distributed.comm.handshake import MAX_FRAME, InitiatorHandshake, ListenerHandshake
-from distributed.comm.secrets import Secret
+from distributed.comm.keys import Secret
 from distributed.comm.security import Security
 from distributed.comm.sockets import HIGH_WATER, LOW_WATER, max_frame_bytes
 from distributed.comm.transport import Comm, Listener, OnBatch, OnClose, OnComm, WireCodec
@@ -39,6 +39,7 @@ class ForeignComm(Comm):
         self.peer_address = inner.peer_address
         self.role = machine.role
         self.peer_role = machine.peer_role
+        self.secret_id = machine.secret.id if machine.secret is not None else b""
         self.ended = asyncio.Event()
         self._inner = inner
         self._loop = asyncio.get_running_loop()
@@ -265,7 +266,8 @@ async def _end(inner: Any) -> None:
         inner.abort()
 
 
-def _args(security: Any, role: str, listening: bool) -> dict[str, Any]:
+def security_args(security: Any, role: str, listening: bool) -> dict[str, Any]:
+    """What the ``Security``, or the configuration, says to one who listens or connects as ``role``."""
     rules = Security() if security is None else security
     role = role if role in ("client", "scheduler") else "worker"
     args: dict[str, Any] = rules.get_listen_args(role) if listening else rules.get_connection_args(role)
@@ -284,7 +286,7 @@ async def connect(
     location = addressing.parse_address(address)[1]
     try:
         inner = await backend.get_connector().connect(
-            location, deserialize=True, **_args(security, role, listening=False)
+            location, deserialize=True, **security_args(security, role, listening=False)
         )
     except FatalCommClosedError:
         raise
@@ -336,8 +338,8 @@ class ForeignListener(Listener):
         self._locations = locations
         self._on_comm = on_comm
         self._role = role
-        self._secret = secret
-        self._args = _args(security, role, listening=True)
+        self._secrets: tuple[Secret, ...] = (secret,)
+        self._args = security_args(security, role, listening=True)
         self._inner: Any = None
         self._strangers: dict[Any, None] = {}
         self._log = LogLimit(logger)
@@ -359,6 +361,9 @@ class ForeignListener(Listener):
         self._inner = inner
         self.listen_address = inner.listen_address
         self.contact_address = inner.contact_address
+
+    def accept_secrets(self, *secrets: Secret) -> None:
+        self._secrets = secrets
 
     def stop(self) -> None:
         inner, self._inner = self._inner, None
@@ -389,7 +394,7 @@ class ForeignListener(Listener):
             await comm.ended.wait()
 
     async def _greet(self, inner: Any) -> ForeignComm | None:
-        machine = ListenerHandshake(self._role, self._secret)
+        machine = ListenerHandshake(self._role, self._secrets)
         limit = handshake_deadline()
         problem: BaseException | None = None
         try:

@@ -5,17 +5,25 @@ bytes; no pickle, no msgpack, no allocation that a peer could choose::
 
     initiator                                              listener
     HELLO     role, nonce, offer                   ->
-                                                   <-      CHALLENGE  role, nonce, id of the secret, offer
-    PROOF     HMAC("initiator", ...)               ->
+                                                   <-      CHALLENGE  role, nonce, ids of secrets, certificate, offer
+    PROOF     role, HMAC("initiator", ...)         ->
                                                    <-      WELCOME    HMAC("listener", ...)
+    CONFIRM   HMAC("inside", ...)                  ->      only where TLS begins after WELCOME, and within it
     either side, at any time                      <->      REFUSAL    text for a person
 
-Each HMAC-SHA256 covers a label with the direction, the version, both roles, both nonces, both offers and
-the id of the secret, so that a proof cannot be reflected, replayed, or moved to another cluster. The secret never
+Each HMAC-SHA256 is by the key of the link (:mod:`distributed.comm.keys`) and covers a label with the direction, the
+version, both roles, both nonces, both offers, the fingerprint of the listener's certificate and the id of the secret,
+so that a proof cannot be reflected, replayed, or moved to another cluster. The secret never
 crosses the wire. The initiator goes first, so that a stranger who connects learns nothing made from the secret but its
-id (a hash of 32 random bytes). The model is ``multiprocessing.connection``'s challenge; the frame header (magic,
-version, kind, detail, length) and REFUSAL will stay as they are in every version, so that any two versions can tell
-each other that they differ.
+id (a hash of 32 random bytes). A listener may name two secrets, the new one and the one before. The initiator says its
+role with the proof: only then does it know which keys it has.
+
+When either end wants encryption, TLS begins behind WELCOME. The initiator takes only the certificate whose fingerprint
+was covered, so nobody in between can read along; it says CONFIRM inside, which nobody else can know, so nobody in
+between can have taken its place. Strangers cost no arithmetic of TLS.
+
+The model is ``multiprocessing.connection``'s challenge; the frame header (magic, version, kind, detail, length) and
+REFUSAL will stay as they are in every version, so that any two versions can tell each other that they differ.
 """
 
 from __future__ import annotations
@@ -23,20 +31,20 @@ from __future__ import annotations
 import hmac
 import os
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from distributed.base.errors import HandshakeRefused
-from distributed.comm.secrets import ENV_TOKEN_FILE, Secret
+from distributed.comm.keys import OPEN, ROLES, Secret, link
 
 MAGIC = b"\xd5dskeng\n"
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 MAX_FRAME = 256
 DEADLINE_S = 5.0
 
 _HEADER = struct.Struct("!8sHBBHxx")  # magic, version, kind, detail (role or cause), length of the whole frame
 _HELLO = struct.Struct("!32sB")  # nonce, offer
-_CHALLENGE = struct.Struct("!32s8sB")  # nonce, id of the secret, offer
+_CHALLENGE = struct.Struct("!32s8s8s32sB")  # nonce, ids of the secret and of the one before, fingerprint, offer
 _PROOF = struct.Struct("!32s")
 _KIND_HELLO, _KIND_CHALLENGE, _KIND_PROOF, _KIND_WELCOME, _KIND_REFUSAL = range(1, 6)
 _LENGTH = {
@@ -45,24 +53,27 @@ _LENGTH = {
     _KIND_PROOF: _HEADER.size + _PROOF.size,
     _KIND_WELCOME: _HEADER.size + _PROOF.size,
 }
-ROLES = ("", "client", "worker", "nanny", "scheduler")
 COMPRESSIONS = ("zlib", "lz4", "zstd")
 """Names of compressions by their bit in the first frames: what that end can undo, and wants to."""
 _CHECKSUMS = 0x80
 """The bit of an end that wants checksums; every end can make and check them."""
 _SHARED_MEMORY = 0x40
 """The bit of an end that takes descriptors of shared memory."""
+_ENCRYPTION = 0x20
+"""The bit of an end that wants TLS."""
+NO_CERTIFICATE = bytes(32)
 
 _HTTP_VERBS = (b"GET ", b"HEAD", b"POST", b"PUT ", b"OPTI", b"DELE", b"PATC", b"CONN", b"TRAC", b"PRI ")
 
 
 @dataclass(frozen=True)
 class Offer:
-    """What one end can undo (compressions, shared memory) and what it wants (checksums)."""
+    """What one end can undo (compressions, shared memory), and what it wants (checksums, encryption)."""
 
     compressions: tuple[str, ...] = ()
     checksums: bool = False
     shared_memory: bool = False
+    encryption: bool = False
 
 
 NOTHING = Offer()
@@ -77,8 +88,15 @@ class _Handshake:
         self.peer_offer = NOTHING
         self._bits = sum(1 << i for i, name in enumerate(COMPRESSIONS) if name in offer.compressions)
         self._bits |= (_CHECKSUMS if offer.checksums else 0) | (_SHARED_MEMORY if offer.shared_memory else 0)
+        self._bits |= _ENCRYPTION if offer.encryption else 0
         self._peer_bits = 0
         self.peer_role = ""
+        self.fingerprint = NO_CERTIFICATE
+        """SHA-256 of the listener's certificate."""
+        self.secret: Secret | None = None
+        """By which the two ends know each other, once that is settled."""
+        self.confirmation = b""
+        """What the initiator says first inside of TLS."""
         self.done = False
         self.error: HandshakeRefused | None = None
         # One word for the error: "by peer", "foreign", "version", "secret", "role", "malformed", "silent".
@@ -87,6 +105,11 @@ class _Handshake:
         self.received = 0
         self._buffer = bytearray()
         self._nonce = os.urandom(32)
+
+    @property
+    def encrypted(self) -> bool:
+        """Whether TLS comes next: one of the two wants it, and the listener has a certificate."""
+        return (self.offer.encryption or self.peer_offer.encryption) and self.fingerprint != NO_CERTIFICATE
 
     @property
     def wanted(self) -> int:
@@ -164,7 +187,7 @@ class _Handshake:
         # Bits that only a later version knows are kept for the proof and otherwise passed over.
         self._peer_bits = bits
         names = tuple(name for i, name in enumerate(COMPRESSIONS) if bits >> i & 1)
-        self.peer_offer = Offer(names, bool(bits & _CHECKSUMS), bool(bits & _SHARED_MEMORY))
+        self.peer_offer = Offer(names, bool(bits & _CHECKSUMS), bool(bits & _SHARED_MEMORY), bool(bits & _ENCRYPTION))
 
     def _take_role(self, detail: int) -> bool:
         if not 0 < detail < len(ROLES):
@@ -175,11 +198,11 @@ class _Handshake:
 
 
 def _transcript(
-    roles: tuple[str, str], nonces: tuple[bytes, bytes], bits: tuple[int, int], secret: Secret
+    roles: tuple[str, str], nonces: tuple[bytes, bytes], bits: tuple[int, int], fingerprint: bytes, secret: Secret
 ) -> tuple[bytes, ...]:
     """What both ends have said, the initiator's part first."""
     version = PROTOCOL_VERSION.to_bytes(2, "big")
-    return (version, roles[0].encode(), roles[1].encode(), *nonces, bytes(bits), secret.id)
+    return (version, roles[0].encode(), roles[1].encode(), *nonces, bytes(bits), fingerprint, secret.id)
 
 
 class InitiatorHandshake(_Handshake):
@@ -187,66 +210,93 @@ class InitiatorHandshake(_Handshake):
 
     Parameters
     ----------
-    role: one of :data:`ROLES`
-    find_secret: called with the id of the secret that the listener names; the secret, or None when there is none
+    role: one of :data:`ROLES`; a client that has the keys of a worker only becomes a ``task``
+    find_secret: called with the id of a secret that the listener names; the secret, or None when there is none
     offer: what this end can undo and wants
     """
 
     def __init__(self, role: str, find_secret: Callable[[bytes], Secret | None], offer: Offer = NOTHING) -> None:
         super().__init__(role, offer)
         self._find_secret = find_secret
-        self._secret: Secret | None = None
         self._peer_nonce = b""
         self.outgoing += self._frame(_KIND_HELLO, ROLES.index(role), _HELLO.pack(self._nonce, self._bits))
 
     def on_frame(self, kind: int, detail: int, body: bytes) -> None:
-        if kind == _KIND_CHALLENGE and self._secret is None:
+        if kind == _KIND_CHALLENGE and self.secret is None:
             if not self._take_role(detail):
                 return
-            self._peer_nonce, secret_id, bits = _CHALLENGE.unpack(body)
+            self._peer_nonce, first, second, self.fingerprint, bits = _CHALLENGE.unpack(body)
             self._take_offer(bits)
-            try:
-                secret = self._find_secret(secret_id)
-            except PermissionError as e:  # an unsafe file: its remedy is for this end's user only
-                self.refuse("the initiator cannot read its secret", "secret")
-                self.error = HandshakeRefused(str(e))
-                return
-            if secret is None or secret.id != secret_id:
-                self.refuse("the initiator does not have this cluster's secret", "secret")
-                self.error = HandshakeRefused(no_secret_text(secret_id, secret))
-                return
-            self._secret = secret
-            parts = self._said(secret)
-            self.outgoing += self._frame(
-                _KIND_PROOF, ROLES.index(self.role), _PROOF.pack(secret.mac(b"initiator", *parts))
-            )
-        elif kind == _KIND_WELCOME and self._secret is not None:
-            parts = self._said(self._secret)
-            if hmac.compare_digest(body, self._secret.mac(b"listener", *parts)):
+            secret = self._choose_secret([first] if second == bytes(8) else [first, second])
+            if secret is not None:
+                self._prove(secret)
+        elif kind == _KIND_WELCOME and self.secret is not None:
+            name, parts = self._said(self.secret)
+            if hmac.compare_digest(body, self.secret.mac(name, b"listener", *parts)):
+                self.confirmation = self.secret.mac(name, b"inside", *parts)
                 self.done = True
             else:
                 self.refuse("authentication failed: the listener does not have the cluster's secret", "secret")
         else:
             self.refuse("malformed handshake", "malformed")
 
-    def _said(self, secret: Secret) -> tuple[bytes, ...]:
+    def _choose_secret(self, ids: list[bytes]) -> Secret | None:
+        """The first of those that the listener names that we have; None: refused."""
+        offered: Secret | None = None
+        try:
+            for secret_id in ids:
+                found = self._find_secret(secret_id)
+                if found is not None and found.id == secret_id:
+                    return found
+                offered = offered or found
+        except PermissionError as e:  # an unsafe file: its remedy is for this end's user only
+            self.refuse("the initiator cannot read its secret", "secret")
+            self.error = HandshakeRefused(str(e))
+            return None
+        self.refuse("the initiator does not have this cluster's secret", "secret")
+        self.error = HandshakeRefused(no_secret_text(ids[0], offered))
+        return None
+
+    def _prove(self, secret: Secret) -> None:
+        if self.role == "client" and not secret.knows(link("client", self.peer_role)):
+            self.role = "task"
+        name, parts = self._said(secret)
+        try:
+            proof = secret.mac(name, b"initiator", *parts)
+        except LookupError as e:
+            self.refuse("the initiator may not take this role", "role")
+            self.error = HandshakeRefused(str(e))
+            return
+        self.secret = secret
+        self.outgoing += self._frame(_KIND_PROOF, ROLES.index(self.role), _PROOF.pack(proof))
+
+    def _said(self, secret: Secret) -> tuple[str, tuple[bytes, ...]]:
+        roles = (self.role, self.peer_role)
         nonces = (self._nonce, self._peer_nonce)
-        return _transcript((self.role, self.peer_role), nonces, (self._bits, self._peer_bits), secret)
+        return link(*roles), _transcript(roles, nonces, (self._bits, self._peer_bits), self.fingerprint, secret)
 
 
 class ListenerHandshake(_Handshake):
-    """The end that listens; accepts only those that prove ``secret`` (and have one of ``roles``, when given)."""
+    """The end that listens; accepts only those that prove one of ``secrets`` (and have one of ``roles``, when given).
+
+    Parameters
+    ----------
+    secrets: the cluster's, or two: the one before is good for a while
+    fingerprint: of the certificate that this end has for TLS
+    """
 
     def __init__(
         self,
         role: str,
-        secret: Secret,
+        secrets: Secret | Sequence[Secret],
         roles: frozenset[str] | None = None,
         offer: Offer = NOTHING,
+        fingerprint: bytes = NO_CERTIFICATE,
     ) -> None:
         super().__init__(role, offer)
-        self._secret = secret
+        self._secrets = [secrets] if isinstance(secrets, Secret) else list(secrets)[:2]
         self._roles = roles
+        self.fingerprint = fingerprint
         self._peer_nonce: bytes | None = None
 
     def on_frame(self, kind: int, detail: int, body: bytes) -> None:
@@ -255,22 +305,34 @@ class ListenerHandshake(_Handshake):
                 return
             self._peer_nonce, bits = _HELLO.unpack(body)
             self._take_offer(bits)
-            self.outgoing += self._frame(
-                _KIND_CHALLENGE, ROLES.index(self.role), _CHALLENGE.pack(self._nonce, self._secret.id, self._bits)
-            )
+            ids = [secret.id for secret in self._secrets] + [bytes(8)]
+            challenge = _CHALLENGE.pack(self._nonce, ids[0], ids[1], self.fingerprint, self._bits)
+            self.outgoing += self._frame(_KIND_CHALLENGE, ROLES.index(self.role), challenge)
         elif kind == _KIND_PROOF and self._peer_nonce is not None:
-            nonces = (self._peer_nonce, self._nonce)
-            parts = _transcript((self.peer_role, self.role), nonces, (self._peer_bits, self._bits), self._secret)
-            if not hmac.compare_digest(body, self._secret.mac(b"initiator", *parts)):
-                self.refuse("authentication failed: wrong secret", "secret")
-            elif self._roles is not None and self.peer_role not in self._roles:
-                self.refuse(f"a {self.role} takes no connection in the role of a {self.peer_role}", "role")
-            else:
-                proof = self._secret.mac(b"listener", *parts)
-                self.outgoing += self._frame(_KIND_WELCOME, ROLES.index(self.role), _PROOF.pack(proof))
-                self.done = True
+            if self._take_role(detail):
+                self._check_proof(body, (self._peer_nonce, self._nonce))
         else:
             self.refuse("malformed handshake", "malformed")
+
+    def _check_proof(self, proof: bytes, nonces: tuple[bytes, bytes]) -> None:
+        name = link(self.peer_role, self.role)
+        bits = (self._peer_bits, self._bits)
+        parts: tuple[bytes, ...] = ()
+        for secret in self._secrets:  # all of them, so that the time tells nothing
+            if not secret.knows(name):
+                continue
+            said = _transcript((self.peer_role, self.role), nonces, bits, self.fingerprint, secret)
+            if hmac.compare_digest(proof, secret.mac(name, b"initiator", *said)):
+                self.secret, parts = secret, said
+        if self.secret is None:
+            self.refuse("authentication failed: wrong secret", "secret")
+        elif self._roles is not None and self.peer_role not in self._roles:
+            self.refuse(f"a {self.role} takes no connection in the role of a {self.peer_role}", "role")
+        else:
+            self.confirmation = self.secret.mac(name, b"inside", *parts)
+            answer = _PROOF.pack(self.secret.mac(name, b"listener", *parts))
+            self.outgoing += self._frame(_KIND_WELCOME, ROLES.index(self.role), answer)
+            self.done = True
 
     def _foreign(self, first: bytes) -> None:
         super()._foreign(first)
@@ -306,9 +368,14 @@ def describe_foreign(first: bytes) -> str:
 
 def no_secret_text(secret_id: bytes, offered: Secret | None) -> str:
     """What a user reads who has no, or another, secret."""
+    if secret_id == OPEN.id:
+        return (
+            "this cluster goes without authentication. If that is meant, say so here, too: set "
+            "DASK_DISTRIBUTED__AUTH__REQUIRED=False"
+        )
     have = "you have another cluster's secret" if offered is not None else "no secret for it was found"
     return (
         f"this cluster asks for its secret ({secret_id.hex()[:8]}), and {have}. Connect as the user who started it on "
         "this machine, or give its scheduler file (scheduler_file=..., --scheduler-file ...), or copy the secret to a "
-        f"file with mode 0600 and set {ENV_TOKEN_FILE}"
+        "file with mode 0600 and set DASK_DISTRIBUTED__AUTH_TOKEN_FILE"
     )

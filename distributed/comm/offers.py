@@ -1,7 +1,7 @@
-"""What the two ends of a socket agree on in the handshake: compression and checksums, or shared memory. Shell: asks
-the settings.
+"""What the two ends of a socket agree on in the handshake: encryption, compression and checksums, or shared memory.
+Shell: asks the settings.
 
-The first two are not worth their price within one machine, where the kernel copies memory. Whether memory can be
+The first three are not worth their price within one machine, where the kernel copies memory. Whether memory can be
 shared needs no proof but the kind of the socket: a unix socket never leaves the machine, and carries descriptors.
 """
 
@@ -35,14 +35,42 @@ def share_no_more(reason: str) -> None:
 
 def our_offer(peer: str) -> Offer:
     """What to offer to the peer at this address; it must be the address of the socket, not one that led there."""
-    if not peer.startswith("tcp://"):
+    if not peer.startswith(("tcp://", "tls://")):
         wanted = settings.get("distributed.comm.shared-memory", "auto")
         return Offer(shared_memory=True) if wanted and _can_share_memory() else NOTHING
-    elsewhere = not addressing.is_own_ip(addressing.get_address_host(peer))
+    elsewhere = is_elsewhere(peer)
     wanted = settings.get("distributed.comm.checksums", "auto")
     checksums = elsewhere if wanted == "auto" else bool(wanted)
     compresses = elsewhere and bool(settings.get("distributed.comm.compression", "auto"))
-    return Offer(compression.available() if compresses else (), checksums)
+    encrypts = peer.startswith("tcp://") and _wants_encryption(elsewhere)
+    return Offer(compression.available() if compresses else (), checksums, encryption=encrypts)
+
+
+def is_elsewhere(peer: str) -> bool:
+    """Whether a peer at a tcp or tls address is on another machine."""
+    return not addressing.is_own_ip(addressing.get_address_host(peer))
+
+
+def _wants_encryption(elsewhere: bool) -> bool:
+    wanted = settings.get("distributed.comm.encryption", "auto")
+    return elsewhere if wanted == "auto" else bool(wanted)
+
+
+def must_encrypt(peer: str) -> bool:
+    """Whether a connection to the peer at this address may not be in clear (``comm.require-encryption``)."""
+    required = settings.get("distributed.comm.require-encryption", None)
+    return bool(required) and peer.startswith("tcp://") and is_elsewhere(peer)
+
+
+def wants_certificate(peer: str, local: str) -> bool:
+    """Whether the peer of a connection may ask for encryption: one that comes to an address of loopback by tcp does
+    not, unless the settings want everything encrypted."""
+    if not peer.startswith("tcp://"):
+        return False
+    wanted = settings.get("distributed.comm.encryption", "auto")
+    if wanted != "auto":
+        return bool(wanted)
+    return is_elsewhere(peer) or not addressing.is_loopback(addressing.get_address_host(local))
 
 
 def agreed_compression(ours: Offer, theirs: Offer) -> str | None:

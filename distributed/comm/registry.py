@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import errno
 import functools
 import os
 import socket
+import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,11 +22,12 @@ from typing import Any
 from distributed.base import settings
 from distributed.base.errors import CommClosedError, FatalCommClosedError, HandshakeRefused
 from distributed.comm import addressing, foreign, secrets, tcp, unix
-from distributed.comm.accepting import greet_listener, handshake_deadline, open_comm
+from distributed.comm.accepting import encrypt_to_listener, greet_listener, handshake_deadline, open_comm
 from distributed.comm.backends import Backend, backends, find_backend
+from distributed.comm.encrypted import encrypt
 from distributed.comm.inproc import InprocListener, doors
+from distributed.comm.keys import CERTIFIED, Secret
 from distributed.comm.offers import our_offer
-from distributed.comm.secrets import Secret
 from distributed.comm.transport import Comm, Listener, OnComm
 
 DEFAULT_TIMEOUT_S = 30.0
@@ -63,10 +66,12 @@ async def _connect_inproc(visit: Visit) -> Comm:
     return door.connect(visit.role)
 
 
-async def _greet(sock: socket.socket, visit: Visit, local: str, peer: str) -> Comm:
+async def _greet(sock: Any, visit: Visit, local: str, peer: str) -> Comm:
     # Over a unix socket the peer's address may be the tcp one that led there; what counts is the socket.
-    offer = our_offer(peer if local.startswith("tcp://") else local)
+    offer = our_offer(peer if local.startswith(("tcp://", "tls://")) else local)
     machine = await greet_listener(sock, visit.address, visit.role, visit.find_secret, visit.handshake_s(), offer)
+    if local.startswith("tcp://"):
+        sock = await encrypt_to_listener(sock, peer, machine, visit.handshake_s())
     return open_comm(sock, local, peer, machine)
 
 
@@ -103,6 +108,30 @@ async def _connect_tcp(visit: Visit) -> Comm:
     return await _greet(sock, visit, local, peer)
 
 
+async def _connect_tls(visit: Visit) -> Comm:
+    """``tls://``: the certificates of a ``Security`` at both ends, before anything else is said."""
+    host, port = addressing.parse_host_port(visit.location)
+    if visit.shortcuts:
+        door = tcp.find_door(host, port, "tls")
+        if door is not None:
+            return door.connect(visit.role)
+    args = foreign.security_args(visit.security, visit.role, listening=False)
+    if args["ssl_context"] is None:
+        raise TypeError(
+            f"{visit.address} needs certificates: give security=Security(tls_ca_file=..., tls_client_cert=..., "
+            "tls_client_key=...), or set distributed.comm.tls"
+        )
+    sock = await tcp.connect_socket(host, port)
+    name = args["extra_conn_args"].get("server_hostname")
+    try:
+        stream = await encrypt(sock, args["ssl_context"], listening=False, server_hostname=name)
+    except ssl.SSLError as error:
+        raise FatalCommClosedError(f"cannot connect to {visit.address}: TLS: {error.reason or error}") from error
+    local, peer = tcp.addresses_of(stream, "tls")
+    certified = dataclasses.replace(visit, find_secret=lambda secret_id: CERTIFIED)
+    return await _greet(stream, certified, local, peer)
+
+
 def remove_traces(address: str) -> bool:
     """Remove what a listener at ``address`` has left on this machine if its process was killed; harmless otherwise.
 
@@ -132,10 +161,23 @@ def _listen_tcp(address: str, location: str, on_comm: OnComm, role: str, secret:
     return tcp.TCPListener(host, port, on_comm, role, secret, **options)
 
 
+def _listen_tls(
+    address: str, location: str, on_comm: OnComm, role: str, secret: Secret, security: Any = None, **options: Any
+) -> Listener:
+    context = foreign.security_args(security, role, listening=True)["ssl_context"]
+    if context is None:
+        raise TypeError(
+            f"{address} needs certificates: give security=Security(tls_ca_file=..., tls_{role}_cert=..., "
+            f"tls_{role}_key=...) or Security.temporary(), or set distributed.comm.tls"
+        )
+    return _listen_tcp(address, location, on_comm, role, secret, context=context, **options)
+
+
 transports: dict[str, Transport] = {
     "inproc": Transport(_connect_inproc, _listen_inproc),
     "unix": Transport(_connect_unix, _listen_unix),
     "tcp": Transport(_connect_tcp, _listen_tcp),
+    "tls": Transport(_connect_tls, _listen_tls),
 }
 
 
@@ -170,15 +212,14 @@ def get_transport(scheme: str) -> Transport:
         raise ValueError(f"no transport for the scheme {scheme!r}; there are {known}") from None
 
 
-def _refuse_plain(scheme: str, address: str) -> None:
-    """Raise ``ValueError`` when the settings want encryption and this goes over a network in clear.
+def _refuse_plain(scheme: str, address: str, security: Any) -> None:
+    """Raise ``ValueError`` when certificates must be shown and the address does not ask for them.
 
     A transport of another package is told what is required, and answers for it.
     """
-    if scheme == "tcp" and "tcp" not in backends and settings.get("distributed.comm.require-encryption", None):
+    if scheme == "tcp" and "tcp" not in backends and getattr(security, "require_encryption", False):
         raise ValueError(
-            f"{address} is not encrypted, and the setting distributed.comm.require-encryption is true: "
-            "unset it (connections are guarded by the cluster's secret), or stay within one process with inproc://"
+            f"the Security given requires encryption by its certificates: write {address.replace('tcp', 'tls', 1)}"
         )
 
 
@@ -206,18 +247,20 @@ def listen(
     contact_host: host, or ``host:port``, to name in the contact address
     more_ports: tried in order when the port is taken
     twin: tcp also listens at a unix socket for this machine's processes
-    security: the ``Security`` whose ``get_listen_args`` a transport of another package is given
+    security: the ``Security`` whose ``get_listen_args`` count for ``tls://`` and transports of other packages
     """
     scheme, location = addressing.parse_address(address)
     transport = get_transport(scheme)
-    _refuse_plain(scheme, address)
+    _refuse_plain(scheme, address, security)
     if secret is None:
         secret = secrets.from_environment() or Secret.new()
     options: dict[str, Any] = {}
     if scheme in backends:
         options = {"default_port": default_port, "more_ports": more_ports, "security": security}
-    elif scheme == "tcp":
+    elif scheme in ("tcp", "tls"):
         options = {"contact_host": contact_host, "default_port": default_port, "more_ports": more_ports, "twin": twin}
+        if scheme == "tls":
+            options["security"] = security
     return transport.listener(addressing.unparse_address(scheme, location), location, on_comm, role, secret, **options)
 
 
@@ -251,7 +294,7 @@ async def connect(
         :mod:`distributed.comm.secrets`)
     retry_refused_s: go on for so long when nobody listens there (yet)
     shortcuts: False: go through the socket that the address names, even within this process or machine
-    security: the ``Security`` whose ``get_connection_args`` a transport of another package is given
+    security: the ``Security`` whose ``get_connection_args`` count for ``tls://`` and transports of other packages
 
     Raises
     ------
@@ -262,9 +305,9 @@ async def connect(
     """
     scheme, location = addressing.parse_address(address)
     transport = get_transport(scheme)
-    _refuse_plain(scheme, address)
+    _refuse_plain(scheme, address, security)
     address = addressing.unparse_address(scheme, location)
-    if scheme == "tcp" and "tcp" not in backends:
+    if scheme in ("tcp", "tls") and scheme not in backends:
         addressing.parse_host_port(location)  # says what is wrong before anything is tried
     loop = asyncio.get_running_loop()
     total = connect_timeout() if timeout is None else float(timeout)

@@ -1,20 +1,17 @@
-"""The cluster's secret: what it is, where it is kept, how it is found. Never shown.
+"""The cluster's secret: where it is kept, how it is found. Never shown.
 
-A :class:`Secret` is 32 bytes; ``Secret.id`` is a short public name of it, so that the two ends of a handshake can agree
-which secret they speak of. Secrets are looked for, in this order: the caller's argument, the environment
+Secrets (:class:`distributed.comm.keys.Secret`) are looked for, in this order: the caller's argument, the environment
 (``DASK_DISTRIBUTED__AUTH_TOKEN``, ``..._AUTH_TOKEN_FILE``), this process (clusters it has started or joined), the
 store of this user (``~/.config/dask-distributed/clusters``, directory 0700, files 0600). Scheduler files carry one too.
 
 A file that others could read or have written is refused, with the command that repairs it. A secret must not appear in
-logs, ``repr``, exceptions, ``argv``, or the environment of a task: hence this class, which also refuses to be pickled.
+logs, ``repr``, exceptions, ``argv``, or the environment of a task.
 """
 
 from __future__ import annotations
 
 import errno
 import functools
-import hashlib
-import hmac
 import json
 import logging
 import os
@@ -24,73 +21,20 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from distributed.base import settings
 from distributed.comm.addressing import ensure_ip, get_address_host_port, is_own_ip, normalize_address, parse_address
+from distributed.comm.keys import OPEN, Secret
 
 logger = logging.getLogger("distributed.comm")
 
 ENV_TOKEN = "DASK_DISTRIBUTED__AUTH_TOKEN"
 ENV_TOKEN_FILE = "DASK_DISTRIBUTED__AUTH_TOKEN_FILE"
+SECRET_VARIABLES = (ENV_TOKEN, ENV_TOKEN_FILE, "DASK_DISTRIBUTED__AUTH__TOKEN", "DASK_DISTRIBUTED__AUTH__TOKEN_FILE")
+"""Variables that say the secret, or where it is."""
 ENV_STORE = "DASK_DISTRIBUTED__AUTH_STORE"
-_TEXT_PREFIX = "dsk1-"
 _STALE_S = 30 * 86400.0
-
-
-class Secret:
-    """32 secret bytes that do not show themselves.
-
-    >>> Secret(b"x" * 32)
-    <Secret dcacb106>
-    """
-
-    __slots__ = ("_bytes", "id")
-
-    def __init__(self, raw: bytes) -> None:
-        if len(raw) != 32:
-            raise ValueError("a secret has 32 bytes")
-        self._bytes = bytes(raw)
-        self.id = hmac.digest(self._bytes, b"distributed secret id", "sha256")[:8]
-
-    @classmethod
-    def new(cls) -> Secret:
-        """A random one."""
-        return cls(_random.token_bytes(32))
-
-    @classmethod
-    def from_text(cls, text: str) -> Secret:
-        """From what :meth:`reveal` gave, or from any passphrase (which should be long and random)."""
-        text = text.strip()
-        if text.startswith(_TEXT_PREFIX) and len(text) == len(_TEXT_PREFIX) + 64:
-            try:
-                return cls(bytes.fromhex(text[len(_TEXT_PREFIX) :]))
-            except ValueError:
-                pass
-        if not text:
-            raise ValueError("an authentication token must not be empty")
-        return cls(hashlib.sha256(b"distributed token\0" + text.encode()).digest())
-
-    def reveal(self) -> str:
-        """As text, for a file or a pipe that only this user can read. Nowhere else."""
-        return _TEXT_PREFIX + self._bytes.hex()
-
-    def mac(self, *parts: bytes) -> bytes:
-        """HMAC-SHA256 over the parts, each preceded by its length."""
-        message = b"".join(len(p).to_bytes(4, "big") + p for p in parts)
-        return hmac.digest(self._bytes, message, "sha256")
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Secret) and hmac.compare_digest(self._bytes, other._bytes)
-
-    def __hash__(self) -> int:
-        return hash(self.id)
-
-    def __repr__(self) -> str:
-        return f"<Secret {self.id.hex()[:8]}>"
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("a cluster's secret is not pickled: it would travel with tasks (see Secret.reveal)")
 
 
 class UnsafeFileError(PermissionError):
@@ -102,19 +46,34 @@ class UnsafeFileError(PermissionError):
 _lock = threading.Lock()
 _by_address: dict[str, Secret] = {}
 _known: dict[bytes, Secret] = {}
+_files: dict[str, None] = {}
 
 
 def register(address: str, secret: Secret) -> None:
     """Remember, in this process, that whoever listens at ``address`` has this secret."""
     with _lock:
         _by_address[normalize_address(address)] = secret
-        _known[secret.id] = secret
+        _note(secret)
 
 
 def remember(secret: Secret) -> None:
     """This process has joined the cluster of ``secret``; connections to any of its members may use it."""
     with _lock:
+        _note(secret)
+
+
+def _note(secret: Secret) -> None:
+    known = _known.get(secret.id)
+    if known is None or known.role:  # the whole is not given up for a part
         _known[secret.id] = secret
+
+
+def drop(secret: Secret) -> None:
+    """The secret is good no more."""
+    with _lock:
+        _known.pop(secret.id, None)
+        for address in [address for address, known in _by_address.items() if known.id == secret.id]:
+            del _by_address[address]
 
 
 def forget(address: str) -> None:
@@ -147,7 +106,19 @@ def lookup_by_id(secret_id: bytes, address: str) -> Secret | None:
         known = _known.get(secret_id)
     if known is not None:
         return known
-    return next((s for s in _stored_for(address) if s.id == secret_id), None)
+    return next((s for s in _stored_for(address) if s.id == secret_id), None) or _in_files(secret_id)
+
+
+def _in_files(secret_id: bytes) -> Secret | None:
+    """From the scheduler files that this process has read: the secret may have been changed since."""
+    for path in list(_files):
+        try:
+            found = read_scheduler_file(path)[1]
+        except (OSError, ValueError):
+            continue
+        if found is not None and found.id == secret_id:
+            return found
+    return None
 
 
 # --- environment --------------------------------------------------------------------------------------------------
@@ -155,14 +126,14 @@ def lookup_by_id(secret_id: bytes, address: str) -> Secret | None:
 
 def from_environment() -> Secret | None:
     """The secret named by the environment or the settings ``distributed.auth``; raises for a token file that is missing
-    or open to others."""
+    or open to others. What everybody knows (:data:`OPEN`) where the settings say that none is required."""
     token = os.environ.get(ENV_TOKEN) or settings.get("distributed.auth.token", None)
     if token:
         return _from_text_cached(token)
     path = os.environ.get(ENV_TOKEN_FILE) or settings.get("distributed.auth.token-file", None)
     if path:
         return Secret.from_text(read_private_text(path, ENV_TOKEN_FILE, strict_owner=False))
-    return None
+    return None if settings.get("distributed.auth.required", True) else OPEN
 
 
 @functools.lru_cache(maxsize=8)
@@ -447,4 +418,5 @@ def read_scheduler_file(path: str | os.PathLike[str]) -> tuple[dict[str, Any], S
     check_private(path, info, "the scheduler file")
     secret = Secret.from_text(text)
     register(address, secret)
+    _files[os.fspath(path)] = None
     return document, secret

@@ -1,23 +1,20 @@
 """``Security``: which certificates guard connections, from arguments and the configuration, as ``ssl`` contexts.
 
-It holds and checks what users and cluster classes of others pass around (``dask-jobqueue``, ``dask-gateway``). The
-transports of this house do not speak TLS yet: whatever would have to encrypt refuses to start, it never goes on in
-clear. Reads certificate files, opens no connection.
+It holds and checks what users and cluster classes of others pass around (``dask-jobqueue``, ``dask-gateway``), and is
+what addresses ``tls://`` need. Without one, connections are guarded by the cluster's secret, and those between machines
+are encrypted by certificates that nobody sees (:mod:`distributed.comm.certificates`). Reads certificate files, opens no
+connection.
 """
 
 from __future__ import annotations
 
-import contextlib
-import datetime
-import os
 import ssl
-import tempfile
-from collections.abc import Iterator
 from typing import Any, ClassVar, Self
 
 from distributed.base import defaults, settings
+from distributed.comm.certificates import is_content, load_chain, self_signed
 
-__all__ = ["Security", "load_security", "refuse"]
+__all__ = ["Security", "load_security"]
 
 _VERSIONS = {1.2: ssl.TLSVersion.TLSv1_2, 1.3: ssl.TLSVersion.TLSv1_3}
 _ROLES = ("client", "scheduler", "worker")
@@ -85,7 +82,10 @@ class Security:
         ImportError
             The package ``cryptography`` is not installed.
         """
-        cert, key = _self_signed()
+        try:
+            cert, key = self_signed()
+        except ImportError:
+            raise ImportError("Security.temporary() needs the package cryptography: pip install cryptography") from None
         made: dict[str, Any] = {"tls_ca_file": cert}
         for role in _ROLES:
             made |= {f"tls_{role}_cert": cert, f"tls_{role}_key": key}
@@ -121,7 +121,7 @@ class Security:
         ca, cert = tls["ca_file"], tls["cert"]
         if not ca or not cert:
             return None
-        if _is_content(ca):
+        if is_content(ca):
             context = ssl.create_default_context(purpose, cadata=ca)
         else:
             context = ssl.create_default_context(purpose, cafile=ca)
@@ -130,8 +130,7 @@ class Security:
         context.minimum_version = self.tls_min_version or ssl.TLSVersion.TLSv1_2
         if self.tls_max_version is not None:
             context.maximum_version = self.tls_max_version
-        with _as_file(cert) as cert_path, _as_file(tls["key"]) as key_path:
-            context.load_cert_chain(cert_path or cert, key_path)
+        load_chain(context, cert, tls["key"])
         if tls["ciphers"]:
             context.set_ciphers(tls["ciphers"])
         return context
@@ -141,7 +140,7 @@ class Security:
         shown = [f"require_encryption={self.require_encryption}"]
         for name in self._FIELDS:
             value = getattr(self, name)
-            if isinstance(value, str) and _is_content(value):
+            if isinstance(value, str) and is_content(value):
                 value = "<in memory>"
             if value is not None:
                 shown.append(f"{name}={value.name if isinstance(value, ssl.TLSVersion) else value}")
@@ -160,59 +159,6 @@ def _version(name: str, value: Any) -> ssl.TLSVersion | None:
 def _check_role(role: str) -> None:
     if role not in _ROLES:
         raise ValueError(f"no role {role!r}; there are {', '.join(_ROLES)}")
-
-
-def _is_content(value: str) -> bool:
-    return "\n" in value
-
-
-@contextlib.contextmanager
-def _as_file(value: str | None) -> Iterator[str | None]:
-    """The path of a PEM file; content is put into a file that only we can read, for as long as the block runs."""
-    if value is None or not _is_content(value):
-        yield value
-        return
-    handle, path = tempfile.mkstemp(prefix="distributed-", suffix=".pem")  # mode 0600
-    try:
-        with os.fdopen(handle, "w") as f:
-            f.write(value)
-        yield path
-    finally:
-        os.unlink(path)
-
-
-def _self_signed() -> tuple[str, str]:
-    """A certificate and its key as PEM texts."""
-    try:
-        from cryptography import x509
-        from cryptography.hazmat.primitives import hashes, serialization
-        from cryptography.hazmat.primitives.asymmetric import ec
-        from cryptography.x509.oid import NameOID
-    except ImportError:
-        raise ImportError("Security.temporary() needs the package cryptography: pip install cryptography") from None
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "distributed")])
-    now = datetime.datetime.now(datetime.UTC)
-    cert = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=365))
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    pem = serialization.Encoding.PEM
-    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    return cert.public_bytes(pem).decode(), private.decode()
-
-
-def refuse(security: Any) -> None:
-    """Raise ``ValueError`` when ``security`` asks for what the transports of this house cannot do yet."""
-    if getattr(security, "require_encryption", False):
-        raise ValueError("TLS is not available yet; connections are guarded by the cluster's secret")
 
 
 def load_security(address: Any) -> Security | None:

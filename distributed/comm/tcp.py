@@ -10,18 +10,22 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import functools
 import logging
 import os
 import socket
 from collections.abc import Sequence
+from typing import Any
 
 from distributed.base import settings
 from distributed.base.lazy import lazy_names
 from distributed.comm import addressing, unix
 from distributed.comm.accepting import Acceptor
+from distributed.comm.certificates import own_certificate
 from distributed.comm.inproc import Door, doors
+from distributed.comm.keys import CERTIFIED, OPEN, Secret
+from distributed.comm.offers import wants_certificate
 from distributed.comm.port_holder import describe_holder
-from distributed.comm.secrets import Secret
 from distributed.comm.transport import Listener, OnComm
 
 logger = logging.getLogger("distributed.comm")
@@ -54,13 +58,30 @@ def dead_peer_timeout() -> float:
     return float(settings.get_seconds("distributed.comm.timeouts.tcp", "30s"))
 
 
-def socket_address(name: tuple[str, int] | tuple[str, int, int, int]) -> str:
-    return f"tcp://{addressing.unparse_host_port(name[0].partition('%')[0], name[1])}"
+def socket_address(name: tuple[str, int] | tuple[str, int, int, int], scheme: str = "tcp") -> str:
+    return f"{scheme}://{addressing.unparse_host_port(name[0].partition('%')[0], name[1])}"
 
 
-def addresses_of(sock: socket.socket) -> tuple[str, str]:
+def addresses_of(sock: Any, scheme: str = "tcp") -> tuple[str, str]:
     """(local, peer) of a connected socket."""
-    return socket_address(sock.getsockname()), socket_address(sock.getpeername())
+    return socket_address(sock.getsockname(), scheme), socket_address(sock.getpeername(), scheme)
+
+
+async def _refuse_open(host: str, address: str) -> None:
+    """Raise PermissionError when everybody could come in from elsewhere, and that was not spelled out."""
+    found = [] if addressing.is_wildcard(host) else await resolve(host, 0, passive=True)
+    if found and all(addressing.is_loopback(str(where[0])) for _, where in found):
+        return
+    if not settings.get("distributed.auth.insecure-listen", False):
+        raise PermissionError(
+            errno.EPERM,
+            f"{address} without authentication would let everybody who reaches this machine run code here. Listen at "
+            "127.0.0.1, or turn authentication on (distributed.auth.required), or say that you mean it: set "
+            "distributed.auth.insecure-listen (--insecure-listen)",
+        )
+    logger.warning(
+        "Listening at %s WITHOUT authentication: everybody who reaches it can run code as this user", address
+    )
 
 
 async def resolve(host: str, port: int, passive: bool = False) -> list[tuple[int, tuple[str, int]]]:
@@ -122,6 +143,7 @@ class TCPListener(Listener):
         container, behind a relay)
     more_ports: tried in order when ``port`` is taken
     twin: also listen at the unix twin, when the platform and the runtime directory allow
+    context: the ``ssl.SSLContext`` of ``tls://``, whose certificates are what lets peers in
     """
 
     def __init__(
@@ -135,32 +157,42 @@ class TCPListener(Listener):
         contact_host: str | None = None,
         more_ports: Sequence[int] = (),
         twin: bool = True,
+        context: Any = None,
     ) -> None:
         self._host = host
         self._port = port
         self._on_comm = on_comm
         self._role = role
-        self._secret = secret
+        self._secrets: tuple[Secret, ...] = (secret,) if context is None else (CERTIFIED,)
+        self._context = context
+        self._scheme = "tcp" if context is None else "tls"
         self._contact_host = contact_host
         self._more_ports = more_ports
-        self._twin_wanted = twin
+        self._twin_wanted = twin and context is None
         self._acceptors: list[Acceptor] = []
         self._twin: unix.UnixListener | None = None
         self._door: Door | None = None
         self._door_addresses: list[str] = []
-        self.listen_address = f"tcp://{addressing.unparse_host_port(host, port)}"
+        self.listen_address = f"{self._scheme}://{addressing.unparse_host_port(host, port)}"
 
     async def start(self) -> None:
         if self._acceptors:
             return
+        if OPEN in self._secrets:
+            await _refuse_open(self._host, self.listen_address)
         socks = await self._bind()
         port = int(socks[0].getsockname()[1])
         self._port = port
         host = self._host
-        self.listen_address = name = f"tcp://{addressing.unparse_host_port(host or '0.0.0.0', port)}"
+        self.listen_address = name = f"{self._scheme}://{addressing.unparse_host_port(host or '0.0.0.0', port)}"
+        names = functools.partial(addresses_of, scheme=self._scheme)
         self._acceptors = [
-            Acceptor(s, self._on_comm, self._role, self._secret, addresses_of, configure, name) for s in socks
+            Acceptor(s, self._on_comm, self._role, self._secrets, names, configure, name, context=self._context)
+            for s in socks
         ]
+        if self._context is None and wants_certificate("tcp://127.0.0.1:0", socket_address(socks[0].getsockname())):
+            # Made ahead of the first peer of another machine, beside what else is done at the start.
+            asyncio.get_running_loop().run_in_executor(None, own_certificate)
         contact_port = port
         if self._contact_host:
             contact, contact_port = addressing.parse_host_port(self._contact_host, port)
@@ -168,9 +200,9 @@ class TCPListener(Listener):
             contact = addressing.get_ipv6() if ":" in host else addressing.get_ip()
         else:
             contact = str(socks[0].getsockname()[0]).partition("%")[0]
-        self.contact_address = f"tcp://{addressing.unparse_host_port(contact, contact_port)}"
+        self.contact_address = f"{self._scheme}://{addressing.unparse_host_port(contact, contact_port)}"
         self._door = Door(self.contact_address, self._on_comm, self._role, asyncio.get_running_loop())
-        self._door_addresses = [self.contact_address, door_name(host, port)]
+        self._door_addresses = [self.contact_address, door_name(host, port, self._scheme)]
         for address in self._door_addresses:
             doors.add(address, self._door)
         if self._twin_wanted:
@@ -215,7 +247,7 @@ class TCPListener(Listener):
             socks.append(sock)
         if not socks:
             assert error is not None
-            where = f"tcp://{addressing.unparse_host_port(self._host, wanted)}"
+            where = f"{self._scheme}://{addressing.unparse_host_port(self._host, wanted)}"
             text = f"cannot listen at {where}: {error.strerror or error}"
             if error.errno == errno.EADDRINUSE:
                 text += f"; {await asyncio.to_thread(describe_holder, wanted)}"
@@ -226,13 +258,23 @@ class TCPListener(Listener):
         path = unix.twin_path("any" if addressing.is_wildcard(host) else addressing.ensure_ip(host), port, make=True)
         if path is None:
             return
-        twin = unix.UnixListener(path, self._on_comm, self._role, self._secret)
+        twin = unix.UnixListener(path, self._on_comm, self._role, self._secrets[0])
+        twin.accept_secrets(*self._secrets)
         try:
             await twin.start()
         except OSError as e:
             logger.debug("No unix twin for %s: %s", self.listen_address, e)
             return
         self._twin = twin
+
+    def accept_secrets(self, *secrets: Secret) -> None:
+        if self._context is not None:
+            return
+        self._secrets = secrets
+        for acceptor in self._acceptors:
+            acceptor.secrets = secrets
+        if self._twin is not None:
+            self._twin.accept_secrets(*secrets)
 
     def stop(self) -> None:
         for acceptor in self._acceptors:
@@ -248,19 +290,20 @@ class TCPListener(Listener):
             self._door = None
 
 
-def door_name(host: str, port: int) -> str:
+def door_name(host: str, port: int, scheme: str = "tcp") -> str:
     """The name of a listener for connects from within the process: a listener on every interface answers to each."""
-    return f"tcp-door:{'any' if addressing.is_wildcard(host) else host}:{port}"
+    return f"{scheme}-door:{'any' if addressing.is_wildcard(host) else host}:{port}"
 
 
-def find_door(host: str, port: int) -> Door | None:
+def find_door(host: str, port: int, scheme: str = "tcp") -> Door | None:
     """This process's own listener behind ``host:port``, if that is what the address means."""
-    exact = doors.find(f"tcp://{addressing.unparse_host_port(host, port)}") or doors.find(door_name(host, port))
+    exact = doors.find(f"{scheme}://{addressing.unparse_host_port(host, port)}")
+    exact = exact or doors.find(door_name(host, port, scheme))
     if exact is not None:
         return exact
-    name = door_name("", port)
+    name = door_name("", port, scheme)
     if doors.find(name) is None and host not in ("", "localhost"):
         return None
     if host in ("", "localhost"):
-        return doors.find(name) or doors.find(f"tcp://127.0.0.1:{port}")
+        return doors.find(name) or doors.find(f"{scheme}://127.0.0.1:{port}")
     return doors.find(name) if addressing.is_own_ip(host) else None

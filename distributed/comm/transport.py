@@ -14,6 +14,8 @@ from typing import Any, ClassVar, Protocol
 
 from msgspec import Struct
 
+from distributed.comm.keys import Secret
+
 OnBatch = Callable[[list[Any]], None]
 OnClose = Callable[[BaseException | None], None]
 
@@ -36,6 +38,7 @@ class Comm(ABC):
     same_process: messages are handed over as the objects they are; nothing is serialised
     shares_memory: segments in shared memory (``protocol.shared_memory``) are not copied on their way
     sent_bytes: bytes that ``send`` has accepted so far (an estimate where nothing is serialised)
+    secret_id: id of the secret by which the two ends know each other; empty where none is needed
     received_bytes: bytes that have come so far, also those of a message that is not whole; 0 where nothing is
         serialised
     """
@@ -46,6 +49,7 @@ class Comm(ABC):
     peer_role: str = ""
     same_process: ClassVar[bool] = False
     shares_memory: bool = False
+    secret_id: bytes = b""
     sent_bytes: int = 0
     received_bytes: int = 0
 
@@ -118,6 +122,9 @@ class Listener(ABC):
     @abstractmethod
     def stop(self) -> None:
         """Stop listening; comms already made stay open. Leaves no socket and no file. Idempotent."""
+
+    def accept_secrets(self, *secrets: Secret) -> None:  # noqa: B027
+        """From now on newcomers must prove one of these; comms already made stay."""
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.contact_address or self.listen_address}>"

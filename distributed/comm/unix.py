@@ -22,7 +22,7 @@ import weakref
 from distributed.comm import secrets
 from distributed.comm.accepting import Acceptor
 from distributed.comm.inproc import Door, doors
-from distributed.comm.secrets import Secret
+from distributed.comm.keys import Secret
 from distributed.comm.transport import Listener, OnComm
 
 logger = logging.getLogger("distributed.comm")
@@ -186,7 +186,7 @@ class UnixListener(Listener):
         self._path = path
         self._on_comm = on_comm
         self._role = role
-        self._secret = secret
+        self._secrets: tuple[Secret, ...] = (secret,)
         self._acceptor: Acceptor | None = None
         self._inode: tuple[int, int] | None = None
         self._pid = os.getpid()
@@ -215,7 +215,7 @@ class UnixListener(Listener):
             sock.close()
             raise OSError(e.errno, f"cannot listen at {self.listen_address}: {e.strerror or e}") from e
         _listening.add(self)
-        self._acceptor = Acceptor(sock, self._on_comm, self._role, self._secret, addresses_of, configure, path)
+        self._acceptor = Acceptor(sock, self._on_comm, self._role, self._secrets, addresses_of, configure, path)
         self._door = Door(self.contact_address, self._on_comm, self._role, asyncio.get_running_loop())
         doors.add(self.contact_address, self._door)
 
@@ -236,6 +236,11 @@ class UnixListener(Listener):
                 else:
                     raise
         sock.bind(path)
+
+    def accept_secrets(self, *secrets: Secret) -> None:
+        self._secrets = secrets
+        if self._acceptor is not None:
+            self._acceptor.secrets = secrets
 
     def stop(self) -> None:
         if self._acceptor is None:

@@ -21,6 +21,8 @@ from distributed.base.errors import WorkerStartTimeoutError
 from distributed.base.formatting import format_bytes
 from distributed.base.settings import parse_timedelta
 from distributed.base.status import Status
+from distributed.comm import secrets
+from distributed.comm.keys import Secret
 from distributed.deploy.adaptive import Adaptive
 from distributed.deploy.dashboard_link import format_dashboard_link
 from distributed.deploy.logs import Log, Logs
@@ -310,6 +312,22 @@ class Cluster(SyncMethodMixin):
             for address, lines in by_worker.items():
                 logs[address] = Log("\n".join(line for _, line in lines))
         return logs
+
+    def rotate_secret(self, overlap: Any = "60s") -> Any:
+        """Change the cluster's secret while it runs: workers are told, this program knows it, the user's other programs
+        find it where they found the old one. Those that came by the old one are shown out after ``overlap``.
+
+        Raises
+        ------
+        ValueError
+            The secret was given by the environment or the settings.
+        """
+        return self.sync(self._rotate_secret, overlap)
+
+    async def _rotate_secret(self, overlap: Any) -> None:
+        text = await self.scheduler_comm.rotate_secret(overlap=overlap)
+        if text is not None:
+            secrets.register(self.scheduler_address, Secret.from_text(text))
 
     def _log(self, log: str) -> None:
         """Note a line in the cluster's own log, and print it unless quiet."""

@@ -20,7 +20,7 @@ from typing import Any
 from distributed.base import defaults, settings
 from distributed.base.ending import until_signal
 from distributed.comm import secrets
-from distributed.comm.secrets import Secret
+from distributed.comm.keys import Secret
 from distributed.deploy.utils import CPU_COUNT
 from distributed.rpc.loop_runner import new_asyncio_loop
 from distributed.rpc.pool import rpc

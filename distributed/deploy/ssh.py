@@ -22,7 +22,7 @@ from distributed.base import settings
 from distributed.base.status import Status
 from distributed.comm import secrets
 from distributed.comm.addressing import is_loopback
-from distributed.comm.secrets import Secret
+from distributed.comm.keys import Secret
 from distributed.deploy.spec import ProcessInterface, SpecCluster
 
 __all__ = ["SSHCluster", "SSHScheduler", "SSHWorker"]

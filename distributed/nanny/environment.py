@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from distributed.base import settings
-from distributed.comm.secrets import ENV_TOKEN
+from distributed.comm.secrets import SECRET_VARIABLES
 
 _HOME = str(Path(__file__).resolve().parent.parent.parent)
 
@@ -45,8 +45,23 @@ def _merged(configured: Sequence[Mapping[str, Any] | None], env: Mapping[str, An
             result.pop(name, None)
         else:
             result[name] = str(value)
-    result.pop(ENV_TOKEN, None)
+    for name in SECRET_VARIABLES:
+        result.pop(name, None)
     return result
+
+
+def worker_settings(given: Mapping[str, Any] | None) -> dict[str, Any]:
+    """This process's settings and those given over them, for the worker; without the cluster's secret, which reaches
+    it by itself."""
+    chosen = {**settings.snapshot(), **(given or {})}
+    own = chosen.get("distributed")
+    if isinstance(own, Mapping) and isinstance(own.get("auth"), Mapping):
+        chosen["distributed"] = {**own, "auth": {**own["auth"], "token": None, "token-file": None}}
+    for section in (chosen, chosen.get("distributed")):
+        if isinstance(section, dict):
+            for name in ("auth-token", "auth_token", "auth-token-file", "auth_token_file"):
+                section.pop(name, None)
+    return chosen
 
 
 def spawn_variables(variables: Mapping[str, str]) -> dict[str, str]:

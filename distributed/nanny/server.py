@@ -18,8 +18,7 @@ from distributed.base.log_tail import LogTail
 from distributed.base.status import Status
 from distributed.comm import registry, secrets
 from distributed.comm.addressing import get_address_host
-from distributed.comm.secrets import Secret
-from distributed.comm.security import refuse
+from distributed.comm.keys import Secret
 from distributed.messages.control import RegisterNanny
 from distributed.messages.nanny import WorkerProcessExited, WorkerProcessStarted, WorkerVouched
 from distributed.messages.payload import ErrorInfo
@@ -130,7 +129,6 @@ class Nanny(Server):
         self.env: dict[str, str] = {str(k): v for k, v in (env or {}).items()}
         self.config = None if config is None else dict(config)
         settings_check.check()
-        refuse(security)
         self.security = security
         self.quiet = quiet
         self.local_directory = local_directory
@@ -332,8 +330,8 @@ class Nanny(Server):
             "worker_class": self.worker_class,
             "worker_options": {**self.worker_kwargs, "nanny": self.address},
             "scheduler_address": self.scheduler_address,
-            "secret": None if self.secret is None else self.secret.reveal(),
-            "settings": {**settings.snapshot(), **(self.config or {})},
+            "secret": None if self.secret is None else self.secret.limited_to("worker").reveal(),
+            "settings": environment.worker_settings(self.config),
             "sys_path": environment.module_path(),
             "variables": {"PYTHONPATH": variables.get("PYTHONPATH")},
             "log_level": self._silence_logs,

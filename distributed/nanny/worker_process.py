@@ -27,6 +27,7 @@ from distributed.base import defaults, ending, settings
 from distributed.base.ending import leave
 from distributed.base.status import Status
 from distributed.comm import registry, secrets
+from distributed.comm.keys import Secret
 from distributed.nanny.channel import packed, read_message
 from distributed.nanny.exit_note import exit_now, note_exits
 from distributed.protocol import serialize
@@ -90,7 +91,7 @@ class WorkerProgram:
     async def _serve(self) -> None:
         config = self.config
         worker_class = config["worker_class"] or defaults.load("Worker")
-        secret = None if config["secret"] is None else secrets.Secret.from_text(config["secret"])
+        secret = None if config["secret"] is None else Secret.from_text(config["secret"])
         if secret is not None:
             secrets.register(config["scheduler_address"], secret)
         self.worker = worker = worker_class(config["scheduler_address"], **config["worker_options"])

@@ -12,7 +12,7 @@ from typing import Any
 from distributed.base.errors import CommClosedError
 from distributed.comm import registry
 from distributed.comm.addressing import as_host_port, normalize_address
-from distributed.comm.secrets import Secret
+from distributed.comm.keys import Secret
 from distributed.rpc.connection import Connection, Handler
 from distributed.rpc.loop_runner import LoopRunner, running_loop
 

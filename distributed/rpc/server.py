@@ -20,12 +20,13 @@ from distributed.base.lazy import lazy_module
 from distributed.base.status import Status
 from distributed.comm import registry, secrets
 from distributed.comm.addressing import get_address_host_port
-from distributed.comm.secrets import Secret
+from distributed.comm.keys import Secret
 from distributed.comm.transport import Comm, Listener
 from distributed.messages.control import Refused, RegisterClient, RegisterNanny, RegisterWorker
 from distributed.rpc.connection import Connection, Handler
 from distributed.rpc.loop_runner import as_asyncio_loop, as_io_loop, run_soon, running_loop, sync
 from distributed.rpc.pool import ConnectionPool
+from distributed.rpc.rotation import SecretRotation
 
 if TYPE_CHECKING:
     from tornado import ioloop
@@ -81,6 +82,9 @@ class Server:
             "ping": self.ping,
             "terminate": self.terminate,
         }
+        self.rotation = SecretRotation(self)
+        if role in ("worker", "nanny"):
+            self.handlers["take_secret"] = self.rotation.take
         self.handlers.update(handlers or {})
         self.stream_handlers: dict[str, Handler] = dict(stream_handlers or {})
         self.blocked_handlers: list[str] = list(blocked_handlers or ())
@@ -419,6 +423,7 @@ class Server:
                 self._finished.set()
 
     async def _let_go(self) -> None:
+        self.rotation.stop()
         self.stop()
         for address in self._registered_addresses:
             secrets.forget(address)

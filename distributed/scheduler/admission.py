@@ -44,7 +44,7 @@ class Admission:
     # ---------------------------------------------------------------- clients
 
     def _client(self, connection: Connection, first: RegisterClient) -> None:
-        _must_be(connection, "client")
+        _must_be(connection, "client", "task")
         shell = self._shell
         client = first.client
         if not client:
@@ -183,8 +183,8 @@ def heartbeat_interval(n_workers: int) -> float:
     return 1.0 if n_workers < 50 else 2.0
 
 
-def _must_be(connection: Connection, role: str) -> None:
-    if connection.peer_role and connection.peer_role != role:
+def _must_be(connection: Connection, role: str, *others: str) -> None:
+    if connection.peer_role and connection.peer_role not in (role, *others):
         raise ValueError(f"the connection was opened by a {connection.peer_role}; it cannot register as a {role}")
 
 

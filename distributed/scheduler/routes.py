@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from distributed.base import defaults, versions
+from distributed.base import defaults, settings, versions
 from distributed.base.keys import as_key
 from distributed.base.settings import parse_timedelta
 from distributed.plugins.names import plugin_name
@@ -27,8 +27,10 @@ Handler = Callable[..., Any]
 NO_DEFAULT: Any = object()
 EXPLAIN_S = 2.0
 """How long a worker may take to say what it does with a task."""
-CLIENTS = frozenset(["client", "scheduler"])
-RETIRERS = frozenset(["client", "scheduler", "worker", "nanny"])
+MASTERS = frozenset(["client", "scheduler"])
+"""Who may have code run in the scheduler."""
+CLIENTS = MASTERS | {"task"}
+RETIRERS = CLIENTS | {"worker", "nanny"}
 
 
 class Routes:
@@ -83,20 +85,25 @@ class Routes:
             "proxy": self._fleet.proxy,
             "rebalance": self.rebalance,
             "register_nanny_plugin": self._scheduler.register_nanny_plugin,
-            "register_scheduler_plugin": self.register_scheduler_plugin,
             "register_worker_plugin": self._scheduler.register_worker_plugin,
             "replicate": self.replicate,
             "restart": self._scheduler.restart,
             "restart_workers": self._scheduler.restart_workers,
-            "run_function": self.run_function,
             "terminate": self._scheduler.terminate,
             "unregister_nanny_plugin": self._scheduler.unregister_nanny_plugin,
-            "unregister_scheduler_plugin": self.unregister_scheduler_plugin,
             "unregister_worker_plugin": self._scheduler.unregister_worker_plugin,
             "upload_file": self._fleet.upload_file,
             **defaults.operations(defaults.SCHEDULER_OPERATIONS, self._scheduler),
         }
+        for_masters: dict[str, Handler] = {
+            "register_scheduler_plugin": self.register_scheduler_plugin,
+            "rotate_secret": self._scheduler.rotate_secret,
+            "run_function": self.run_function,
+            "unregister_scheduler_plugin": self.unregister_scheduler_plugin,
+        }
+        masters = CLIENTS if settings.get("distributed.auth.tasks-on-scheduler", False) else MASTERS
         table = dict(open_to_all)
+        table.update({op: guarded(op, handler, masters) for op, handler in for_masters.items()})
         table.update({op: guarded(op, handler, CLIENTS) for op, handler in for_clients.items()})
         table["set_resources"] = guarded("set_resources", self.set_resources, RETIRERS)
         table["retire_workers"] = guarded("retire_workers", self._scheduler.retire_workers, RETIRERS)

@@ -21,15 +21,14 @@ from distributed.base.settings import parse_timedelta
 from distributed.base.status import Status
 from distributed.comm import registry, secrets
 from distributed.comm.addressing import get_address_host
-from distributed.comm.secrets import Secret
-from distributed.comm.security import refuse
+from distributed.comm.keys import Secret
 from distributed.messages.control import RegisterClient, RegisterNanny, RegisterWorker
 from distributed.messages.scheduler_to_client import SchedulerClosing
 from distributed.messages.scheduler_to_worker import CloseWorkerOrder
 from distributed.rpc.connection import Connection
 from distributed.rpc.server import Server
 from distributed.rpc.session import session_buffer
-from distributed.scheduler import lifecycle, queries
+from distributed.scheduler import lifecycle, queries, rotation
 from distributed.scheduler.admission import Admission
 from distributed.scheduler.data_movement import DataMovement
 from distributed.scheduler.fleet_admin import FleetAdmin
@@ -81,7 +80,7 @@ class Scheduler(Orders, LiveState, Server):
         ``{name: class}``, made with the scheduler as their argument; more than those that every scheduler has.
     plugins : sequence of SchedulerPlugin
     security, secret : optional
-        Certificates (not available yet), and the cluster's secret; default: the environment's, else a random one.
+        Certificates for ``tls://``, and the cluster's secret; default: the environment's, else a random one.
 
     Examples
     --------
@@ -125,11 +124,12 @@ class Scheduler(Orders, LiveState, Server):
         name: Any = None,
     ) -> None:
         settings_check.check()
-        refuse(security)
         if jupyter:
             raise ValueError("jupyter=True is not available yet")
         if blocked_handlers is None:
             blocked_handlers = settings.get("distributed.scheduler.blocked-handlers", []) or []
+        if protocol is None and getattr(security, "require_encryption", False) and "://" not in (host or ""):
+            protocol = "tls"
         # Where it listens is checked now, so that a wrong argument is an error of this call.
         self._listen_address, self._more_ports = lifecycle.listen_address(
             host, port, interface, protocol, self.default_port
@@ -286,12 +286,8 @@ class Scheduler(Orders, LiveState, Server):
         for preload in self.preloads:
             await preload.start()
         self._set_up.set()
-        if secrets.from_environment() is None and not self.listen_address.startswith("inproc"):
-            self.share_secret(self.address)
-            atexit.register(self._at_exit)
         self._start_services()
-        if self.scheduler_file is not None:
-            self._write_scheduler_file(self.scheduler_file)
+        self.publish_secret()
         await self.shell.plugins.call_async("start", self)
         self._tell_extensions("on_start")
         self._idle.start()
@@ -303,6 +299,27 @@ class Scheduler(Orders, LiveState, Server):
                 getattr(extension, hook, bool)()
             except Exception:
                 logger.exception("Extension %r has failed in %s", name, hook)
+
+    def publish_secret(self) -> None:
+        """Put the secret where this user's programs look for it: the store, and the scheduler file."""
+        if secrets.from_environment() is None and not self.listen_address.startswith(("inproc", "tls")):
+            self.share_secret(self.address)
+            atexit.register(self._at_exit)
+        if self.scheduler_file is not None:
+            self._write_scheduler_file(self.scheduler_file)
+
+    async def rotate_secret(self, overlap: Any = "60s", connection: Any = None) -> str | None:
+        """Change the cluster's secret while it runs.
+
+        Workers and nannies are told, clients find it where they found the old one. Those that came by the old one are
+        shown out after ``overlap``.
+
+        Returns
+        -------
+        To a client that asks from elsewhere, the new secret as text; else None.
+        """
+        new = await rotation.rotate(self, overlap)
+        return None if connection is None else new.reveal()
 
     def _start_services(self) -> None:
         if self.dashboard_address is not None:

@@ -17,7 +17,7 @@ from distributed.comm.addressing import (
     get_local_address_for,
     parse_host_port,
 )
-from distributed.comm.secrets import Secret
+from distributed.comm.keys import Secret
 from distributed.messages.control import Refused, Registered
 from distributed.rpc.connection import Connection
 
@@ -104,6 +104,9 @@ async def register(
             limit = max(0.01, min(limit, deadline - loop.time()))
         try:
             comm = await registry.connect(address, limit, role=role, secret=secret, security=security)
+            if comm.peer_role not in ("scheduler", ""):
+                comm.abort()
+                raise HandshakeRefused(f"who listens at {address} is a {comm.peer_role}, not a scheduler")
             connection = Connection(comm, handlers, unpickle=True, blocked=blocked, owner=who, tasks=tasks)
             rest_s = None if deadline is None else max(0.01, deadline - loop.time())
             return connection, await _introduce(connection, first_message, rest_s)

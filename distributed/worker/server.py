@@ -26,8 +26,7 @@ from distributed.base.log_tail import LogTail
 from distributed.base.status import Status
 from distributed.comm import secrets
 from distributed.comm.addressing import get_address_host, parse_address
-from distributed.comm.secrets import Secret
-from distributed.comm.security import refuse
+from distributed.comm.keys import Secret
 from distributed.messages.control import Registered, RegisterWorker
 from distributed.messages.scheduler_to_worker import CloseWorkerOrder
 from distributed.messages.worker_to_scheduler import WorkerClosing
@@ -180,7 +179,6 @@ class Worker(Services):
         self.user_metrics = dict(metrics or {})
         self.startup_information = dict(startup_information or {})
         settings_check.check()
-        refuse(security)
         self.security = security
         if dashboard and dashboard_address is None:
             dashboard_address = ":0"
@@ -287,6 +285,8 @@ class Worker(Services):
             self.secret = self.secret or found
         if self.secret is None:
             self.secret = getattr(self.security, "secret", None) or secrets.lookup(self.scheduler_address)
+        if self.secret is not None:
+            self.secret = self.secret.limited_to("worker")
         await self._listen(address)
         if self.on_listening is not None:
             self.on_listening(self.address)

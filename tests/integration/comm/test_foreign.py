@@ -168,5 +168,5 @@ def test_an_installed_package_is_found_by_its_entry_point():
 
 
 def test_an_unknown_scheme_lists_the_known_ones():
-    with pytest.raises(ValueError, match="'what'; there are inproc, tcp, toy, unix"):
+    with pytest.raises(ValueError, match="'what'; there are inproc, tcp, tls, toy, unix"):
         listen("what://", print)

@@ -15,8 +15,10 @@ import pytest
 
 from distributed.base.errors import CommClosedError
 from distributed.comm import connect, listen, offers, registry, unix
+from distributed.comm.encrypted import TLSComm
 from distributed.comm.inproc import InprocComm
-from distributed.comm.secrets import Secret
+from distributed.comm.keys import Secret
+from distributed.comm.security import Security
 from distributed.messages.control import Control, Reply, Request
 from distributed.messages.payload import Attached, Payload
 from distributed.protocol.codec import Codec
@@ -25,7 +27,15 @@ from distributed.protocol.frames import frame_buffers
 from .loops import on_both_loops, on_uvloop, run_on, until
 
 SECRET = Secret.from_text("of the tests")
-ADDRESSES = ["tcp://127.0.0.1:0", "tcp://[::1]:0", "unix://", "inproc://"]
+ADDRESSES = [
+    "tcp://127.0.0.1:0",
+    "tcp://[::1]:0",
+    "tls://127.0.0.1:0",
+    "encrypted://127.0.0.1:0",
+    "unix://",
+    "inproc://",
+]
+CERTIFICATES = Security.temporary()
 
 
 class End:
@@ -54,16 +64,28 @@ class End:
 
 
 async def pair(address, ends=None, **options):
+    """``encrypted://`` is tcp with another machine, as far as encryption goes."""
     ends = [] if ends is None else ends
-    listener = listen(address, lambda comm: ends.append(End(comm)), role="scheduler", secret=SECRET)
-    await listener.start()
-    options.setdefault("shortcuts", address.startswith("inproc"))
-    a = End(await connect(listener.contact_address, 5, secret=SECRET, **options))
-    await until(lambda: ends)
+    if address.startswith("tls://"):
+        options["security"] = CERTIFICATES
+    with dask.config.set({"distributed.comm.encryption": True if address.startswith("encrypted") else "auto"}):
+        address = address.replace("encrypted://", "tcp://")
+        listener = listen(
+            address,
+            lambda comm: ends.append(End(comm)),
+            role="scheduler",
+            secret=SECRET,
+            security=options.get("security"),
+        )
+        await listener.start()
+        options.setdefault("shortcuts", address.startswith("inproc"))
+        a = End(await connect(listener.contact_address, 5, secret=SECRET, **options))
+        await until(lambda: ends)
     return listener, a, ends[0]
 
 
 transports = pytest.mark.parametrize("address", ADDRESSES)
+in_clear = pytest.mark.parametrize("address", [a for a in ADDRESSES if not a.startswith(("tls", "encrypted"))])
 
 
 @transports
@@ -209,7 +231,7 @@ async def test_a_message_that_cannot_be_encoded_harms_nobody(address):
     listener.stop()
 
 
-@transports
+@in_clear
 @on_both_loops
 async def test_an_error_of_a_receiver_loses_no_other_message(address):
     ends = []
@@ -241,6 +263,12 @@ async def test_compression_and_checksums_between_machines_only(monkeypatch):
     listener, a, b = await pair("tcp://127.0.0.1:0", ends=ends)
     assert a.comm.compression is None and b.comm.compression is None
     monkeypatch.setattr(offers.addressing, "is_own_ip", lambda ip: False)
+    c = End(await connect(listener.contact_address, 5, secret=SECRET, shortcuts=False))
+    assert type(c.comm) is TLSComm and not c.comm.checked  # TLS has checksums of its own
+    c.comm.abort()
+    await until(lambda: len(ends) == 2)
+    ends.pop().comm.abort()
+    monkeypatch.setattr(offers, "_wants_encryption", lambda elsewhere: False)
     c = End(await connect(listener.contact_address, 5, secret=SECRET, shortcuts=False))
     assert c.comm.compression in ("lz4", "zstd") and c.comm.checked and not a.comm.checked
     dull, random = bytes(3_000_000), os.urandom(300_000)
@@ -297,7 +325,7 @@ async def test_end_in_the_middle_of_a_message():
     listener.stop()
 
 
-@transports
+@in_clear
 @on_both_loops
 async def test_dead_address(address):
     listener = listen(address, lambda c: None, secret=SECRET)

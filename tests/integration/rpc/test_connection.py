@@ -11,7 +11,7 @@ import pytest
 
 from distributed.base.errors import CommClosedError, RemoteError
 from distributed.comm import listen
-from distributed.comm.secrets import Secret
+from distributed.comm.keys import Secret
 from distributed.messages.client_to_scheduler import ClientLogEvent, ReleaseKeys
 from distributed.messages.control import Request
 from distributed.messages.payload import Payload

@@ -15,7 +15,7 @@ from tornado.ioloop import IOLoop
 from distributed.base.errors import CommClosedError, HandshakeRefused
 from distributed.base.status import Status
 from distributed.comm import secrets
-from distributed.comm.secrets import Secret
+from distributed.comm.keys import Secret
 from distributed.messages.client_to_scheduler import ClientLogEvent
 from distributed.messages.control import Refused, RegisterClient, Registered
 from distributed.rpc.pool import ConnectionPool, connect, rpc

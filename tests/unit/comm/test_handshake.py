@@ -6,7 +6,7 @@ import pytest
 
 from distributed.comm import handshake as h
 from distributed.comm.handshake import Offer
-from distributed.comm.secrets import Secret
+from distributed.comm.keys import Secret
 
 SECRET = Secret.from_text("the cluster's")
 OTHER = Secret.from_text("another cluster's")
@@ -88,8 +88,8 @@ def test_a_false_proof_is_refused():
     # A stranger gets nothing made from the secret but its id.
     nonces = said_a[16:48], said_b[16:48]
     for role in h.ROLES[1:]:
-        parts = h._transcript((role, "scheduler"), nonces, (0, 0), SECRET)
-        assert SECRET.mac(b"listener", *parts) not in said_b
+        parts = h._transcript((role, "scheduler"), nonces, (0, 0), h.NO_CERTIFICATE, SECRET)
+        assert SECRET.mac(f"{role}>scheduler", b"listener", *parts) not in said_b
 
 
 def test_a_listener_without_the_secret_is_refused():
@@ -156,8 +156,8 @@ def test_other_version(monkeypatch):
     a = initiator()
     monkeypatch.undo()
     pump(a, b)
-    assert "version 1 here, 7 there" in str(b.error)
-    assert "version 1 here, 7 there" in str(a.error) and "same release" in str(a.error)
+    assert "version 2 here, 7 there" in str(b.error)
+    assert "version 2 here, 7 there" in str(a.error) and "same release" in str(a.error)
 
 
 @pytest.mark.parametrize(
@@ -224,3 +224,100 @@ def test_noise():
             data = data[n:]
         assert not b.done
         assert b.received <= h.MAX_FRAME + 96
+
+
+WORKERS, NANNIES = SECRET.limited_to("worker"), SECRET.limited_to("nanny")
+
+
+@pytest.mark.parametrize(
+    "role, keys, listens, listens_with, outcome",
+    [
+        ("worker", WORKERS, "scheduler", SECRET, "worker"),
+        ("client", WORKERS, "scheduler", SECRET, "task"),
+        ("client", SECRET, "worker", WORKERS, "client"),
+        ("scheduler", SECRET, "worker", WORKERS, "scheduler"),
+        ("worker", WORKERS, "worker", WORKERS, "worker"),
+        ("nanny", NANNIES, "scheduler", SECRET, "nanny"),
+        ("scheduler", SECRET, "nanny", NANNIES, "scheduler"),
+        ("nanny", WORKERS, "scheduler", SECRET, None),
+        ("scheduler", WORKERS, "scheduler", SECRET, None),
+        ("scheduler", WORKERS, "nanny", NANNIES, None),
+        ("client", SECRET, "scheduler", WORKERS, None),
+        ("nanny", NANNIES, "scheduler", WORKERS, None),
+    ],
+)
+def test_roles_have_keys_of_their_own(role, keys, listens, listens_with, outcome):
+    a, b = initiator(keys, role), listener(listens_with, listens)
+    pump(a, b)
+    assert a.done is b.done is (outcome is not None)
+    if outcome is not None:
+        assert (b.peer_role, a.peer_role) == (outcome, listens)
+        assert a.confirmation == b.confirmation != b""
+    else:
+        assert a.error is not None and b.error is not None
+
+
+def test_a_worker_that_listens_as_the_scheduler_is_found_out():
+    """One that lies about its role and takes whatever proof comes cannot answer it."""
+
+    class Impostor(h.ListenerHandshake):
+        def _check_proof(self, proof, nonces):
+            key = WORKERS.mac("worker>scheduler", b"listener", b"whatever")
+            self.outgoing += self._frame(h._KIND_WELCOME, 4, key)
+            self.done = True
+
+    a, b = initiator(), Impostor("scheduler", WORKERS)
+    pump(a, b)
+    assert not a.done and "listener does not have" in str(a.error)
+
+
+@pytest.mark.parametrize("role", h.ROLES[1:])
+def test_a_lie_about_the_role_is_a_wrong_proof(role):
+    """Keys of a worker, and a PROOF that names another role."""
+
+    class Liar(h.InitiatorHandshake):
+        def _prove(self, secret):
+            _, parts = self._said(secret)
+            proof = secret.mac("worker>scheduler", b"initiator", *parts)
+            self.outgoing += self._frame(h._KIND_PROOF, h.ROLES.index(role), h._PROOF.pack(proof))
+
+    b = listener()
+    pump(Liar("worker", lambda _: WORKERS), b)
+    assert b.done is (role == "worker")
+
+
+def test_the_secret_before_is_good_for_a_while():
+    before = Secret.new()
+    for known in (SECRET, before):
+        a, b = initiator(known), listener([SECRET, before])
+        pump(a, b)
+        assert a.done and b.done and a.secret == b.secret == known
+    a, b = initiator(OTHER), listener([SECRET, before])
+    pump(a, b)
+    assert not b.done
+    a, b = initiator(before), listener([SECRET])
+    pump(a, b)
+    assert not b.done
+
+
+def test_the_certificate_is_covered():
+    mine, another = bytes(range(32)), bytes(range(1, 33))
+    offer = Offer(encryption=True)
+    a, b = h.InitiatorHandshake("client", lambda _: SECRET, offer), listener(fingerprint=mine)
+    pump(a, b)
+    assert a.encrypted and b.encrypted and a.fingerprint == mine
+    a, b = h.InitiatorHandshake("client", lambda _: SECRET, offer), listener(fingerprint=mine)
+    b.feed(bytes(a.outgoing)[:16])
+    b.feed(bytes(a.outgoing)[16:])
+    a.outgoing.clear()
+    b.outgoing[:] = bytes(b.outgoing).replace(mine, another)
+    pump(a, b)
+    assert not a.done and not b.done
+    # Nor can somebody in between say that there is none, or that nobody wants it.
+    a, b = h.InitiatorHandshake("client", lambda _: SECRET, offer), listener(fingerprint=mine)
+    a.outgoing[48] = 0
+    pump(a, b)
+    assert not a.done and not b.done
+    a, b = initiator(), listener(fingerprint=mine)
+    pump(a, b)
+    assert a.done and not a.encrypted and not b.encrypted

@@ -40,7 +40,35 @@ def test_text_forms():
 
 def test_mac_depends_on_where_parts_end():
     s = Secret.new()
-    assert s.mac(b"ab", b"c") != s.mac(b"a", b"bc")
+    assert s.mac("x", b"ab", b"c") != s.mac("x", b"a", b"bc") != s.mac("y", b"a", b"bc")
+
+
+@pytest.mark.parametrize("role", ["worker", "nanny"])
+def test_keys_of_a_role(role):
+    s = Secret.new()
+    own = s.limited_to(role)
+    assert own.id == s.id and own != s and own.role == role and "worker" not in repr(s)
+    again = Secret.from_text(own.reveal())
+    assert again == own and again.limited_to(role) == own
+    assert s._bytes.hex() not in own.reveal() and own.reveal()[20:] not in repr(own)
+    for name in ("worker>scheduler", "task>scheduler", "client>worker", "worker>worker", "observe"):
+        assert own.key(name) == s.key(name)
+    for name in ("client>scheduler", "scheduler>scheduler", "client>client"):
+        assert not own.knows(name)
+        with pytest.raises(LookupError, match=f"keys of a {role} do not reach"):
+            own.key(name)
+    assert own.knows("nanny>scheduler") is own.knows("scheduler>nanny") is (role == "nanny")
+    with pytest.raises(TypeError, match="not pickled"):
+        pickle.dumps(own)
+    with pytest.raises(ValueError, match="not the keys"):
+        Secret.from_text(own.reveal()[:-2])
+
+
+def test_a_nanny_has_the_keys_for_its_worker():
+    s = Secret.new()
+    assert s.limited_to("nanny").limited_to("worker") == s.limited_to("worker")
+    with pytest.raises(LookupError):
+        s.limited_to("worker").limited_to("nanny")
 
 
 def test_environment_goes_first(monkeypatch, tmp_path):
