@@ -31,7 +31,10 @@ __all__ = [
     "RemoteError",
     "Reschedule",
     "SerializationError",
+    "TaskCancelled",
     "TaskExited",
+    "TaskProcessDied",
+    "TaskTimeoutError",
     "TimeoutError",
     "WorkerDeath",
     "WorkerStartTimeoutError",
@@ -274,6 +277,63 @@ class TaskExited(RuntimeError):
 
     def __str__(self) -> str:
         return str(self.args[0])
+
+
+class TaskTimeoutError(TimeoutError):
+    """A run of the task took longer than its ``timeout`` of ``limit_s`` seconds, on ``worker`` (an address).
+
+    It was told to end; see ``docs/TASKS.md`` for what that means.
+    """
+
+    task: Any
+    limit_s: float
+    worker: str
+
+    def __init__(self, task: Any, limit_s: float, worker: str) -> None:
+        self.task = task
+        self.limit_s = limit_s
+        self.worker = worker
+        super().__init__(task, limit_s, worker)
+
+    def __str__(self) -> str:
+        return f"Task {self.task!r} took longer than its limit of {self.limit_s:g} s on worker {self.worker}"
+
+
+class TaskProcessDied(RuntimeError):
+    """The process of an isolated task has ended without a result; ``exit_code`` is negative for a signal."""
+
+    task: Any
+    exit_code: int
+
+    def __init__(self, task: Any, exit_code: int) -> None:
+        self.task = task
+        self.exit_code = exit_code
+        super().__init__(task, exit_code)
+
+    def __str__(self) -> str:
+        how = (
+            WorkerDeath("", exit_code=self.exit_code)
+            if self.exit_code >= 0
+            else WorkerDeath("", signal=-self.exit_code)
+        )
+        return f"The process of the isolated task {self.task!r} has died: {how.how}"
+
+
+class TaskCancelled(BaseException):
+    """Thrown into the thread of a task that was cancelled, or whose time is over, and that has not ended by itself.
+
+    Like ``KeyboardInterrupt`` it is no ``Exception``, so that a task which catches errors and goes on does not swallow
+    it. ``finally`` blocks and context managers run.
+    """
+
+
+def error_names(kind: type[BaseException]) -> tuple[str, ...]:
+    """``module.Class`` of an exception's class and of the classes above it.
+
+    >>> error_names(KeyError)[:2]
+    ('builtins.KeyError', 'builtins.LookupError')
+    """
+    return tuple([f"{one.__module__}.{one.__qualname__}" for one in kind.__mro__ if one is not object])
 
 
 class RemoteError(Exception):

@@ -7,10 +7,12 @@ from numbers import Number, Real
 from typing import Any
 
 from distributed.base import settings
+from distributed.client.retry import Retry
+from distributed.client.run_rules import OWN, make_max_restarts, make_rules
 from distributed.messages.client_to_scheduler import TaskOptions
 from distributed.protocol.plain import dumps_plain
 
-_KNOWN_ANNOTATIONS = frozenset({"priority", "retries", "workers", "allow_other_workers", "resources", "executor"})
+_KNOWN_ANNOTATIONS = OWN | {"priority", "retries", "workers", "allow_other_workers", "resources", "executor"}
 
 
 def worker_names(workers: Any, name: str = "workers") -> tuple[str, ...] | None:
@@ -39,6 +41,9 @@ def make_options(
     resources: Any = None,
     actor: Any = False,
     annotations: Mapping[str, Any] | None = None,
+    timeout: Any = None,
+    isolated: Any = None,
+    max_restarts: Any = None,
 ) -> TaskOptions | None:
     """Checked options of a submission; None when all are the defaults. Keywords win over ``annotations``
     (``dask.annotate``).
@@ -52,12 +57,19 @@ def make_options(
         allow_other_workers = allow_other_workers or annotations.get("allow_other_workers", False)
         resources = resources if resources is not None else annotations.get("resources")
         executor = annotations.get("executor")
+        timeout = timeout if timeout is not None else annotations.get("timeout")
+        isolated = isolated if isolated is not None else annotations.get("isolated")
+        max_restarts = max_restarts if max_restarts is not None or not actor else annotations.get("max_restarts")
         others = {name: value for name, value in annotations.items() if name not in _KNOWN_ANNOTATIONS} or None
     if others is not None:
         try:
             dumps_plain(others)
         except Exception as e:
             raise TypeError(f"annotations must be plain data, or at least what can be pickled: {e}") from e
+    rules = make_rules(timeout, isolated, retries)
+    n_restarts = make_max_restarts(max_restarts, bool(actor))
+    if rules is not None and rules.isolated and (actor or executor is not None):
+        raise ValueError("isolated= goes neither with actor= nor with the annotation executor")
     if priority is None:
         priority = 0
     if allow_other_workers is None:
@@ -71,6 +83,7 @@ def make_options(
         and not actor
         and executor is None
         and others is None
+        and rules is None
     ):
         if retries is not None and retries is not False and not isinstance(retries, int):
             raise TypeError(f"retries= must be a whole number, not {retries!r}")
@@ -98,6 +111,9 @@ def make_options(
         actor=bool(actor),
         executor=executor,
         annotations=others,
+        rules=rules,
+        backoff=retries.backoff if type(retries) is Retry else None,
+        max_restarts=n_restarts,
     )
 
 

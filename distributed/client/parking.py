@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import sys
 import threading
+import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
@@ -19,6 +20,8 @@ from distributed.client.future_table import Callback, FutureState, FutureTable
 
 PATIENCE_S = 0.005
 """A task waits so long in its slot before it leaves it."""
+SLICE_S = 0.5
+"""And so long at once behind that."""
 
 
 class BlockedThread:
@@ -116,6 +119,12 @@ class Countdown:
         self._table.forget_callback([state for state in self._waiting if not state.done], self._hit)
 
 
+def in_task() -> bool:
+    """Whether the calling thread or coroutine runs a task."""
+    runtime = sys.modules.get("distributed.worker.runtime")
+    return runtime is not None and runtime.current_task.get() is not None
+
+
 def holds_slot() -> bool:
     """Whether the calling thread or coroutine runs a task that holds a slot of a worker."""
     runtime = sys.modules.get("distributed.worker.runtime")
@@ -171,15 +180,26 @@ def _wait_for_one(table: FutureTable, state: FutureState, parked: BlockedThread,
 def wait_patiently_here(parked: BlockedThread, timeout: float | None) -> bool:
     """``parked.wait(timeout)``, outside of the slot of the calling task once that has taken :data:`PATIENCE_S`."""
     if not holds_slot() or (timeout is not None and timeout <= PATIENCE_S):
-        return parked.wait(timeout)
+        return _wait_in_slices(parked, timeout) if in_task() else parked.wait(timeout)
     if parked.wait(PATIENCE_S):
         return True
     come_back = leave_slot()
     try:
-        return parked.wait(None if timeout is None else timeout - PATIENCE_S)
+        return _wait_in_slices(parked, None if timeout is None else timeout - PATIENCE_S)
     finally:
         if come_back is not None:
             come_back()
+
+
+def _wait_in_slices(parked: BlockedThread, timeout: float | None) -> bool:
+    """A thread in one long wait cannot be interrupted (``docs/TASKS.md``)."""
+    until = None if timeout is None else time.monotonic() + timeout
+    while True:
+        left = SLICE_S if until is None else min(SLICE_S, until - time.monotonic())
+        if parked.wait(left):
+            return True
+        if left < SLICE_S:
+            return False
 
 
 async def wait_async(

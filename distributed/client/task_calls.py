@@ -15,6 +15,7 @@ from distributed.client.gathering import Gatherer
 from distributed.client.graph import GraphSubmitter, nested
 from distributed.client.graph_annotations import flatten
 from distributed.client.options import fifo_seconds, make_options
+from distributed.client.run_rules import OWN, take_own
 from distributed.client.scatter import Scatterer
 from distributed.client.session import Session
 from distributed.client.submission import Submitter
@@ -59,8 +60,8 @@ class TaskCalls(SyncMethodMixin):
             Addresses, names or hosts of the workers that may run it.
         resources : dict, optional
             What it needs of each resource, such as ``{"GPU": 1}``.
-        retries : int, optional
-            How often to run it again when it raises.
+        retries : int or Retry, optional
+            How often to run it again when it raises; :class:`Retry` also says after what wait, and on which exceptions.
         priority : float
             Tasks of higher priority run first.
         fifo_timeout : float or str
@@ -71,6 +72,13 @@ class TaskCalls(SyncMethodMixin):
             Whether the value is a stateful object that stays on its worker.
         pure : bool
             Whether equal calls are one task. False: this is a task of its own.
+        timeout : float or str
+            How long a run may take; behind that the future has a ``TaskTimeoutError``. (This, and the next two, unless
+            ``func`` takes a keyword of that name: then it is an argument.)
+        isolated : bool
+            Whether it runs in a process of its own, which is killed when the task is cancelled or takes too long.
+        max_restarts : int
+            How often an actor is made anew when its worker is lost.
 
         Returns
         -------
@@ -85,8 +93,12 @@ class TaskCalls(SyncMethodMixin):
             raise TypeError(f"submit runs a function: its first argument must be callable, not {func!r}")
         around = _annotations()
         options = None
+        own: dict[str, Any] = {}
+        if kwargs and not OWN.isdisjoint(kwargs):
+            own, kwargs = take_own(func, kwargs)
         if (
             around
+            or own
             or workers is not None
             or resources is not None
             or retries is not None
@@ -102,7 +114,7 @@ class TaskCalls(SyncMethodMixin):
             is_actor = bool(actor or actors)
             if is_actor:
                 pure = False
-            options = make_options(priority, retries, workers, allow_other_workers, resources, is_actor, around)
+            options = make_options(priority, retries, workers, allow_other_workers, resources, is_actor, around, **own)
         fifo = 0.1 if fifo_timeout == "100 ms" else fifo_seconds(fifo_timeout)
         return self.submitter.submit(func, args, kwargs, key, options, fifo, pure)
 
@@ -161,7 +173,12 @@ class TaskCalls(SyncMethodMixin):
         is_actor = bool(actor or actors)
         if is_actor:
             pure = False
-        options = make_options(priority, retries, workers, allow_other_workers, resources, is_actor, _annotations())
+        own: dict[str, Any] = {}
+        if kwargs and not OWN.isdisjoint(kwargs):
+            own, kwargs = take_own(func, kwargs)
+        options = make_options(
+            priority, retries, workers, allow_other_workers, resources, is_actor, _annotations(), **own
+        )
         return self.submitter.map(
             func, iterables, kwargs, key, options, fifo_seconds(fifo_timeout), pure, batch_size or None
         )
@@ -230,7 +247,10 @@ class TaskCalls(SyncMethodMixin):
         reason: str | None = None,
         msg: str | None = None,
     ) -> Any:
-        """Stop tasks that have not begun, and forget the values of others, unless another client wants them too.
+        """Stop tasks, and forget the values of those that have ended, unless another client wants them too.
+
+        A task that runs is told to end (:func:`current_task_cancelled`) and interrupted when it does not; see
+        ``docs/TASKS.md``. Its future is cancelled at once.
 
         Parameters
         ----------

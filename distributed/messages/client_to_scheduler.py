@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from distributed.base.keys import Key
 from distributed.messages.payload import FunctionBlob, Payload
+from distributed.messages.rules import Backoff, RunRules
 
 SHARED_FROM = 8
 """So many dependencies are sent once for all tasks of a message that have the very same."""
@@ -18,7 +19,8 @@ class TaskOptions(Struct, array_like=True, omit_defaults=True, frozen=True):
     defaults).
 
     ``workers`` holds addresses, worker names (as text) or host names, as the user gave them. ``annotations`` holds
-    the keys that the engine does not interpret itself; they reach plugins as they are.
+    the keys that the engine does not interpret itself; they reach plugins as they are. ``max_restarts``: so often an
+    actor is made anew when its worker is lost.
     """
 
     priority: float = 0
@@ -29,6 +31,9 @@ class TaskOptions(Struct, array_like=True, omit_defaults=True, frozen=True):
     actor: bool = False
     executor: str | None = None
     annotations: dict[str, Any] | None = None
+    rules: RunRules | None = None
+    backoff: Backoff | None = None
+    max_restarts: int = 0
 
 
 class TaskSpec(Struct, array_like=True, omit_defaults=True):

@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from distributed.base.keys import Key
 from distributed.messages.payload import FunctionBlob, Payload
+from distributed.messages.rules import RunRules
 
 # Compared as tuples, the smaller runs first: (-user priority, generation, rank in the submission).
 Priority: TypeAlias = tuple[float, float, int]
@@ -55,6 +56,7 @@ class ComputeTask(Struct, tag="compute-task", array_like=True, omit_defaults=Tru
     annotations: dict[str, Any] | None = None
     stimulus_id: str = ""
     shared: bool = False
+    rules: RunRules | None = None
 
 
 class FreeKeys(Struct, tag="free-keys", array_like=True, omit_defaults=True):
@@ -62,6 +64,14 @@ class FreeKeys(Struct, tag="free-keys", array_like=True, omit_defaults=True):
 
     keys: list[Key]
     stimulus_id: str = ""
+
+
+class StopRuns(Struct, tag="stop-runs", array_like=True, omit_defaults=True):
+    """Forget these tasks if these (key, run id) are their newest runs, and end the runs: a client has cancelled
+    them."""
+
+    runs: list[tuple[Key, int]]
+    reason: str = ""
 
 
 class RemoveReplicas(Struct, tag="remove-replicas", array_like=True, omit_defaults=True):
@@ -118,6 +128,7 @@ SchedulerToWorker = (
     | SharedNeeds
     | ComputeTask
     | FreeKeys
+    | StopRuns
     | RemoveReplicas
     | AcquireReplicas
     | StealRequest

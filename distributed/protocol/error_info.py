@@ -19,6 +19,7 @@ from distributed.base.errors import (
     NoWorkerError,
     RemoteError,
     SerializationError,
+    TaskTimeoutError,
     WorkerDeath,
 )
 from distributed.base.keys import user_key
@@ -109,6 +110,8 @@ def _of_the_engine(type_name: str, details: dict[str, Any]) -> BaseException | N
             return NoValidWorkerError(host_restrictions=hosts, worker_restrictions=workers, **arguments)
         if type_name == "NoWorkerError":
             return NoWorkerError(**arguments)
+        if type_name == "TaskTimeoutError":
+            return TaskTimeoutError(**arguments)
     except (KeyError, TypeError):
         return None
     return None

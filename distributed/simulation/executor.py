@@ -81,10 +81,13 @@ class Executor:
         self._begin()
 
     def cancel(self, run_id: int) -> None:
-        """Take a run back if it has not begun; one that hangs may notice."""
+        """Take a run back if it has not begun."""
         if self.queue.pop(run_id, None) is not None:
             self._after(0.0, lambda: self._report(ExecuteSkipped(run_id)))
-        elif run_id in self.hung and self._rng.random() < 0.5:
+
+    def stop(self, run_id: int) -> None:
+        """One that hangs may notice."""
+        if run_id in self.hung and self._rng.random() < 0.5:
             execute = self.hung.pop(run_id)
             self._after(0.01, lambda: self._end(execute, TaskPlan("", behaviour="raise"), True))
 

@@ -39,6 +39,7 @@ from distributed.worker.state_machine.instructions import (
     RemoveFiles,
     SendToScheduler,
     Spill,
+    StopExecute,
     StoreFetched,
     StoreResult,
     Unload,
@@ -239,6 +240,8 @@ class Process:
                 self.executor.submit(item)
             case CancelExecute():
                 self.executor.cancel(item.run_id)
+            case StopExecute():
+                self.executor.stop(item.run_id)
             case StoreResult():
                 assert item.run_id in self._results, f"{self.address}: no value of {item.key!r} to store"
                 self._keep(item.key, self._results[item.run_id])

@@ -22,6 +22,7 @@ from distributed.worker.state_machine.instructions import (
     RemoveFiles,
     SendToScheduler,
     Spill,
+    StopExecute,
     StoreFetched,
     StoreResult,
     Unload,
@@ -81,6 +82,8 @@ class Effects:
                         self.store.remove_file(key)
                 case CancelExecute():
                     self.executor.cancel(it.run_id)
+                case StopExecute():
+                    self.executor.stop(it.run_id, it.reason, it.interrupt)
                 case _:
                     assert_never(it)
         if self.results:

@@ -6,9 +6,9 @@ No future, coroutine or lock per task: a queued run sits in one dict and whoever
 loop that takes it back, owns it. A finished run is appended to a deque, and the loop is woken once for all that are
 there.
 
-Coroutine functions run on the worker's loop and tasks for a named executor run there, while the slot waits: so both
-count as slots. Must not decide what runs next (the state machine's order is kept) nor keep results (``effects.py``
-does).
+Coroutines run on the worker's loop and tasks for a named executor run there (``off_thread.py``): the slot goes with
+them, the slot's thread does not. Must not decide what runs next (the state machine's order is kept) nor keep results
+(``effects.py`` does).
 """
 
 from __future__ import annotations
@@ -26,20 +26,18 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from distributed.base.errors import DeserializeError, Reschedule, TaskExited
-from distributed.base.keys import Key, user_key
-from distributed.messages.payload import ErrorInfo, FunctionBlob
-from distributed.protocol import serialize
-from distributed.protocol.functions import forget_opened
-from distributed.protocol.opening import open_in_turn
-from distributed.protocol.program import Program
-from distributed.protocol.sizeof import sizeof
-from distributed.worker.data_store import DataStore, Sealed
+from distributed.base.errors import TaskCancelled
+from distributed.base.keys import Key
+from distributed.messages.payload import FunctionBlob
+from distributed.worker import outcomes
+from distributed.worker.data_store import DataStore
 from distributed.worker.executing_page import CELLS, ExecutingPage
-from distributed.worker.inputs import fill_arguments
+from distributed.worker.interrupting import interrupt, take_back
+from distributed.worker.isolated import run_isolated
+from distributed.worker.job import InputLost, Job
+from distributed.worker.off_thread import OffThread, Onward
 from distributed.worker.profiling import sampler
 from distributed.worker.runtime import RunningTask, current_task, current_worker, mirror_to_dask
-from distributed.worker.shipping import ship
 from distributed.worker.slot_loans import Rejoin, Relief, SlotLoans
 from distributed.worker.spill_file import SpillFile
 from distributed.worker.state_machine.events import (
@@ -50,6 +48,7 @@ from distributed.worker.state_machine.events import (
     ExecuteSuccess,
 )
 from distributed.worker.state_machine.instructions import Execute
+from distributed.worker.task_opener import TaskOpener
 
 logger = logging.getLogger("distributed.worker")
 
@@ -61,32 +60,10 @@ Report = tuple[ExecutorEvent, Any]
 """An event, and the value that comes with an ``ExecuteSuccess`` (else None)."""
 
 
-class _Unopened(Exception):
-    """The function, the arguments or an input of the task could not be opened."""
-
-    def __init__(self, error: BaseException) -> None:
-        self.error = error
-
-
-class _InputLost(Exception):
-    """An input that was on disk cannot be read."""
-
-    def __init__(self, file: SpillFile, error: OSError) -> None:
-        self.file = file
-        self.error = error
-
-
-class _Job:
-    """One ``Execute`` with the values it needs in hand."""
-
-    __slots__ = ("execute", "inputs", "future", "task")
-
-    task: RunningTask
-
-    def __init__(self, execute: Execute, inputs: list[Any]) -> None:
-        self.execute = execute
-        self.inputs = inputs
-        self.future: concurrent.futures.Future[Any] | None = None
+_Item = int | Rejoin | None
+"""In the queue: a run, a task that waits for a slot, or the end."""
+_MOST_ON_LOOP = 10_000
+"""Bytes of arguments that are unpickled on the loop."""
 
 
 class TaskExecutor:
@@ -138,10 +115,12 @@ class TaskExecutor:
         self.on_lost: Callable[[SpillFile, str], None] = _ignore_loss
         """Told, on the loop, of an input whose file cannot be read; the run that needed it ends as not begun."""
         self._on_reports = on_reports
-        self._blobs: dict[bytes, FunctionBlob] = {}
-        self._loaded: dict[bytes, tuple[Callable[..., Any], bool]] = {}
-        self._queue: queue.SimpleQueue[int | Rejoin | None] = queue.SimpleQueue()
-        self._jobs: dict[int, _Job] = {}
+        self._opener = TaskOpener(store, worker)
+        self._off_thread = OffThread(self)
+        self._queue: queue.SimpleQueue[_Item] = queue.SimpleQueue()
+        self._jobs: dict[int, Job] = {}
+        # Runs that are to end, by run id: whoever has begun one meanwhile finds it here.
+        self._to_stop: dict[int, str] = {}
         self._owed: set[int] = set()
         self._reports: deque[Report] = deque()
         self._awake = False
@@ -151,18 +130,18 @@ class TaskExecutor:
         self._relief = Relief()
         self._thread_count = 0
         self._free_cells: deque[int] = deque(range(CELLS))
-        self._jobs_running: dict[int, _Job] = {}
+        # Runs that have a future or a process to be ended by.
+        self.held: dict[int, Job] = {}
 
     # -- called on the loop
 
     def define(self, blob: FunctionBlob) -> None:
         """Know a function from now on; it is unpickled by the first task that needs it."""
-        self._blobs[blob.digest] = blob
+        self._opener.define(blob)
 
     def forget_functions(self) -> None:
         """Unpickle every function anew when it is next needed (its module has been replaced)."""
-        self._loaded.clear()
-        forget_opened()
+        self._opener.forget_functions()
 
     def submit(self, execute: Execute) -> None:
         """Queue a run behind those that are queued already."""
@@ -173,26 +152,46 @@ class TaskExecutor:
         try:
             inputs = self.store.hold_all(execute.dependencies) if execute.dependencies else []
         except Exception as error:
-            self._report(self._failure(execute, error, 0.0, 0.0, retriable=True), None)
+            self.report(outcomes.failure(execute, error, 0.0, 0.0, True, self.max_error_length), None)
             return
-        self._jobs[run_id] = _Job(execute, inputs)
+        job = Job(execute, inputs)
+        if self._slots < self.nthreads and self._opener.is_coroutine(execute.function) and self._fits_loop(job):
+            self._start_on_loop(job)
+            return
+        self._jobs[run_id] = job
         self._queue.put(run_id)
         if self._slots < self.nthreads:
             self._start_slot()
 
     def cancel(self, run_id: int) -> None:
-        """Take the run back; one that has begun goes on, unless it is a coroutine."""
+        """Take the run back; one that has begun goes on."""
         if self._jobs.pop(run_id, None) is not None:
-            self._report(ExecuteSkipped(run_id), None)
+            self.report(ExecuteSkipped(run_id), None)
+
+    def stop(self, run_id: int, reason: str, again: bool) -> None:
+        """Have a run end that has begun: its coroutine is cancelled, its process killed, its task told; ``again``: an
+        exception is thrown into its thread. Nothing when it has ended."""
+        if run_id not in self._owed:
             return
-        job = self._jobs_running.get(run_id)
-        if job is not None and job.future is not None:
-            job.future.cancel()
+        reason = self._to_stop.setdefault(run_id, reason)  # noted, then looked: see _begin
+        job = self.held.get(run_id)
+        if job is not None:
+            job.end()
+        for task in self.begun():
+            if task.run_id == run_id:
+                task.reason = reason
+                task.stopping = True
+                if again:
+                    interrupt(task)
 
     @property
     def queued(self) -> int:
         """Runs that no slot has begun."""
         return len(self._jobs)
+
+    def begun(self) -> list[RunningTask]:
+        """The tasks that run, wherever."""
+        return [*self.running.copy().values(), *self._off_thread.tasks.copy().values()]
 
     def executing_keys(self) -> dict[int, Key]:
         """Key by ident of the thread that runs it."""
@@ -204,11 +203,11 @@ class TaskExecutor:
 
     def opening(self, key: Key) -> str:
         """What the running task ``key`` has unpickled for it right now; empty when nothing, or it does not run."""
-        return next((task.opening for task in self.running.copy().values() if task.key == key), "")
+        return next((task.opening for task in self.begun() if task.key == key), "")
 
     def waits_for(self, key: Key) -> str:
         """What the running task ``key`` is blocked by, as far as it has said; else empty."""
-        return next((task.waits_for for task in self.running.copy().values() if task.key == key), "")
+        return next((task.waits_for for task in self.begun() if task.key == key), "")
 
     async def close(self, timeout: float | None = None) -> None:
         """End the slots; a task that still runs after ``timeout`` seconds is left behind in its (daemon) thread."""
@@ -216,9 +215,8 @@ class TaskExecutor:
             return
         self._closed = True
         self._jobs.clear()
-        for job in list(self._jobs_running.values()):
-            if job.future is not None:
-                job.future.cancel()
+        for job in list(self.held.values()):
+            job.end()
         for _ in range(self._slots):
             self._queue.put(None)
         deadline = time.monotonic() + (2.0 if timeout is None else timeout)
@@ -228,8 +226,7 @@ class TaskExecutor:
             delay = min(delay * 2, 0.02)
         for executor in self.executors.values():
             executor.shutdown(wait=False, cancel_futures=True)
-        self._loaded.clear()
-        self._blobs.clear()
+        self._opener.clear()
 
     # -- called by the task, in its thread
 
@@ -238,20 +235,24 @@ class TaskExecutor:
         task.seceded = True
         if task.in_slot:
             task.in_slot = False
-            self._call_loop(self._replace_slot)
+            self.call_loop(self.free_slot)
         self._say_slotless(task)
 
     def _say_slotless(self, task: RunningTask) -> None:
         duration = time.monotonic() - task.started
-        self._report(ExecuteLongRunning(task.key, task.run_id, duration), None)
+        self.report(ExecuteLongRunning(task.key, task.run_id, duration), None)
 
     def rejoin(self, task: RunningTask) -> None:
         """Wait until a slot is free for this task, or until none is to be expected (:meth:`_wait_for_slot`)."""
         if not task.in_slot and threading.get_ident() == task.thread:
             request = Rejoin()
             task.waits_for = "a slot, to rejoin"
-            self._call_loop(functools.partial(self._give_slot, request))
-            task.in_slot = self._wait_for_slot(request)
+            self.call_loop(functools.partial(self._give_slot, request))
+            try:
+                task.in_slot = self._wait_for_slot(request)
+            except BaseException:  # interrupted: nobody will use that slot
+                self.call_loop(functools.partial(self._take_back_wish, request))
+                raise
             task.waits_for = ""
         task.seceded = False
 
@@ -270,7 +271,7 @@ class TaskExecutor:
         return True
 
     def _run_ids(self) -> list[int]:
-        return sorted([task.run_id for task in self.running.copy().values() if task.in_slot])
+        return sorted([task.run_id for task in self.begun() if task.in_slot])
 
     def lend_slot(self, task: RunningTask) -> bool:
         """The task is going to block: its slot is for those that want to rejoin. Whether it had one to lend."""
@@ -278,7 +279,7 @@ class TaskExecutor:
             return False
         if self._loans.offer(task) >= self.nthreads and not self._relief.is_due:
             self._relief.is_due = True
-            self._call_loop(self._relieve_later)
+            self.call_loop(self._relieve_later)
         return True
 
     def take_slot_back(self, task: RunningTask) -> None:
@@ -298,25 +299,63 @@ class TaskExecutor:
         task = None if self._closed else self._loans.give_up(self.nthreads, relief.pause_s)
         if task is not None:
             relief.given()
-            self._replace_slot()
+            self.free_slot()
         if self._loans.n_offers >= self.nthreads and not self._closed and not relief.is_due:
             relief.is_due = True
             self._relieve_later()
 
     # -- slots
 
-    def _start_slot(self) -> None:
+    def _start_slot(self, first: _Item = None) -> None:
         self._slots += 1
         self._thread_count += 1
         name = f"Dask-Default-Threads-{os.getpid()}-{self._thread_count}"
-        thread = threading.Thread(target=self._run_slot, name=name, daemon=True)
+        thread = threading.Thread(target=self._run_slot, args=(first,), name=name, daemon=True)
         self.threads.add(thread)
         thread.start()
 
-    def _replace_slot(self) -> None:
+    def free_slot(self) -> None:
+        """A slot is left by what was in it: for a run, or a task that waits for its slot."""
         self._slots -= 1
-        if not self._closed and not self._queue.empty():  # a run, or a task that waits for its slot
-            self._start_slot()
+        while not self._closed and self._slots < self.nthreads:
+            try:
+                item = self._queue.get_nowait()
+            except queue.Empty:
+                return
+            if type(item) is not int:
+                self._start_slot(item)
+                return
+            job = self._jobs.get(item)
+            if job is None:
+                continue  # taken back
+            if self._opener.is_coroutine(job.execute.function) and self._fits_loop(job):
+                del self._jobs[item]
+                self._start_on_loop(job)
+            else:
+                self._start_slot(item)
+            return
+
+    def _fits_loop(self, job: Job) -> bool:
+        """Whether a coroutine function can be called on the loop: what is large is unpickled in a thread."""
+        execute = job.execute
+        payload = execute.payload
+        return execute.rules is None and not job.inputs and (payload is None or payload.nbytes <= _MOST_ON_LOOP)
+
+    def _start_on_loop(self, job: Job) -> None:
+        self._slots += 1
+        task = self._begin(job, 0)
+        cell = self.take_cell(job)
+        token = current_task.set(task)
+        started = time.time()
+        try:
+            function, args, kwargs = self._opener.open_call(job, task)
+            self._off_thread.follow(job, task, function(*args, **kwargs), started, cell)
+        except BaseException as error:  # SystemExit must not reach the loop
+            self.free_cell(cell)
+            self.report(outcomes.failed(job.execute, task, error, started, self.max_error_length), None)
+            self.loop.call_soon(self.free_slot)
+        finally:
+            current_task.reset(token)
 
     def _give_slot(self, request: Rejoin) -> None:
         if self._slots < self.nthreads:
@@ -326,7 +365,11 @@ class TaskExecutor:
             self._loans.wish(request)
             self._queue.put(request)  # whoever of the slot threads takes it ends
 
-    def _run_slot(self) -> None:
+    def _take_back_wish(self, request: Rejoin) -> None:
+        if not self._loans.take(request):  # it was granted
+            self.free_slot()
+
+    def _run_slot(self, first: _Item) -> None:
         """What a slot thread does all its life. No exception ends it."""
         current_worker.set(self.worker)
         cell = self._free_cells.popleft() if self._free_cells else -1
@@ -335,7 +378,8 @@ class TaskExecutor:
         try:
             while True:
                 try:
-                    if not self._run_next(cell):
+                    item, first = (self._queue.get() if first is None else first), None
+                    if not self._run_next(item, cell):
                         return
                 except BaseException as error:  # thrown into the thread from outside, between two tasks
                     logger.error("A slot thread was interrupted", exc_info=error)
@@ -345,13 +389,11 @@ class TaskExecutor:
                     if self._closed:
                         return
         finally:
-            if cell >= 0:
-                self._free_cells.append(cell)
+            self.free_cell(cell)
             self.threads.discard(threading.current_thread())
 
-    def _run_next(self, cell: int) -> bool:
-        """Wait for a run and run it; whether this thread still has a slot."""
-        item = self._queue.get()
+    def _run_next(self, item: _Item, cell: int) -> bool:
+        """Run what was taken from the queue; whether this thread still has a slot."""
         if item is None:
             return False
         if type(item) is Rejoin:
@@ -362,264 +404,146 @@ class TaskExecutor:
         job = self._jobs.pop(item, None)  # type: ignore[arg-type]
         if job is None:
             return True  # taken back
-        execute = job.execute
         ident = threading.get_ident()
-        task = RunningTask(execute.key, execute.run_id, time.monotonic(), self.worker, self, execute.actor)
-        task.in_slot = True
-        task.thread = ident
-        job.task = task
+        task = self._begin(job, ident)
         cells = None if self.page is None or cell < 0 else self.page.cells
         if cells is not None:
-            cells[cell] = execute.run_id + 1
+            cells[cell] = task.run_id + 1
         self.running[ident] = task
+        handed_on = False
         try:
-            self._run(job, task)
+            if self._to_stop and task.run_id in self._to_stop:  # it was told to end before it was to be seen
+                task.stopping = True
+            handed_on = self._run(job, task)
         except BaseException as error:
             self._fail_anyhow(job, error)
         finally:
             self.running.pop(ident, None)
             if cells is not None:
                 cells[cell] = 0
-        return task.in_slot
+        return task.in_slot and not handed_on
 
-    def _run(self, job: _Job, task: RunningTask) -> None:
-        """Run one task and report its end."""
+    def _begin(self, job: Job, ident: int) -> RunningTask:
+        execute = job.execute
+        task = RunningTask(execute.key, execute.run_id, time.monotonic(), self.worker, self, execute.actor)
+        task.in_slot = True
+        task.thread = ident
+        job.task = task
+        return task
+
+    def _run(self, job: Job, task: RunningTask) -> bool:
+        """Run one task and report its end, or have it go on elsewhere, with its slot: then True."""
         execute = job.execute
         token = current_task.set(task)
         started = time.time()
-        begin = task.started
+        report: Report | None = None
+        onward: Onward | None = None
+        task.open = True
         try:
-            value = self._call(job, task)
-            job.inputs = []
-            duration = time.monotonic() - begin
-            nbytes = sizeof(value)
-            inline, unshippable = None, None
-            if execute.actor:
-                pass  # it stays here: who asks for it gets a proxy
-            elif self.is_inproc:
-                inline, unshippable = (serialize.live(value) if execute.wanted else None), None
-            else:
-                inline, unshippable = ship(value, nbytes, execute.wanted, duration)
-            event: ExecutorEvent = ExecuteSuccess(
-                execute.key,
-                execute.run_id,
-                nbytes,
-                type_name(type(value)),  # type: ignore[arg-type]
-                duration,
-                inline,
-                unshippable,
-                started,
-                task.thread,
-                task.metadata,
-            )
-            self._report(event, value)
-        except _InputLost as lost:
-            self._call_loop(functools.partial(self._lose, lost, execute.run_id))
-        except Reschedule:
-            self._report(ExecuteRescheduled(execute.key, execute.run_id), None)
-        except _Unopened as unopened:
-            self._report(self._failure(execute, unopened.error, started, time.monotonic() - begin, False), None)
-        except BaseException as error:
-            self._report(self._failure(execute, error, started, time.monotonic() - begin, True), None)
+            try:
+                value = self._call(job, task)
+                job.inputs = []
+                if type(value) is Onward:
+                    onward = value
+                else:
+                    report = (outcomes.success(execute, task, value, started, self.is_inproc), value)
+            except InputLost as lost:
+                self.call_loop(functools.partial(self._lose, lost, execute.run_id))
+            except BaseException as error:
+                report = (outcomes.failed(execute, task, error, started, self.max_error_length), None)
         finally:
+            task.open = False
+            if task.stopping:
+                try:
+                    take_back(task)
+                except TaskCancelled:
+                    try:
+                        take_back(task)
+                    except TaskCancelled:
+                        pass
             current_task.reset(token)
+        if onward is not None:
+            report = self._off_thread.start(job, task, onward, started)
+        if report is None:
+            return onward is not None
+        self.report(*report)
+        return False
 
-    def _call(self, job: _Job, task: RunningTask) -> Any:
-        """Open what the task consists of, and run it."""
+    def _call(self, job: Job, task: RunningTask) -> Any:
+        """Open what the task consists of, and run it; or tell where it goes on."""
         execute = job.execute
         if execute.alias:
-            return self._input(job, 0)
-        if not execute.function:
-            return self._call_graph_node(job, task)
-        loaded = self._loaded.get(execute.function)
-        if loaded is None:
-            task.opening = "its function"
-            loaded = self._load_function(execute)
-            task.opening = ""
-        function, is_coroutine_function = loaded
-        args: Any = ()
-        kwargs: dict[str, Any] = {}
-        is_program = type(function) is Program
-        if execute.payload is not None:
-            task.opening = "its arguments"
-            try:
-                found = serialize.loads(execute.payload)
-            except BaseException as error:
-                raise _Unopened(self._deserialize_error(execute.key, "the arguments", error)) from None
-            task.opening = ""
-            args, kwargs = ((found,), {}) if is_program else found
-        for index, value in enumerate(job.inputs):
-            if type(value) is Sealed or type(value) is SpillFile:
-                self._input(job, index)
-        if is_program:
-            args = (args[0] if args else (), job.inputs)
-        elif job.inputs:
-            args, kwargs = fill_arguments(args, kwargs, job.inputs.__getitem__)
-        mirror_to_dask(task)
-        if is_coroutine_function:
-            return self._call_coroutine(job, task, function(*args, **kwargs))
-        if execute.executor is not None or "default" in self.executors:
-            return self._call_elsewhere(job, task, function, args, kwargs)
-        return function(*args, **kwargs)
-
-    def _call_graph_node(self, job: _Job, task: RunningTask) -> Any:
-        execute = job.execute
-        assert execute.payload is not None
-        task.opening = "its arguments"
-        try:
-            node = open_in_turn(execute.payload)
-        except BaseException as error:
-            raise _Unopened(self._deserialize_error(execute.key, "the task", error)) from None
-        task.opening = ""
-        values = {user_key(key): self._input(job, i) for i, key in enumerate(execute.dependencies)}
-        mirror_to_dask(task)
-        if not callable(node):
-            return node
-        if execute.executor is not None or "default" in self.executors:
-            value = self._call_elsewhere(job, task, node, (values,), {})
+            return self._opener.open_input(job, 0)
+        if execute.function:
+            function, args, kwargs = self._opener.open_call(job, task)
+            is_coroutine = self._opener.is_coroutine(execute.function)
         else:
-            value = node(values)
-        if inspect.iscoroutine(value):
-            return self._call_coroutine(job, task, value)
+            function, values = self._opener.open_graph_node(job, task)
+            if not callable(function):
+                return function
+            args, kwargs, is_coroutine = (values,), {}, False
+        mirror_to_dask(task)
+        rules = execute.rules
+        if rules is not None and rules.isolated:
+            return run_isolated(job, self.hold, function, args, kwargs)
+        if not is_coroutine and (execute.executor is not None or "default" in self.executors):
+            pool = self._pool(execute.executor or "default")
+            if pool is not None:
+                return Onward(pool, function, args, kwargs)
+        value = function(*args, **kwargs)
+        if (is_coroutine or not execute.function) and inspect.iscoroutine(value):
+            return Onward(None, value, (), {})
         return value
 
-    def _call_coroutine(self, job: _Job, task: RunningTask, coroutine: Any) -> Any:
-        if not inspect.isawaitable(coroutine):
-            return coroutine
-
-        async def run() -> tuple[bool, Any]:
-            current_task.set(task)
-            try:
-                return True, await coroutine
-            except asyncio.CancelledError as error:
-                if self._closed:
-                    raise
-                return False, error
-            except BaseException as error:  # SystemExit must not reach the loop
-                return False, error
-
-        job.future = asyncio.run_coroutine_threadsafe(run(), self.loop)
-        self._jobs_running[job.execute.run_id] = job
-        try:
-            succeeded, value = job.future.result()
-        finally:
-            self._jobs_running.pop(job.execute.run_id, None)
-        if succeeded:
-            return value
-        raise value
-
-    def _call_elsewhere(self, job: _Job, task: RunningTask, function: Any, args: Any, kwargs: Any) -> Any:
-        name = job.execute.executor or "default"
-        executor = self.executors.get(name)
-        if executor is None:
-            if name == "default":
-                return function(*args, **kwargs)
+    def _pool(self, name: str) -> concurrent.futures.Executor | None:
+        pool = self.executors.get(name)
+        if pool is None and name != "default":
             known = sorted({"default", *self.executors})
             raise ValueError(f"executor={name!r} is not known; there are {known}")
-        if isinstance(executor, concurrent.futures.ThreadPoolExecutor) or "Thread" in type(executor).__name__:
-            return executor.submit(self._in_context, task, function, args, kwargs).result()
-        return executor.submit(function, *args, **kwargs).result()
+        return pool
 
-    def _in_context(self, task: RunningTask, function: Any, args: Any, kwargs: Any) -> Any:
-        token = current_task.set(task)
-        mirror_to_dask(task)
-        try:
-            return function(*args, **kwargs)
-        finally:
-            current_task.reset(token)
+    # -- runs that can be ended from outside
 
-    def _load_function(self, execute: Execute) -> tuple[Callable[..., Any], bool]:
-        blob = self._blobs.get(execute.function)
-        if blob is None:
-            raise RuntimeError(f"the function of task {user_key(execute.key)!r} has never reached this worker")
-        try:
-            function = serialize.loads_function(blob)
-        except BaseException as error:
-            what = f"the function {blob.name}" if blob.name else "the function"
-            raise _Unopened(self._deserialize_error(execute.key, what, error)) from None
-        loaded = self._loaded[execute.function] = (function, is_coroutine_function(function))
-        return loaded
+    def hold(self, job: Job) -> None:
+        """The job has a future or a process by which it can be ended. Any thread."""
+        run_id = job.execute.run_id
+        self.held[run_id] = job
+        if run_id in self._to_stop:
+            job.end()
 
-    def _input(self, job: _Job, index: int) -> Any:
-        value = job.inputs[index]
-        kind = type(value)
-        if kind is not Sealed and kind is not SpillFile:
-            return value
-        key = job.execute.dependencies[index]
-        closed = value
-        origin = f"received from {value.producer}," if value.producer else "read from disk,"
-        text = f"its input {user_key(key)!r}, {origin}"
-        job.task.opening = text
-        try:
-            value = job.inputs[index] = self.store.opened(value)
-        except BaseException as error:
-            if isinstance(error, OSError) and kind is SpillFile:
-                raise _InputLost(closed, error) from None
-            unopened = self._deserialize_error(job.execute.key, text, error, user_key(key), value.producer)
-            raise _Unopened(unopened) from None
-        job.task.opening = ""
-        return value
+    def take_cell(self, job: Job) -> int:
+        """Note a run that the loop executes in the page that the nanny reads."""
+        cell = self._free_cells.popleft() if self._free_cells else -1
+        if self.page is not None and cell >= 0:
+            self.page.note_thread(cell, threading.get_ident())
+            self.page.cells[cell] = job.execute.run_id + 1
+        return cell
+
+    def free_cell(self, cell: int) -> None:
+        """It has ended."""
+        if cell >= 0:
+            if self.page is not None:
+                self.page.cells[cell] = 0
+            self._free_cells.append(cell)
 
     # -- ends
 
-    def _deserialize_error(
-        self, key: Key, what: str, cause: BaseException, culprit: Any = None, producer: str = ""
-    ) -> DeserializeError:
-        error = DeserializeError(
-            f"task {user_key(key)!r} could not run: {what} could not be unpickled on worker "
-            f"{getattr(self.worker, 'address', None)}: {_described(cause)}",
-            user_key(key) if culprit is None else culprit,
-            producer,
-        )
-        error.__cause__ = cause
-        error.__traceback__ = cause.__traceback__
-        return error
-
-    def _failure(
-        self, execute: Execute, error: BaseException, started: float, duration: float, retriable: bool
-    ) -> ExecuteFailure:
-        if isinstance(error, SystemExit):
-            error = _exited(error, f"the task called sys.exit({error.code!r})", error.code)
-        elif not isinstance(error, Exception):
-            # KeyboardInterrupt, GeneratorExit, CancelledError... would do to the client what they are not meant for.
-            error = _exited(error, f"the task raised {_described(error)}", None)
-        error.__traceback__ = _without_own_frames(error.__traceback__)
-        return ExecuteFailure(
-            execute.key,
-            execute.run_id,
-            self._pack(error),
-            duration,
-            started,
-            threading.get_ident(),
-            retriable,
-        )
-
-    def _pack(self, error: BaseException) -> ErrorInfo:
-        try:
-            return serialize.pack_error(error, self.max_error_length)
-        except BaseException as second:
-            try:
-                text = str(error)
-            except BaseException:
-                text = "<an exception without a readable text>"
-            return ErrorInfo(type(error).__name__, text[: self.max_error_length], traceback_text=repr(second))
-
-    def _lose(self, lost: _InputLost, run_id: int) -> None:
+    def _lose(self, lost: InputLost, run_id: int) -> None:
         if not self._closed:
             self.on_lost(lost.file, str(lost.error))
-        self._report(ExecuteSkipped(run_id), None)
+        self.report(ExecuteSkipped(run_id), None)
 
-    def _fail_anyhow(self, job: _Job, error: BaseException) -> None:
+    def _fail_anyhow(self, job: Job, error: BaseException) -> None:
         logger.error("task %r ended in an unforeseen way", job.execute.key, exc_info=error)
-        self._report(self._failure(job.execute, error, 0.0, 0.0, True), None)
+        self.report(outcomes.failure(job.execute, error, 0.0, 0.0, True, self.max_error_length), None)
 
-    def _report(self, event: ExecutorEvent, value: Any) -> None:
+    def report(self, event: ExecutorEvent, value: Any) -> None:
         self._reports.append((event, value))
         if not self._awake:  # append, then look: the loop clears the flag, then drains
             self._awake = True
-            self._call_loop(self._drain)
+            self.call_loop(self._drain)
 
-    def _call_loop(self, function: Callable[[], None]) -> None:
+    def call_loop(self, function: Callable[[], None]) -> None:
         try:
             self.loop.call_soon_threadsafe(function)
         except RuntimeError:
@@ -638,51 +562,14 @@ class TaskExecutor:
                 if event.run_id not in owed:
                     continue
                 owed.discard(event.run_id)
+                if self._to_stop:
+                    self._to_stop.pop(event.run_id, None)
+                if self.held:
+                    self.held.pop(event.run_id, None)
             batch.append(report)
         if batch and not self._closed:
             self._on_reports(batch)
 
 
-@functools.lru_cache(maxsize=256)
-def type_name(kind: type) -> str:
-    """``int``, ``numpy.ndarray``."""
-    module = kind.__module__
-    name = kind.__qualname__
-    return name if module == "builtins" else f"{module.partition('.')[0]}.{name}" if module else name
-
-
-def is_coroutine_function(function: Any) -> bool:
-    """Whether calling ``function`` gives a coroutine, also through ``functools.partial`` and ``__call__``."""
-    while isinstance(function, functools.partial):
-        function = function.func
-    if inspect.iscoroutinefunction(function):
-        return True
-    call = None if inspect.isroutine(function) or isinstance(function, type) else vars(type(function)).get("__call__")
-    return call is not None and inspect.iscoroutinefunction(call)
-
-
 def _ignore_loss(file: SpillFile, reason: str) -> None:
     pass
-
-
-def _described(error: BaseException) -> str:
-    try:
-        text = str(error)
-    except Exception:
-        text = ""
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
-def _exited(error: BaseException, text: str, code: object) -> TaskExited:
-    exited = TaskExited(text, code)
-    exited.__cause__ = error
-    exited.__traceback__ = error.__traceback__
-    return exited
-
-
-def _without_own_frames(traceback: Any) -> Any:
-    own = __file__
-    tb = traceback
-    while tb is not None and tb.tb_frame.f_code.co_filename == own:
-        tb = tb.tb_next
-    return traceback if tb is None else tb

@@ -36,7 +36,7 @@ class RunningTask:
     """The task that runs in the current thread or coroutine."""
 
     __slots__ = ("key", "run_id", "started", "worker", "executor", "actor", "seceded", "in_slot", "thread", "metadata",
-                 "opening", "waits_for")  # fmt: skip
+                 "opening", "waits_for", "open", "stopping", "reason")  # fmt: skip
 
     def __init__(
         self, key: Key, run_id: int, started: float, worker: Any, executor: Secedable, actor: bool = False
@@ -53,6 +53,9 @@ class RunningTask:
         self.metadata: dict[str, Any] | None = None
         self.opening = ""  # what is being unpickled for it
         self.waits_for = ""  # what blocks it, in words
+        self.open = False  # an exception may be thrown into its thread (see interrupting.py)
+        self.stopping = False  # it is to end
+        self.reason = ""
 
     def __repr__(self) -> str:
         return f"<RunningTask {self.key!r} run {self.run_id}>"
@@ -98,6 +101,23 @@ def get_task_key() -> Any:
     """The key of the calling task as the user wrote it, or None outside of tasks."""
     task = current_task.get()
     return None if task is None else user_key(task.key)
+
+
+def current_task_cancelled() -> bool:
+    """Whether the calling task should end: its future was cancelled, or its ``timeout`` is over.
+
+    A task that asks now and then can leave in order. One that does not is interrupted after
+    ``distributed.worker.stop.grace``. False outside of tasks.
+
+    Examples
+    --------
+    >>> def count():
+    ...     n = 0
+    ...     while not current_task_cancelled():
+    ...         n += 1
+    """
+    task = current_task.get()
+    return task is not None and task.stopping
 
 
 def secede() -> None:

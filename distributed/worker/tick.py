@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from msgspec import structs
+
 from distributed.base.keys import Key, user_key
 from distributed.base.status import Status
 from distributed.messages.scheduler_to_worker import CloseWorkerOrder, DefineFunction, SetStatus
@@ -20,6 +22,7 @@ from distributed.worker.data_transfer import Arrived, transfer_limits
 from distributed.worker.effects import Effects
 from distributed.worker.executor import Report
 from distributed.worker.facts import Facts
+from distributed.worker.options import seconds
 from distributed.worker.runtime import get_task_key
 from distributed.worker.self_watch import MEMORY_TOPIC, SelfWatch
 from distributed.worker.spill_file import SpillFile
@@ -97,7 +100,12 @@ class Tick(Facts):
         )
 
     def _settings(self, spills: bool) -> WorkerSettings:
-        return transfer_limits(memory.MemoryBounds(self.memory_limit).worker_settings(spills))
+        usual = transfer_limits(memory.MemoryBounds(self.memory_limit).worker_settings(spills))
+        return structs.replace(
+            usual,
+            stop_grace_s=seconds(None, "distributed.worker.stop.grace"),
+            stop_repeat_s=seconds(None, "distributed.worker.stop.repeat") or usual.stop_repeat_s,
+        )
 
     def _on_spilled(self, events: list[SpillEnded]) -> None:
         if self.status in (Status.closing, Status.closed):

@@ -2,8 +2,9 @@
 
 =================================================================== ==================================================
 scheduler computes x#1 needs=y@a:8;z@b,c duration=0.1               ``priority=2`` ``resources=GPU:1`` ``+actor``
-                                                                    ``+wanted``; a need without ``@`` has no holder
+                                                                    ``+wanted`` ``timeout=5``; no ``@``: no holder
 scheduler frees x y | drops x | copies x@a:8 | steals x#1           drops: only the copy
+scheduler stops x#1 y#2                                             a client has cancelled them
 scheduler says x@a,b | says x                                       who holds x now
 scheduler sets closing_gracefully | defines f | closes
 scheduler loses a                                                   a was given up, although its connections stand
@@ -24,6 +25,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from distributed.messages.payload import ErrorInfo, FunctionBlob, Payload
+from distributed.messages.rules import RunRules
 from distributed.messages.scheduler_to_worker import (
     AcquireReplicas,
     CloseWorkerOrder,
@@ -35,6 +37,7 @@ from distributed.messages.scheduler_to_worker import (
     RemoveReplicas,
     SetStatus,
     StealRequest,
+    StopRuns,
 )
 from distributed.worker.state_machine import WorkerSettings, WorkerState
 from distributed.worker.state_machine.events import (
@@ -113,6 +116,8 @@ class WorkerStage(Stage):
                 return self.order(line)
             case "frees":
                 return FreeKeys(line.names)
+            case "stops":
+                return StopRuns([run_of(word) for word in line.names], "cancelled")
             case "drops":
                 return RemoveReplicas(line.names)
             case "copies":
@@ -133,6 +138,7 @@ class WorkerStage(Stage):
 
     def order(self, line: Line) -> ComputeTask:
         key, run_id = run_of(line.names[0])
+        limit_s = line.number("timeout", 0)
         needs = tuple([need_of(word) for word in line.take("needs").split(";") if word])
         return ComputeTask(
             key,
@@ -145,6 +151,7 @@ class WorkerStage(Stage):
             line.flag("wanted"),
             line.amounts("resources") or None,
             actor=line.flag("actor"),
+            rules=RunRules(limit_s) if limit_s else None,
         )
 
     def of_executor(self, line: Line) -> Any:

@@ -100,7 +100,7 @@ class Policy:
     stays)."""
 
     __slots__ = ("options", "negative_priority", "retries", "workers", "loose", "resources", "actor", "executor",
-                 "annotations", "free", "allowed", "epoch", "cursor", "unpinned")  # fmt: skip
+                 "annotations", "rules", "backoff", "free", "allowed", "epoch", "cursor", "unpinned")  # fmt: skip
 
     def __init__(self, options: TaskOptions) -> None:
         self.options = options
@@ -112,6 +112,8 @@ class Policy:
         self.actor: bool = options.actor
         self.executor: str | None = options.executor
         self.annotations: dict[str, Any] | None = options.annotations
+        self.rules = options.rules
+        self.backoff = options.backoff
         # Any worker will do.
         self.free: bool = self.workers is None and self.resources is None
         self.allowed: dict[WorkerState, None] = {}

@@ -29,6 +29,7 @@ from distributed.messages.scheduler_to_worker import (
     SetStatus,
     SharedNeeds,
     StealRequest,
+    StopRuns,
 )
 
 
@@ -159,6 +160,7 @@ SchedulerOrder: TypeAlias = (
     | SharedNeeds
     | ComputeTask
     | FreeKeys
+    | StopRuns
     | RemoveReplicas
     | AcquireReplicas
     | StealRequest

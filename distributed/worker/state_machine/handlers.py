@@ -17,6 +17,7 @@ from distributed.messages.scheduler_to_worker import (
     SetStatus,
     SharedNeeds,
     StealRequest,
+    StopRuns,
 )
 from distributed.messages.worker_to_scheduler import (
     StealResponse,
@@ -51,7 +52,7 @@ from distributed.worker.state_machine.task import (
     TO_FETCH,
     TaskState,
 )
-from distributed.worker.state_machine.transitions import computing, executing, fetching, queueing, spilling
+from distributed.worker.state_machine.transitions import computing, executing, fetching, queueing, spilling, stopping
 
 
 def on_free_keys(t: Tables, event: FreeKeys) -> None:
@@ -234,6 +235,8 @@ def on_deadline(t: Tables, event: Deadline) -> None:
     """What was put off is due."""
     t.wake_at = t.fetches.pardon(t.now)
     fetching.ask_again(t)
+    if t.limits or t.stops:
+        stopping.look(t)
 
 
 def on_others(t: Tables, event: DefineFunction | CloseWorkerOrder) -> None:
@@ -244,6 +247,7 @@ HANDLERS: Final[dict[type, Callable[[Tables, Any], None]]] = {
     SharedNeeds: computing.on_shared_needs,
     ComputeTask: computing.compute,
     FreeKeys: on_free_keys,
+    StopRuns: stopping.on_stop_runs,
     RemoveReplicas: on_remove_replicas,
     AcquireReplicas: on_acquire_replicas,
     StealRequest: on_steal_request,

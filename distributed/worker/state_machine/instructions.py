@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from distributed.base.keys import Key
 from distributed.messages.payload import Payload
+from distributed.messages.rules import RunRules
 from distributed.messages.scheduler_to_worker import Priority
 from distributed.messages.worker_to_scheduler import WorkerToScheduler
 
@@ -36,14 +37,25 @@ class Execute(Struct, eq=False):
     alias: bool = False
     annotations: dict[str, Any] | None = None
     priority: Priority = (0.0, 0.0, 0)
+    rules: RunRules | None = None
 
 
 class CancelExecute(Struct, eq=False):
-    """Take this run back if it has not begun (answer ``ExecuteSkipped``); else it may be told to stop, and its end is
-    awaited. What it returns will not be stored."""
+    """Take this run back if it has not begun (answer ``ExecuteSkipped``); else its end is awaited. What it returns will
+    not be stored."""
 
     run_id: int
     key: Key
+
+
+class StopExecute(Struct, eq=False):
+    """Make this run end, if it has begun: tell the task, cancel the coroutine, kill the process; with ``interrupt``,
+    which comes later, throw an exception into its thread. Its end is awaited."""
+
+    run_id: int
+    key: Key
+    reason: str = ""
+    interrupt: bool = False
 
 
 class StoreResult(Struct, eq=False):
@@ -112,6 +124,7 @@ class SendToScheduler(Struct, eq=False):
 Instruction: TypeAlias = (
     Execute
     | CancelExecute
+    | StopExecute
     | StoreResult
     | StoreFetched
     | Evict

@@ -43,6 +43,9 @@ class WorkerSettings(Struct, frozen=True):
     Values from ``min_spill_nbytes`` on may go to disk. They do when those in memory take more than ``target_nbytes``;
     above ``hold_nbytes`` tasks wait for that. At most ``most_spilled_nbytes`` are on disk (0: no limit). Fetches bring
     at most ``transfer_nbytes`` at once, or one key.
+
+    A run that is to end is left ``stop_grace_s`` to do so by itself, then it is interrupted (None: never), and again
+    after each ``stop_repeat_s``.
     """
 
     handover_s: float = 0.005
@@ -61,11 +64,14 @@ class WorkerSettings(Struct, frozen=True):
     most_spilled_nbytes: int = 0
     spill_retry_s: float = 5.0
     transfer_nbytes: int = NEVER
+    stop_grace_s: float | None = 2.0
+    stop_repeat_s: float = 5.0
 
 
 class Tables:
     """``handed`` holds the wanted runs that are with the executor, ``stale`` the unwanted ones, both by run id;
     ``slots_used`` counts those of either kind that hold a slot, and ``backlog_s`` is the time booked for them.
+    ``limits`` says until when a wanted run may take, ``stops`` when a stale one is interrupted next, both by run id.
     ``missing`` holds the keys in that state. ``now`` is the time of the last event."""
 
     __slots__ = (
@@ -76,6 +82,7 @@ class Tables:
         "executed_count",
         "fetches",
         "handed",
+        "limits",
         "managed_nbytes",
         "missing",
         "nmemory",
@@ -94,6 +101,7 @@ class Tables:
         "stale",
         "status",
         "steps",
+        "stops",
         "tasks",
         "wake_at",
     )
@@ -114,6 +122,8 @@ class Tables:
         self.resources = Resources(resources, tickets)
         self.handed: dict[int, TaskState] = {}
         self.stale: dict[int, StaleRun] = {}
+        self.limits: dict[int, float] = {}
+        self.stops: dict[int, float] = {}
         self.slots_used = 0
         self.backlog_s = 0.0
         self.durations: dict[bytes | str, float] = {}

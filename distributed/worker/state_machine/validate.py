@@ -109,6 +109,10 @@ def _validate_slots(t: Tables) -> None:
             slots, cost_s = slots + 1, cost_s + run.cost_s
         for name, amount in (run.resources or {}).items():
             held[name] = held.get(name, 0.0) + amount
+    _check(t.limits.keys() <= t.handed.keys(), list(t.limits), "wanted runs have limits")
+    _check(t.stops.keys() <= t.stale.keys(), list(t.stops), "unwanted runs are stopped")
+    for when in (*t.limits.values(), *t.stops.values()):
+        _check(t.wake_at is not None and t.wake_at <= when, when, "a deadline ends runs")
     _check(slots == t.slots_used, t.slots_used, f"slots in use are the runs that hold one ({slots})")
     _check(abs(cost_s - t.backlog_s) < 1e-6, t.backlog_s, f"the backlog is the sum of what is booked ({cost_s})")
     for name, total in t.resources.total.items():

@@ -14,7 +14,8 @@ from distributed.messages.client_to_scheduler import (
     WantKeys,
 )
 from distributed.messages.scheduler_to_client import KeysCancelled
-from distributed.scheduler.state_machine.entities import NOBODY, ClientState, Members, TaskState
+from distributed.messages.scheduler_to_worker import StopRuns
+from distributed.scheduler.state_machine.entities import NOBODY, ClientState, Members, TaskState, WorkerState
 from distributed.scheduler.state_machine.events import ClientJoined, ClientLeft, ClientLost
 from distributed.scheduler.state_machine.graph_update import release_pin, update_graph
 from distributed.scheduler.state_machine.instructions import ClientRemoved
@@ -151,7 +152,19 @@ def on_cancel_keys(state: Tables, event: CancelKeys, source: str) -> None:
         named = frozenset(event.keys)
         told[cs] = [key for key in told[cs] if key not in named]
     report_cancelled(state, told, event.reason, event.msg)
+    assigned = [(ts, ts.processing_on, ts.run_id) for ts in closure if ts.processing_on is not None]
     release_unneeded(state, closure)
+    _stop_runs(state, assigned, event.reason)
+
+
+def _stop_runs(state: Tables, assigned: list[tuple[TaskState, WorkerState, int]], reason: str) -> None:
+    """What was only released may run to its end; what was cancelled is to end now."""
+    runs: dict[str, list[tuple[Key, int]]] = {}
+    for ts, ws, run_id in assigned:
+        if ts.processing_on is None and ws.alive:
+            runs.setdefault(ws.address, []).append((ts.key, run_id))
+    for address, stopped in runs.items():
+        state.out.to_workers[address].append(StopRuns(stopped, reason))
 
 
 def on_retry_keys(state: Tables, event: RetryKeys, source: str) -> None:

@@ -92,6 +92,7 @@ def assign(state: Tables, ts: TaskState, ws: WorkerState, stimulus_id: str) -> N
             policy.annotations,
             stimulus_id,
             shared,
+            policy.rules,
         )
     )
 

@@ -1,7 +1,7 @@
 """The rules that change the tables: functions, lower modules first. Pure.
 
 ``queueing`` (ready or not, in memory or not) < ``fetching`` (inputs from peers) < ``executing`` (with the executor) <
-``computing`` (a new order to compute, and the end of a key).
+``computing`` (a new order to compute, and the end of a key) < ``stopping`` (runs that must end).
 
 ``TRANSITIONS`` is the one list of what a key's state may do; ``docs/states.md`` is drawn from it, and the tests hold
 every step that is ever seen against it. Nothing is dispatched through it: it costs nothing to run.
@@ -29,11 +29,11 @@ TRANSITIONS: Final[dict[tuple[str, str], tuple[str, str, str]]] = {
     ("ready", "executing"): ("compute", "a slot is free, or the work that lies there is short", "executing"),
     ("constrained", "executing"): ("compute", "a slot and its resources are free", "executing"),
     ("executing", "memory"): ("compute", "it has returned", "queueing"),
-    ("executing", "error"): ("compute", "it has raised", "fetching"),
+    ("executing", "error"): ("compute", "it has raised, or its time is over", "fetching"),
     ("executing", "rescheduled"): ("compute", "it asked to run elsewhere", "computing"),
     ("executing", "long-running"): ("compute", "it has seceded", "executing"),
     ("long-running", "memory"): ("compute", "it has returned", "queueing"),
-    ("long-running", "error"): ("compute", "it has raised", "fetching"),
+    ("long-running", "error"): ("compute", "it has raised, or its time is over", "fetching"),
     ("long-running", "rescheduled"): ("compute", "it asked to run elsewhere", "computing"),
     ("error", "forgotten"): ("compute", "the scheduler was told", "fetching"),
     ("rescheduled", "forgotten"): ("compute", "the scheduler was told", "fetching"),
@@ -79,7 +79,7 @@ TRANSITIONS: Final[dict[tuple[str, str], tuple[str, str, str]]] = {
     ("released", "rescheduled"): ("turn", "given back: this worker is to close", "computing"),
     ("cancelled", "cancelled"): ("turn", "one of several things under way has ended", "fetching"),
     ("error", "missing"): ("turn", "tasks here still need it", "fetching"),
-    ("error", "cancelled"): ("turn", "an older run of it has not ended", "fetching"),
+    ("error", "cancelled"): ("turn", "a run of it has not ended", "fetching"),
     ("rescheduled", "missing"): ("turn", "tasks here still need it", "fetching"),
     ("rescheduled", "cancelled"): ("turn", "an older run of it has not ended", "fetching"),
     # Orders that cross what was going on.

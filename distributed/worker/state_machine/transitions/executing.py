@@ -41,7 +41,8 @@ def start_tasks(t: Tables) -> None:
         cost_s = ts.spec.duration_s
         if cost_s < 0 and t.durations:
             cost_s = t.durations.get(_kind(ts.spec), -1.0)
-        if cost_s < 0:
+        if cost_s < 0 or ts.spec.rules is not None:
+            # (A run with a limit begins when it is handed over, or its time would not be its own.)
             known, cost_s = False, share_s
         else:
             known = True
@@ -77,8 +78,12 @@ def _hand_over(t: Tables, ts: TaskState, cost_s: float) -> None:
             spec.alias,
             spec.annotations,
             spec.priority,
+            spec.rules,
         )
     )
+    if spec.rules is not None and spec.rules.timeout_s is not None:
+        t.limits[run_id] = now + spec.rules.timeout_s
+        t.wake_by(t.limits[run_id])
     if ts.dependencies and (t.spilling.resident or t.spilling.absent):
         use(t, ts.dependencies)
 
@@ -96,6 +101,8 @@ def end_run(t: Tables, run_id: int) -> TaskState | None:
     spec = ts.spec
     if spec is not None and spec.resources:
         t.resources.release(spec.resources)
+    if t.limits:
+        t.limits.pop(run_id, None)
     t.executed_count += 1
     return ts
 
@@ -119,6 +126,7 @@ def secede(t: Tables, run_id: int) -> TaskState | None:
 def give_up_run(t: Tables, ts: TaskState) -> None:
     """The run of a task that is with the executor is not wanted any more; the caller says what becomes of the task."""
     del t.handed[ts.run_id]
+    t.limits.pop(ts.run_id, None)
     resources = ts.spec.resources if ts.spec is not None else None
     t.stale[ts.run_id] = StaleRun(ts, ts.cost_s, ts.state is EXECUTING, resources, ts.since)
     ts.stale_runs += 1
@@ -140,6 +148,7 @@ def _end_stale(t: Tables, run_id: int) -> None:
     stale = t.stale.pop(run_id, None)
     if stale is None:
         return
+    t.stops.pop(run_id, None)
     if stale.holds_slot:
         _free_slot(t, stale.cost_s)
     if stale.resources:

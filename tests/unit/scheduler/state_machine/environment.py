@@ -20,7 +20,7 @@ from distributed.messages.client_to_scheduler import (
 )
 from distributed.messages.control import RegisterWorker
 from distributed.messages.payload import ErrorInfo, FunctionBlob, Payload
-from distributed.messages.scheduler_to_worker import ComputeTask, DefineFunction, FreeKeys
+from distributed.messages.scheduler_to_worker import ComputeTask, DefineFunction, FreeKeys, StopRuns
 from distributed.messages.worker_to_scheduler import ReplicasAdded, TaskErred, TaskFinished
 from distributed.scheduler.state_machine import SchedulerSettings, SchedulerState, TaskState, WorkerState
 from distributed.scheduler.state_machine.events import ClientJoined, WorkerJoined, WorkerLost
@@ -199,8 +199,8 @@ class TestEnv:
         return [m.key for m in self.computes(name)]
 
     def freed(self, name: str) -> list[Key]:
-        """Take the messages to a worker, which must all be FreeKeys; the keys in them."""
-        box = self.sent(name)
+        """Take the messages to a worker, which must all be FreeKeys (StopRuns go along); the keys in them."""
+        box = [m for m in self.sent(name) if type(m) is not StopRuns]
         assert all(type(m) is FreeKeys for m in box), box
         return [key for m in box for key in m.keys]
 
