@@ -57,8 +57,10 @@ TASKS_A_TURN = 2_000
 BYTES_A_TURN = 8 << 20
 """What is sent per turn of the loop, so that answers are taken in meanwhile, and the limits above mean something."""
 RELEASE_AFTER_S = 0.02
-"""A key is given up one to two times so long after its last future has died, or with the next message of any kind; a
-function that is run on the workers next still finds the value."""
+"""A key is given up one to two times so long after its last future has died, together with all others of that time, or
+before the next question; a function that is run on the workers next still finds the value."""
+RELEASE_SOON_NBYTES = 1 << 20
+"""A value from this size on is given up with the next message of any kind."""
 
 RUNNING = "running"
 LOST = "scheduler-connection-lost"
@@ -110,6 +112,7 @@ class Session:
         self._awake = False
         self._lingering = False
         self._n_old_drops = 0  # those that are given up at the next turn
+        self._large_dropped = False
         self._draining = False
         self._heartbeat: asyncio.TimerHandle | None = None
         self._heartbeat_s = 5.0
@@ -197,6 +200,8 @@ class Session:
         """A Future of this state has died. Takes no lock: may be called by the collector at any point."""
         if self.status != "closed":
             self._drops.append(state)
+            if state.nbytes >= RELEASE_SOON_NBYTES:
+                self._large_dropped = True
             if not self._lingering:
                 self._linger()
 
@@ -371,7 +376,9 @@ class Session:
         # Without a connection, and while the scheduler is behind, things wait here: on_up and on_messages come back.
         if connection is None or self._draining or self.link.full:
             return
-        self._send_some()
+        if self._large_dropped:
+            self.release_dropped()
+        self._send_batch()
         if not self.outgoing:
             return
         assert self._loop is not None
@@ -405,6 +412,8 @@ class Session:
         drops = self._drops
         if not drops:
             return
+        if limit is None:
+            self._large_dropped = False
         dead: list[FutureState] = []
         with contextlib.suppress(IndexError):
             while limit is None or len(dead) < limit:

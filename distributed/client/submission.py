@@ -98,7 +98,7 @@ class Submitter:
             own_key = f"{function_name(func)}-{unique_token()}"
             unique = True
         table = session.table
-        if not unique:
+        if not unique and own_key in table.states:
             session.release_dropped()
             with table.lock:
                 state = table.states.get(own_key)

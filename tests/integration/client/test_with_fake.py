@@ -18,6 +18,7 @@ import pytest
 from distributed import CancelledError, Client, Future, as_completed, fire_and_forget, futures_of, get_client, wait
 from distributed.base.errors import FutureCancelledError
 from distributed.client import ClosedClientError, default_client
+from distributed.client import session as session_module
 from distributed.messages.client_to_scheduler import FireAndForget, ReleaseKeys, UpdateGraph
 from distributed.messages.scheduler_to_client import KeysLost
 from distributed.protocol.serialize import loads
@@ -136,6 +137,26 @@ def test_dropping_the_last_future_releases_the_key(fake, client):
         assert reference() is None
     finally:
         gc.enable()
+
+
+def test_small_values_are_given_up_together_and_large_ones_with_the_next_message(fake, client, monkeypatch):
+    monkeypatch.setattr(session_module, "RELEASE_AFTER_S", 60.0)
+    keys = []
+    for i in range(5):
+        future = client.submit(inc, i, pure=False)
+        assert future.result() == i + 1
+        keys.append(future.key)
+        del future
+    assert not fake.released
+    future = client.submit(inc, 5)
+    future.result()
+    future._state.nbytes = session_module.RELEASE_SOON_NBYTES
+    keys.append(future.key)
+    del future
+    assert client.submit(inc, 6).result() == 7
+    until(lambda: len(fake.released) == 6)
+    (message,) = [m for m in fake.messages if isinstance(m, ReleaseKeys)]
+    assert message.keys == keys
 
 
 def test_released_and_submitted_again_at_once(client):
