@@ -276,8 +276,9 @@ def _find_secret(explicit: Secret | None, address: str, secret_id: bytes) -> Sec
 
 
 async def connect(
-    address: str,
+    addr: str,
     timeout: float | None = None,
+    deserialize: bool = True,
     *,
     role: str = "client",
     secret: Secret | None = None,
@@ -285,11 +286,12 @@ async def connect(
     shortcuts: bool = True,
     security: Any = None,
 ) -> Comm:
-    """A comm to whoever listens at ``address``; ``start()`` it.
+    """A comm to whoever listens at ``addr``; ``start()`` it.
 
     Parameters
     ----------
     timeout: seconds for all of it (default: setting ``comm.timeouts.connect``)
+    deserialize: accepted for compatibility; what arrives says itself how it is opened
     secret: the cluster's; None: the one known for the address or named by the listener (see
         :mod:`distributed.comm.secrets`)
     retry_refused_s: go on for so long when nobody listens there (yet)
@@ -303,9 +305,9 @@ async def connect(
     TimeoutError: no answer
     OSError: anything else that the network says, such as an unknown host
     """
-    scheme, location = addressing.parse_address(address)
+    scheme, location = addressing.parse_address(addr)
     transport = get_transport(scheme)
-    _refuse_plain(scheme, address, security)
+    _refuse_plain(scheme, addr, security)
     address = addressing.unparse_address(scheme, location)
     if scheme in ("tcp", "tls") and scheme not in backends:
         addressing.parse_host_port(location)  # says what is wrong before anything is tried

@@ -37,7 +37,7 @@ class MemorySampler:
         self.samples: dict[str, list[tuple[float, int]]] = {}
 
     def sample(
-        self, label: str | None = None, *, client: Any = None, measure: str = "process", interval: float = 0.5
+        self, label: str | None = None, client: Any = None, measure: str = "process", interval: float = 0.5
     ) -> Any:
         """A context manager (``async with`` for asynchronous clients) that samples while it is open.
 
@@ -76,7 +76,7 @@ class MemorySampler:
         finally:
             self.samples[label] = _points(await client.session.call("memory_sampler_stop", id=id))
 
-    def to_pandas(self, *, align: bool = False) -> Any:
+    def to_pandas(self, align: bool = False) -> Any:
         """A DataFrame with a column for each label. ``align``: times count from the begin of each series."""
         import pandas
 
@@ -90,7 +90,7 @@ class MemorySampler:
             columns[label] = values[~values.index.duplicated(keep="last")]
         return pandas.DataFrame(columns).sort_index().ffill()
 
-    def plot(self, *, align: bool = False, **kwargs: Any) -> Picture:
+    def plot(self, align: bool = False, **kwargs: Any) -> Picture:
         """A picture of all series."""
         return memory_picture(self.samples, align)
 

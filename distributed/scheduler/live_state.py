@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-from distributed.base import settings
+from distributed.base import defaults, settings
 from distributed.base.keys import UserKey
 from distributed.base.settings import parse_bytes
 from distributed.comm.addressing import normalize_address
@@ -54,6 +54,16 @@ class LiveState:
     total_nthreads = _OfCore()
     total_occupancy = _OfCore()
     transition_counter = _OfCore()
+
+    @property
+    def erred_tasks(self) -> set[TaskState]:
+        """Tasks that have failed, and those that needed them."""
+        return {ts for ts in self.state.tasks.values() if ts.state == "erred"}
+
+    @property
+    def total_memory(self) -> int:
+        """Memory limits of all workers together, in bytes."""
+        return queries.total_memory(self.state)
 
     @property
     def replicated_tasks(self) -> set[TaskState]:
@@ -164,6 +174,15 @@ class LiveState:
     def host_info(self) -> dict[str, dict[str, Any]]:
         """Threads and addresses by host."""
         return queries.host_info(self.state, self.shell.now(), time.time())
+
+    def get_task_stream(
+        self, start: float | None = None, stop: float | None = None, count: int | None = None
+    ) -> list[dict[str, Any]]:
+        """Which tasks have ended between two moments (wall-clock seconds); recorded from the first call on."""
+        records: list[dict[str, Any]] = defaults.load(defaults.SCHEDULER_OPERATIONS["get_task_stream"])(
+            self, start, stop, count
+        )
+        return records
 
     def story(self, *keys_or_stimuli: Any) -> list[tuple[Any, ...]]:
         """What happened to the keys, or because of the stimuli."""

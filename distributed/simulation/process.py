@@ -204,7 +204,7 @@ class Process:
     def _beat(self) -> None:
         heartbeat_s = self.around.heartbeat_s
         if heartbeat_s and self.alive:
-            self.connection.up.send([Heartbeat({}, self.core.executing(self.sim.now), self.core.managed_nbytes)])
+            self.connection.up.send([Heartbeat({}, self.core.executing_s(self.sim.now), self.core.managed_nbytes)])
             self._after(heartbeat_s, self._beat)
 
     def _ring(self, due: float) -> None:

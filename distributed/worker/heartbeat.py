@@ -54,7 +54,7 @@ class Heart:
         spilling = worker.state.spilling
         heartbeat = Heartbeat(
             metrics,
-            worker.state.executing(time.monotonic()),
+            worker.state.executing_s(time.monotonic()),
             worker.state.managed_nbytes,
             int(metrics.get("memory", 0)),
             spilling.absent_nbytes,

@@ -16,6 +16,7 @@ import random
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 from distributed.base import defaults, preloading, settings, settings_check, versions
@@ -53,6 +54,7 @@ logger = logging.getLogger("distributed.worker")
 
 _HTTP_SERVER = "distributed.http.server:start_http_server"
 _WAIT_FOR_TASKS_S = 0.5
+NONE_GIVEN: Mapping[str, Callable[..., Any]] = MappingProxyType({})
 # How long a report may wait for company when everybody who needs the result is here.
 _QUIET_S = 0.003
 
@@ -135,8 +137,8 @@ class Worker(Services):
         contact_address: str | None = None,
         heartbeat_interval: float | str = "1s",
         extensions: Mapping[str, Any] | None = None,
-        metrics: Mapping[str, Callable[[Worker], Any]] | None = None,
-        startup_information: Mapping[str, Callable[[Worker], Any]] | None = None,
+        metrics: Mapping[str, Callable[[Worker], Any]] = NONE_GIVEN,
+        startup_information: Mapping[str, Callable[[Worker], Any]] = NONE_GIVEN,
         interface: str | None = None,
         host: str | None = None,
         port: int | str | None = None,

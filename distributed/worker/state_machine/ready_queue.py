@@ -61,6 +61,17 @@ class ReadyQueue:
         """All live entries, in no order."""
         return [entry for entry in self.heap if entry[2].ticket == entry[1]]
 
+    def __iter__(self) -> Iterator[TaskState]:
+        """The tasks, best first."""
+        return iter([entry[2] for entry in sorted(self.live(), key=lambda entry: entry[:2])])
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __bool__(self) -> bool:
+        """It is a queue, even an empty one."""
+        return True
+
     def position(self, ts: TaskState) -> int:
         """How many tasks are ahead of this one, which is in this queue."""
         own = (ts.priority, ts.ticket)

@@ -107,7 +107,7 @@ class WorkerState(Tables):
         wanted = {key.key if isinstance(key, TaskState) else key for key in keys}
         return [_told(step) for step in self.steps if step[1] in wanted]
 
-    def executing(self, now: float) -> list[tuple[Key, float]]:
+    def executing_s(self, now: float) -> list[tuple[Key, float]]:
         """The wanted tasks that are with the executor, each with the seconds since it was handed over."""
         return [(ts.key, now - ts.since) for ts in self.handed.values()]
 
@@ -135,6 +135,21 @@ class WorkerState(Tables):
     def waiting(self) -> set[TaskState]:
         """Those tasks."""
         return {ts for ts in self.tasks.values() if ts.state == WAITING}
+
+    @property
+    def executing(self) -> set[TaskState]:
+        """Tasks that are with the executor and hold a slot."""
+        return {ts for ts in self.handed.values() if ts.state != LONG_RUNNING}
+
+    @property
+    def constrained(self) -> list[TaskState]:
+        """Tasks that wait for resources, in groups of those that wait for the same ones; each group best first."""
+        return [ts for queue in self.resources.queues.values() for ts in queue]
+
+    @property
+    def missing_dep_flight(self) -> set[TaskState]:
+        """Keys that are needed here and that nobody is known to hold."""
+        return set(self.missing)
 
     @property
     def long_running(self) -> set[TaskState]:

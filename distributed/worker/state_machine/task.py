@@ -31,7 +31,7 @@ from typing import Any, Final
 
 from msgspec import Struct
 
-from distributed.base.keys import Key
+from distributed.base.keys import Key, key_prefix
 from distributed.messages.payload import ErrorInfo
 from distributed.messages.scheduler_to_worker import ComputeTask, Priority
 
@@ -150,6 +150,15 @@ class TaskState(Struct, eq=False):
     def waiters(self) -> set[TaskState]:
         """Tasks to be computed here that need the value."""
         return set(self.dependents)
+
+    @property
+    def prefix(self) -> str:
+        """The name of the tasks of its kind."""
+        return key_prefix(self.key)
+
+    def get_nbytes(self) -> int:
+        """Bytes of the value; 0 when not known."""
+        return max(0, self.nbytes)
 
     @property
     def done(self) -> bool:

@@ -80,7 +80,8 @@ def test_the_story_of_a_value_from_outside():
 def test_what_runs_is_told_with_its_seconds():
     env = Env()
     env.send(a_task("x", 1))
-    assert env.state.executing(env.now + 2.5) == [("x", 2.5)]
+    assert env.state.executing_s(env.now + 2.5) == [("x", 2.5)]
+    assert env.state.executing == {env.state.tasks["x"]} and env.state.constrained == []
 
 
 def test_resources_may_change_while_some_are_held():
