@@ -7,6 +7,8 @@ public name is loaded when it is first used (PEP 562), so that ``import distribu
 from __future__ import annotations
 
 import importlib
+import sys
+from types import ModuleType
 from typing import Any
 
 from distributed import _aliases
@@ -114,6 +116,17 @@ _ROOMS = frozenset(
 )
 
 __all__ = ["__version__", *sorted([*_HOMES, "rpc"])]
+
+
+class _Package(ModuleType):
+    """This package: loading the old address ``distributed.worker_client`` does not hide the function of that name."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (isinstance(value, ModuleType) and name in _HOMES):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
 
 
 def __getattr__(name: str) -> Any:

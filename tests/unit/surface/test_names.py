@@ -79,6 +79,15 @@ def test_aliases_come_in_any_order() -> None:
     assert done.stdout.strip() == "same", done.stderr
 
 
+def test_an_old_address_does_not_hide_the_function_of_its_name() -> None:
+    code = (
+        "from distributed.worker_client import worker_client as a; from distributed import worker_client as b; "
+        "import distributed; assert a is b is distributed.worker_client; print('same')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == "same", done.stderr
+
+
 def test_utils_needs_no_pytest() -> None:
     code = "import sys; sys.modules['pytest'] = None; import distributed.utils as u; [getattr(u, n) for n in u.__all__]"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
