@@ -323,12 +323,15 @@ class Nanny(Server):
                         raise RuntimeError(f"{decision.reason}; {_told(death.end)}") from None
                     await asyncio.sleep(decision.delay_s)
 
+    def _security_option(self) -> dict[str, Any]:
+        return {} if self.security is None else {"security": self.security}
+
     async def _start_process(self) -> None:
         assert self.scheduler_address is not None
         variables = environment.worker_variables(self.env)
         config = {
             "worker_class": self.worker_class,
-            "worker_options": {**self.worker_kwargs, "nanny": self.address},
+            "worker_options": {**self._security_option(), **self.worker_kwargs, "nanny": self.address},
             "scheduler_address": self.scheduler_address,
             "secret": None if self.secret is None else self.secret.limited_to("worker").reveal(),
             "settings": environment.worker_settings(self.config),

@@ -22,9 +22,10 @@ class SecretRotation:
     def __init__(self, server: Any) -> None:
         self._server = server
         self._timer: asyncio.TimerHandle | None = None
+        self._old: dict[bytes, Secret] = {}
 
-    def change(self, new: Secret, overlap_s: float) -> None:
-        """Take newcomers by ``new``, and for ``overlap_s`` seconds by the present secret, too."""
+    def change(self, new: Secret) -> None:
+        """Take newcomers by ``new``, and until :meth:`end_overlap_in` has ended that by the present secret, too."""
         server = self._server
         old: Secret = server.secret
         if new.id == old.id:
@@ -34,34 +35,41 @@ class SecretRotation:
         for listener in server.listeners:
             secrets.register(listener.contact_address, new)
         secrets.remember(new)
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = asyncio.get_running_loop().call_later(max(0.0, overlap_s), self._end_overlap, old)
+        self.stop()
+        self._old[old.id] = old
+
+    def end_overlap_in(self, seconds: float) -> None:
+        """After so many seconds only the present secret counts, and whoever came by another one is shown out."""
+        self.stop()
+        self._timer = asyncio.get_running_loop().call_later(max(0.0, seconds), self._end_overlap)
 
     @staticmethod
     def _accept(listeners: Iterable[Listener], *good: Secret) -> None:
         for listener in listeners:
             listener.accept_secrets(*good)
 
-    def _end_overlap(self, old: Secret) -> None:
+    def _end_overlap(self) -> None:
         server = self._server
         self._timer = None
         self._accept(server.listeners, server.secret)
-        secrets.drop(old)
+        stale, self._old = self._old, {}
+        for old in stale.values():
+            secrets.drop(old)
         for connection in list(server.connections):
             # Links between workers stay: both ends were given the new secret.
-            if connection.comm.secret_id == old.id and (server.role == "scheduler" or is_client(connection)):
+            if connection.comm.secret_id in stale and (server.role == "scheduler" or is_client(connection)):
                 connection.abort()
 
     async def take(self, text: str, overlap_s: float, connection: Any = None) -> None:
         """The scheduler says what the keys are from now on."""
         if connection is None or connection.peer_role != "scheduler":
             raise PermissionError("only the scheduler may change keys")
-        self.change(Secret.from_text(text), overlap_s)
+        self.change(Secret.from_text(text))
+        self.end_overlap_in(overlap_s)
         connection.comm.secret_id = self._server.secret.id
 
     def stop(self) -> None:
-        """Forget the old secret's end. Idempotent."""
+        """No end of an overlap is under way. Idempotent."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

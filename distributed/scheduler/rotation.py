@@ -26,10 +26,11 @@ async def rotate(scheduler: Any, overlap: Any) -> Secret:
         )
     overlap_s = float(parse_timedelta(overlap))
     old, new = scheduler.secret, Secret.new()
-    scheduler.rotation.change(new, overlap_s)
+    scheduler.rotation.change(new)
     streams = scheduler.shell.streams
     members = [("worker", c) for c in streams.workers.values()] + [("nanny", c) for c in streams.nannies.values()]
     missed = await hand_out(members, new, overlap_s)
+    scheduler.rotation.end_overlap_in(overlap_s)
     secrets.remove(old)
     scheduler.publish_secret()
     logger.info("The cluster's secret is new; the old one is good for another %g s", overlap_s)
