@@ -14,6 +14,7 @@ from typing import Any
 from distributed.base.keys import as_key
 from distributed.client.admin import NO_DEFAULT, ON_ERROR, Admin, keys_of, read_upload
 from distributed.client.datasets import Datasets, Publisher, named
+from distributed.client.detached import cancel_detached, checked_keys, list_detached
 from distributed.client.event_handlers import EventHandlers, log_record
 from distributed.client.options import worker_names
 from distributed.client.session import Session
@@ -256,6 +257,33 @@ class ClusterCalls(SyncMethodMixin):
     def get_dataset(self, name: Any, default: Any = NO_DEFAULT, **kwargs: Any) -> Any:
         """What was published under ``name``. Raises ``KeyError`` when there is nothing and no ``default``."""
         return self.sync(self.publisher.get, name, default, default is NO_DEFAULT)
+
+    def list_detached(self) -> Any:
+        """The jobs of ``fire_and_forget``, of all clients, that have not ended.
+
+        Returns
+        -------
+        dict
+            ``{key: {"state": ..., "worker": address or ""}}``, oldest first.
+        """
+        return self.sync(list_detached, self.session)
+
+    def cancel_detached(self, keys: Any = None, reason: str | None = None, msg: str | None = None) -> Any:
+        """Cancel jobs of ``fire_and_forget``, whichever client has made them; see :meth:`cancel`.
+
+        Parameters
+        ----------
+        keys : key, future, or list of these, optional
+            Default: all of them. What is no such job is left alone.
+        reason, msg : str, optional
+            For who waits for what needs them.
+
+        Returns
+        -------
+        list
+            The keys of the jobs. A job of which some client still holds a future goes on.
+        """
+        return self.sync(cancel_detached, self.session, checked_keys(keys), reason or "unknown", msg or "")
 
     def list_datasets(self, **kwargs: Any) -> Any:
         """The names of all published datasets."""

@@ -34,8 +34,8 @@ FIRST_PAUSE_S, MAX_PAUSE_S = 0.02, 1.0
 
 REPEATABLE = frozenset(
     """adaptive_target call_stack check_idle echo events explain gather get_events get_logs get_metadata has_what
-    identity logs nanny_logs nbytes ncores nthreads ping processing publish_get publish_list scatter_plan story
-    subscribe_topic unsubscribe_topic versions who_has worker_logs workers_to_close""".split()  # noqa: SIM905
+    identity list_detached logs nanny_logs nbytes ncores nthreads ping processing publish_get publish_list scatter_plan
+    story subscribe_topic unsubscribe_topic versions who_has worker_logs workers_to_close""".split()  # noqa: SIM905
 )
 """Operations that may be asked twice."""
 

@@ -19,6 +19,7 @@ from distributed.rpc.connection import Connection
 from distributed.scheduler import queries
 from distributed.scheduler.data_movement import DataMovement
 from distributed.scheduler.datasets import Datasets
+from distributed.scheduler.detached import Detached
 from distributed.scheduler.fleet_admin import FleetAdmin, stack_keys
 from distributed.scheduler.opening import as_payload, open_code
 from distributed.scheduler.shell import Shell
@@ -42,6 +43,7 @@ class Routes:
         self._fleet = fleet
         self._data = data
         self._datasets = Datasets(shell)
+        self._detached = Detached(shell)
         self.metadata: dict[Any, Any] = {}
 
     def table(self) -> dict[str, Handler]:
@@ -65,6 +67,8 @@ class Routes:
             "ncores": self.nthreads,
             "nthreads": self.nthreads,
             "processing": self.processing,
+            "list_detached": self._detached.list,
+            "cancel_detached": self._detached.cancel,
             "publish_delete": self._datasets.delete,
             "publish_get": self._datasets.get,
             "publish_list": self._datasets.names,

@@ -3,6 +3,7 @@ stealing. Pure."""
 
 from __future__ import annotations
 
+from distributed.scheduler.state_machine.delays import delay_deadline, make_due_ready
 from distributed.scheduler.state_machine.fleet import remove
 from distributed.scheduler.state_machine.handlers.from_clients import remove_client
 from distributed.scheduler.state_machine.liveness import liveness_deadline, look
@@ -23,11 +24,14 @@ def next_deadline(state: Tables) -> float | None:
         or state.vanished
         or state.absent
         or state.retirements
+        or state.delayed
     ):
         return look_at
     candidates: list[float | None] = [look_at, steal_deadline(state), no_worker_deadline(state)]
     candidates.extend([vanished.deadline for vanished in state.vanished.values()])
     candidates.extend([absence.deadline for absence in state.absent.values()])
+    if state.delayed:
+        candidates.append(delay_deadline(state))
     if state.retirements:
         candidates.append(retirement_deadline(state))
     return min([deadline for deadline in candidates if deadline is not None], default=None)
@@ -43,6 +47,7 @@ def handle_deadlines(state: Tables) -> None:
         if absence.deadline is not None and absence.deadline <= now:
             cause = f"{absence.cause}; it has not come back within {now - absence.since:.3g} s"
             remove_client(state, cs, cause, expected=False)
+    make_due_ready(state)
     look_at_unrunnable(state)
     look(state)
     if state.retirements:

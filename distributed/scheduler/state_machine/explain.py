@@ -63,6 +63,9 @@ def _since(state: Tables, key: Key) -> float:
 
 def _waiting(state: Tables, ts: TaskState) -> Explanation:
     missing = [dep for dep in ts.dependencies if dep.state != "memory"]
+    if ts in state.delayed:
+        text = f"has raised, and runs again in {max(0.0, state.delayed[ts] - state.now):.3g} s"
+        return Explanation(ts.key, ts.state, text)
     if not missing:
         return Explanation(ts.key, ts.state, "ready; it will be placed in this beat")
     listed = [(dep.key, dep.state) for dep in missing[:MAX_LISTED]]

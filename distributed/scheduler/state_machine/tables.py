@@ -84,9 +84,9 @@ class Tables:
                  "queued", "unrunnable", "ready", "touched", "levels", "running", "idle", "saturated", "epoch",
                  "fleet_changed", "functions", "orphan_functions", "run_counter", "stimulus", "context", "event",
                  "generation", "generation_started", "default_policy", "fire_and_forget", "steals", "next_steal",
-                 "vanished", "absent", "retirements", "retire_again", "moves", "replicated", "lost_data", "log",
-                 "record", "tracing", "told_needs", "no_workers_since", "no_workers_told", "next_look",
-                 "n_workers_seen", "stolen_count")  # fmt: skip
+                 "vanished", "absent", "delayed", "delays", "retirements", "retire_again", "moves", "replicated",
+                 "lost_data", "log", "record", "tracing", "told_needs", "no_workers_since", "no_workers_told",
+                 "next_look", "n_workers_seen", "stolen_count")  # fmt: skip
 
     def __init__(self, settings: SchedulerSettings | None = None, seed: int = 0) -> None:
         self.settings = settings = settings if settings is not None else SchedulerSettings()
@@ -136,6 +136,9 @@ class Tables:
         self.stolen_count = 0
         self.vanished: dict[WorkerState, Vanished] = {}
         self.absent: dict[ClientState, Absence] = {}
+        # Tasks that run again at a time (see delays.py), and these times in a heap; what is not in the first is void.
+        self.delayed: dict[TaskState, float] = {}
+        self.delays: list[tuple[float, int, TaskState]] = []
         self.retirements: dict[WorkerState, Retirement] = {}
         self.retire_again = False
         self.moves: dict[TaskState, Move] = {}

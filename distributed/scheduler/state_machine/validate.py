@@ -66,7 +66,7 @@ def _validate_task(state: Tables, ts: TaskState) -> None:
     if name == "waiting":
         missing = sum([dep.state != "memory" for dep in ts.dependencies])
         require(ts.n_waiting == missing, "n_waiting counts the missing dependencies", ts, ts.n_waiting, missing)
-        require(ts.n_waiting or ts in state.ready, "a waiting task waits for something", ts)
+        require(ts.n_waiting or ts in state.delayed or ts in state.ready, "a waiting task waits for something", ts)
         for dep in ts.dependencies:
             require(dep.state in NEEDING or dep.state == "memory", "a dependency waited for is on its way", ts, dep)
     if name in ("queued", "no-worker", "processing"):
@@ -164,6 +164,10 @@ def _validate_tables(state: Tables) -> None:
             require(ws.level == level and state.workers.get(ws.address) is ws, "levels hold known workers", ws)
     for ws in (*state.running, *state.saturated, *state.idle.values(), *state.retirements, *state.vanished):
         require(state.workers.get(ws.address) is ws, "lists of workers hold known ones", ws)
+    delays = {(ts, due) for due, _, ts in state.delays}
+    for ts, due in state.delayed.items():
+        require(ts.state == "waiting" and not ts.n_waiting and state.tasks.get(ts.key) is ts, "it waits for a time", ts)
+        require((ts, due) in delays, "who waits for a time is called", ts)
     for cs in state.absent:
         require(state.clients.get(cs.client_key) is cs and not cs.mute, "absent clients are known", cs)
     for ts in state.replicated:

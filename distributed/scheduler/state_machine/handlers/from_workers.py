@@ -16,6 +16,7 @@ from distributed.messages.worker_to_scheduler import (
     WorkerClosing,
     WorkerStatus,
 )
+from distributed.scheduler.state_machine.delays import run_later
 from distributed.scheduler.state_machine.entities import TaskState, WorkerState
 from distributed.scheduler.state_machine.fleet import remove, set_status
 from distributed.scheduler.state_machine.liveness import answered
@@ -56,8 +57,13 @@ def on_task_erred(state: Tables, event: TaskErred, source: str) -> None:
     if ts is None:
         return
     if event.retriable and ts.retries > 0:
-        ts.make_rare().retries_used += 1
-        requeue(state, ts, free=False)
+        rare = ts.make_rare()
+        rare.retries_used += 1
+        backoff = ts.policy.backoff
+        if backoff is None or ts.n_waiting:
+            requeue(state, ts, free=False)
+        else:
+            run_later(state, ts, backoff.delay_s(rare.retries_used))
     else:
         fail(state, ts, event.error, free=False)
 

@@ -128,8 +128,9 @@ def recall(state: Tables, ts: TaskState) -> None:
                 stack.append(dependent)
 
 
-def back_to_waiting(state: Tables, ts: TaskState) -> None:
-    """A task that was ready (queued, no-worker, processing) waits again, perhaps only for the placing beat."""
+def back_to_waiting(state: Tables, ts: TaskState, ready: bool = True) -> None:
+    """A task that was ready (queued, no-worker, processing) waits again, perhaps only for the placing beat (with
+    ``ready``)."""
     if ts.state == "queued":
         state.queued.remove(ts)
     elif ts.state == "no-worker":
@@ -137,5 +138,5 @@ def back_to_waiting(state: Tables, ts: TaskState) -> None:
     set_state(state, ts, "released")
     ts.n_waiting = sum([dep.state != "memory" for dep in ts.dependencies])
     set_state(state, ts, "waiting")
-    if not ts.n_waiting:
+    if not ts.n_waiting and ready:
         state.ready.append(ts)

@@ -93,6 +93,8 @@ def _back_to_released(state: Tables, ts: TaskState) -> None:
         found = dependent.state
         if found == "waiting":
             dependent.n_waiting += 1
+            if state.delayed:
+                state.delayed.pop(dependent, None)
         elif found == "processing":
             recalled.append(dependent)
         elif found in ("queued", "no-worker"):

@@ -47,6 +47,8 @@ def leave_state(state: Tables, ts: TaskState, unneeded: list[TaskState], free: b
             state.queued.remove(ts)
         elif start == "no-worker":
             state.unrunnable.drop(ts)
+        elif state.delayed:
+            state.delayed.pop(ts, None)
         ts.n_waiting = 0
         stop_needing(ts, unneeded)
     elif start == "memory":
