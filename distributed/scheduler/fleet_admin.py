@@ -208,6 +208,9 @@ class FleetAdmin:
     ) -> dict[str, Any]:
         """Start the processes of these workers anew. Returns ``{worker as named: "OK", "timed out" or the error}``."""
         chosen = queries.find_workers(self._shell.state, workers)
+        for name in [workers] if isinstance(workers, str) else workers or ():
+            if not queries.find_workers(self._shell.state, [name]):
+                raise ValueError(f"there is no worker {name!r} to be restarted")
         without = [ws.address for ws in chosen if ws.nanny is None]
         if without:
             raise ValueError(f"Restarting a worker requires it to have a nanny; these have none: {without}")
