@@ -254,7 +254,7 @@ class SocketComm(Comm):
         except (BlockingIOError, InterruptedError):
             sent = 0
         except OSError as e:
-            self._fail(e)
+            self._fail_to_send(e)
             return
         if sent != nbytes:
             self._out.extend(buffers)
@@ -308,7 +308,7 @@ class SocketComm(Comm):
                 self._loop.remove_writer(self._fd)
                 self._loop.call_later(_REST_S, self._write_on)
                 return
-            self._fail(e)
+            self._fail_to_send(e)
             return
         self._advance(sent)
         if not out:
@@ -401,6 +401,23 @@ class SocketComm(Comm):
         failure = FrameError(f"{self!r}: bad bytes received, connection closed: {text}")
         failure.__cause__ = error
         self._fail(failure)
+
+    def _fail_to_send(self, error: OSError) -> None:
+        """The peer takes nothing more. What it said before it went (good-bye, perhaps) is here, and is read first."""
+        self._closing = True
+        self._out.clear()
+        self._out_bytes = 0
+        if self._writing:
+            self._writing = False
+            self._loop.remove_writer(self._fd)
+        self._loop.call_soon(self._read_rest, error)
+
+    def _read_rest(self, error: OSError) -> None:
+        before = -1
+        while self._reading and not self._closed and self.received_bytes != before:
+            before = self.received_bytes
+            self._on_readable()
+        self._fail(error)
 
     def _fail(self, error: BaseException) -> None:
         if isinstance(error, OSError) and not isinstance(error, CommClosedError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import stat
@@ -147,6 +148,20 @@ async def test_close_sends_what_is_pending(address):
             end.send(1)
         await end.comm.close()
         end.comm.abort()
+    listener.stop()
+
+
+@pytest.mark.parametrize("address", ["tcp://127.0.0.1:0", "unix://"])
+@on_both_loops
+async def test_what_a_peer_said_before_it_went_is_read_though_nothing_can_be_sent_to_it(address):
+    listener, a, b = await pair(address)
+    a.send(*range(100))
+    await a.comm.close()
+    with contextlib.suppress(CommClosedError):  # before the loop has looked at what came
+        while True:
+            b.send(1)
+    await b.closed
+    assert b.numbers == list(range(100))
     listener.stop()
 
 
