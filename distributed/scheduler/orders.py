@@ -4,6 +4,7 @@ and what concerns the fleet as a whole. Thin. A base of :class:`Scheduler`."""
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
@@ -183,6 +184,9 @@ class Orders:
         return scaling.adaptive_target(self.state, float(parse_timedelta(target_duration)))
 
     def set_resources(self, worker: str, resources: Mapping[str, float]) -> None:
-        """Change what a worker says it has."""
+        """Change what a worker says it has. Raises ValueError for what is no amount."""
+        for name, amount in resources.items():
+            if not isinstance(amount, (int, float)) or not 0 <= amount < math.inf:
+                raise ValueError(f"the amount of the resource {name!r} must be a number from 0 on, not {amount!r}")
         for ws in queries.find_workers(self.state, [worker]):
             self.shell.apply(SetResources(ws.address, dict(resources)))

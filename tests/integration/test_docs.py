@@ -14,7 +14,10 @@ import distributed
 DOCS = Path(distributed.__file__).parent.parent / "docs"
 
 
-@pytest.mark.parametrize(("page", "n_blocks"), [("COORDINATION", 9), ("INSIGHT", 9), ("PLUGINS", 2), ("TASKS", 7)])
+PAGES = [("COORDINATION", 9), ("INSIGHT", 9), ("PLUGINS", 2), ("SECURITY", 2), ("TASKS", 7)]
+
+
+@pytest.mark.parametrize(("page", "n_blocks"), PAGES)
 def test_the_examples_run(page, n_blocks, tmp_path):
     blocks = re.findall(r"```python\n(.*?)```", (DOCS / f"{page}.md").read_text(encoding="utf-8"), flags=re.DOTALL)
     assert len(blocks) >= n_blocks
