@@ -79,7 +79,7 @@ GOALS = (
     Goal("*_wall_s", 2, 4, "mean ratio"),
     Goal("*_wall_s", 1, 1.2, "least ratio"),
     Goal("graph_path_array_client_us_per_task", 40, 20, "value"),
-    Goal("graph_path_array_scheduler_us_per_task", 40, 20, "value"),
+    Goal("graph_path_array_scheduler_us_per_task", 20, 20, "value"),
     Goal("graph_path_frame_client_us_per_task", 40, 20, "value"),
-    Goal("graph_path_frame_scheduler_us_per_task", 40, 20, "value"),
+    Goal("graph_path_frame_scheduler_us_per_task", 20, 20, "value"),
 )

@@ -250,11 +250,17 @@ class _Scope:
         self.results: dict[Any, int] = {}
 
 
+def is_simple(obj: Any) -> bool:
+    """Whether plain pickle is good for ``obj``: it names nothing, and a tuple is short."""
+    kind = type(obj)
+    return kind in SIMPLE or (kind is tuple and len(obj) <= MANY_ITEMS and set(map(type, obj)) <= SIMPLE)
+
+
 def is_constant(obj: Any, count: int) -> bool:
     """Whether tasks share ``obj``, which so many of them hold: not what is cheap to send, and not what changes by use
     (generators of random numbers, iterators)."""
     kind = type(obj)
-    if kind in SIMPLE or (kind is tuple and len(obj) <= MANY_ITEMS and set(map(type, obj)) <= SIMPLE):
+    if is_simple(obj):
         return False
     if isinstance(obj, _FUNCTIONS) and is_by_name(obj):
         return True

@@ -14,10 +14,10 @@ from distributed.base.keys import Key, as_key
 from distributed.client.graph_programs import (
     MANY_PROGRAMS,
     PARTITION_ARGUMENT,
-    SIMPLE,
     NotPlain,
     Reader,
     Tally,
+    is_simple,
     make_program,
 )
 from distributed.client.old_graphs import Call
@@ -134,7 +134,7 @@ class TaskMaker:
         return None if program is None else self._submitter.functions.blob(program)
 
     def _payload(self, values: tuple[Any, ...], key: Key) -> Payload:
-        if set(map(type, values)) <= SIMPLE:
+        if all(map(is_simple, values)):
             return Payload(pickle.dumps(values, 5))
         payload = self._submitter.payload(values, False)
         self._weigh(payload, key, values)
