@@ -230,10 +230,13 @@ def check_nothing_left(cluster: Cluster) -> None:
     for cs in core.clients.values():
         require(not cs.wants_what and not cs.pins, "I8 no client wants anything", cs)
     due = core.next_deadline()
+    require(not cluster.shuffles.plan.runs, "I8 no shuffle is left", cluster.shuffles.plan.runs)
     require(due is None or core.settings.worker_ttl_s is not None, "I8 no timer is left", due)
     for ws in core.workers.values():
         require(not (ws.has_what or ws.processing or ws.actors or ws.nbytes), "I8 a worker has nothing", ws)
     for process in cluster.processes():
+        shares = process.shuffle.shares
+        require(not shares, "I8 a worker holds nothing of shuffles", process.address, list(shares))
         worker = process.core
         left_keys = worker.tasks.keys() | process.store.keys()
         require(left_keys <= cluster.orphans(process), "I8 a worker keeps nothing", process.address, worker.tasks)

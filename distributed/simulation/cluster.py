@@ -21,6 +21,7 @@ from distributed.simulation.network import Network
 from distributed.simulation.node import Node
 from distributed.simulation.process import Process, Surroundings
 from distributed.simulation.script import Script, as_key
+from distributed.simulation.shuffle_host import ShuffleHost
 from distributed.simulation.simulator import Simulator
 from distributed.worker.state_machine import WorkerSettings
 from distributed.worker.state_machine.events import DataLost
@@ -64,6 +65,7 @@ class Cluster:
         )  # fmt: skip
         self.clients = {name: SimClient(sim, name, script.delays_s, self.host.accept) for name in script.clients}
         self.host.on_retired = self._retired
+        self.shuffles = ShuffleHost(self.host)
         self._numbers = 0
         self._leaving: dict[str, None] = {}
         self._scattered: dict[Key, None] = {}
@@ -121,7 +123,8 @@ class Cluster:
         self.runs.plans[key] = task
         needs = tuple([as_key(name) for name in task.needs])
         needs = self._needs.setdefault(needs, needs)
-        return TaskSpec(key, b"f", Payload(b"args"), needs, 1, task.alias)
+        partition = task.part if task.behaviour == "unpack" else -1
+        return TaskSpec(key, b"f", Payload(b"args"), needs, 1, task.alias, partition=partition)
 
     def _scatter(self, act: acts.Scatter) -> None:
         client = self.clients[act.client]

@@ -45,6 +45,8 @@ class Executor:
         Takes the events.
     die
         The process ends.
+    work
+        ``work(execute, plan, done)`` does what a task of a shuffle does; ``done(whether it is to run again)``.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class Executor:
         after: Callable[[float, Callable[[], None]], None],
         report: Callable[[Any], None],
         die: Callable[[], None],
+        work: Callable[[Execute, TaskPlan, Callable[[bool], None]], None],
     ) -> None:
         self.queue: dict[int, Execute] = {}
         self.running: dict[int, tuple[Execute, TaskPlan]] = {}
@@ -69,6 +72,7 @@ class Executor:
         self._after = after
         self._report = report
         self._die = die
+        self._work = work
 
     @property
     def busy(self) -> bool:
@@ -113,8 +117,13 @@ class Executor:
         elif plan.behaviour == "secede":
             self._after(plan.duration_s / 2, lambda: self._secede(execute, plan))
             self._after(plan.duration_s, lambda: self._end(execute, plan, False))
+        elif plan.shuffles:
+            self._after(plan.duration_s, lambda: self._work(execute, plan, lambda again: self._worked(execute, again)))
         else:
             self._after(plan.duration_s, lambda: self._end(execute, plan, True))
+
+    def _worked(self, execute: Execute, again: bool) -> None:
+        self._end(execute, TaskPlan("", behaviour="reschedule" if again else "succeed"), True)
 
     def _secede(self, execute: Execute, plan: TaskPlan) -> None:
         self._slots += 1

@@ -12,6 +12,7 @@ from typing import Any
 
 from distributed.simulation import script as acts
 from distributed.simulation.script import Script
+from distributed.simulation.shuffle_work import shuffles
 from distributed.simulation.workload import BEHAVIOURS, Workload
 
 FEATURES = (
@@ -21,6 +22,8 @@ FEATURES = (
     "client-cut", "come-and-go", "crash", "cut", "freeze", "half-open", "heartbeats", "lose-data", "nannies",
     "partition", "pause", "restart", "retire", "same-port", "stall",
 )  # fmt: skip
+SHUFFLED = 0.3
+"""Share of episodes with shuffles."""
 PAUSES_S = (0.0, 0.0, 0.0002, 0.002, 0.02, 0.05, 0.5)
 
 
@@ -128,6 +131,9 @@ def make_script(seed: int, n_acts: int = 40) -> Script:
         now += rng.choice(PAUSES_S)
     # A source of its own: what else happens in the episode of a seed stays the same.
     spilling = _spilling(Random(f"spill {seed}"), workers, now, script)
+    if (chance := Random(f"shuffle {seed}")).random() < SHUFFLED:
+        script += shuffles(chance, clients, workers, now)
+        script.sort(key=lambda act: act.at)
     return Script(
         seed, clients, script, _scheduler_settings(rng, features), {**_worker_settings(rng), **spilling},
         rng.choice([(0.0001, 0.0002, 0.001, 0.02), (0.0001,), (0.0001, 0.3)]), rng.choice([0.0, 0.0, 0.5]),

@@ -19,6 +19,7 @@ from distributed.scheduler.state_machine.outbox import OutboxBatch
 from distributed.scheduler.state_machine.settings import SchedulerSettings
 from distributed.scheduler.state_machine.state import SchedulerState
 from distributed.simulation.links import Connection
+from distributed.simulation.shuffle_messages import Ask
 from distributed.simulation.simulator import Simulator
 
 WELCOME = Registered("tcp://scheduler:8786", "scheduler")
@@ -29,6 +30,14 @@ LAZY_S = 0.0005
 
 def _nobody(address: str) -> None:
     """Nobody has asked."""
+
+
+def _nothing() -> None:
+    """Nobody looks."""
+
+
+def _nothing_asked(connection: Connection, ask: Any) -> None:
+    """Nobody answers."""
 
 
 class _Session:
@@ -80,6 +89,8 @@ class Host:
         self._refused: dict[str, str] = {}
         self._n_sessions = 0
         self.on_retired: Callable[[str], None] = _nobody
+        self.on_ask: Callable[[Connection, Any], None] = _nothing_asked
+        self.on_pass: Callable[[], None] = _nothing
 
     # connections
 
@@ -101,7 +112,10 @@ class Host:
         name = connection.name
         session = self.sessions.get(name)
         if self.workers.get(name) is connection:
-            self.apply(batch, name)
+            if type(batch[0]) is Ask:
+                self.on_ask(connection, batch[0])
+            else:
+                self.apply(batch, name)
         elif session is not None and session.connection is connection:
             fresh = session.end.receive(batch)
             assert not session.end.fault, f"{name}: {session.end.fault}"
@@ -215,6 +229,7 @@ class Host:
                     self._see_out(instruction.address)
         self._check(None, "")
         self._arm()
+        self.on_pass()
 
     def _send(self, out: OutboxBatch) -> None:
         for address, messages in out.to_workers.items():

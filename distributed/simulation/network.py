@@ -54,12 +54,23 @@ class Network:
     def ask(
         self, asker: str, address: str, serve: Callable[[Any], Any], answer: Callable[[Any], None],
         fail: Callable[[], None], joined: bool = False,
+        serve_later: Callable[[Any, Callable[[Any], None]], None] | None = None,
     ) -> None:  # fmt: skip
         """Have ``serve(peer)`` run there, and ``answer(result)`` or ``fail()`` here, a while later; with ``joined``,
-        not before the scheduler knows the peer."""
+        not before the scheduler knows the peer. ``serve_later(result of serve, reply)``: the answer takes its time."""
         question = _Question(asker, address, fail)
         self._questions.append(question)
-        self._sim.after(self.delay(), lambda: self._arrive(question, serve, answer, joined))
+
+        def served(peer: Any) -> None:
+            def reply(result: Any) -> None:
+                self._sim.after(self.delay(), lambda: self._finish(question, lambda: answer(result)))
+
+            if serve_later is None:
+                reply(serve(peer))
+            else:
+                serve_later(serve(peer), reply)
+
+        self._sim.after(self.delay(), lambda: self._arrive(question, served, joined))
 
     def partition(self, one: str, other: str, for_s: float) -> None:
         """These two cannot reach each other for a while; what is under way between them fails."""
@@ -92,9 +103,7 @@ class Network:
         """Whether nothing is under way."""
         return not self._questions
 
-    def _arrive(
-        self, question: _Question, serve: Callable[[Any], Any], answer: Callable[[Any], None], joined: bool
-    ) -> None:
+    def _arrive(self, question: _Question, serve: Callable[[Any], None], joined: bool) -> None:
         if question.done or question.broken:
             return
         peer = self.peers.get(question.peer)
@@ -102,11 +111,7 @@ class Network:
             self._fail(question)
             return
 
-        def reply() -> None:
-            result = serve(peer)
-            self._sim.after(self.delay(), lambda: self._finish(question, lambda: answer(result)))
-
-        (peer.when_joined if joined else peer.awake)(reply)
+        (peer.when_joined if joined else peer.awake)(partial(serve, peer))
 
     def _finish(self, question: _Question, then: Callable[[], None]) -> None:
         if not question.done:

@@ -18,11 +18,14 @@ from distributed.rpc.session import SessionEnd
 from distributed.scheduler.state_machine import deadlines, fleet, graph_update, replicas, resources, stealing
 from distributed.scheduler.state_machine.handlers import from_clients, from_workers
 from distributed.scheduler.state_machine.transitions import assign, finish, lost, release
+from distributed.shuffle.plan import ShufflePlan
+from distributed.shuffle.scheduling import RunWatch
 from distributed.worker.state_machine import handlers as worker_handlers
 from distributed.worker.state_machine.instructions import CancelExecute
 from distributed.worker.state_machine.transitions import executing, fetching, queueing
 
 Function = Callable[..., Any]
+_CLASSES = (SessionEnd, ShufflePlan, RunWatch)
 _CORES = ("distributed.scheduler.state_machine", "distributed.worker.state_machine")
 
 
@@ -177,6 +180,14 @@ def _counts_once_too_few(original: Function) -> Function:
     return patched
 
 
+def _nobody_is_told(original: Function) -> Function:
+    def patched(plan: Any, shuffle_id: str, reason: str) -> list[Any]:
+        original(plan, shuffle_id, reason)
+        return []
+
+    return patched
+
+
 # name: (what is wrong, the function, what makes the wrong one of it)
 BUGS: dict[str, tuple[str, Function, Callable[[Function], Function]]] = {
     "dropped-acknowledgement": (
@@ -249,6 +260,8 @@ BUGS: dict[str, tuple[str, Function, Callable[[Function], Function]]] = {
         queueing.leave_memory,
         _counts_once_too_few,
     ),
+    "shuffle-holder-unnoticed": ("the loss of a shuffle's holder is not noticed", RunWatch._lost, _nothing),
+    "shuffle-end-untold": ("holders are not told that a shuffle is over", ShufflePlan.end, _nobody_is_told),
     "steal-forgets-task": ("a task that was given back is placed nowhere", stealing.on_steal_response, _nothing),
 }
 
@@ -273,8 +286,9 @@ def plant(name: str) -> Iterator[None]:
 
 def _places(original: Function) -> Iterator[tuple[Any, Any]]:
     """Wherever the cores refer to the function: modules, tables of handlers, or its class."""
-    if getattr(SessionEnd, original.__name__, None) is original:
-        yield SessionEnd, original.__name__
+    for owner in _CLASSES:
+        if getattr(owner, original.__name__, None) is original:
+            yield owner, original.__name__
     for module_name, module in list(sys.modules.items()):
         if module_name.startswith(_CORES):
             for name, value in list(vars(module).items()):

@@ -15,12 +15,15 @@ from distributed.base.keys import Key
 from distributed.messages.control import Refused, Registered, RegisterWorker
 from distributed.messages.scheduler_to_worker import CloseWorkerOrder, DefineFunction
 from distributed.messages.worker_to_scheduler import Heartbeat, WorkerClosing
+from distributed.shuffle.plan import EndRun
 from distributed.simulation.executor import UNSHIPPABLE, Executor
 from distributed.simulation.host import Host
 from distributed.simulation.ledger import RunLedger
 from distributed.simulation.links import Connection
 from distributed.simulation.network import Network
 from distributed.simulation.script import TaskPlan
+from distributed.simulation.shuffle_member import ShuffleMember, inputs_of
+from distributed.simulation.shuffle_messages import Answer
 from distributed.simulation.simulator import Simulator
 from distributed.worker.state_machine import WorkerSettings, WorkerState
 from distributed.worker.state_machine.events import (
@@ -92,9 +95,13 @@ class Process:
         self.core = WorkerState(around.settings, info.address, info.nthreads, info.resources, sim.seed)
         self.executor = Executor(
             info.address, info.nthreads, around.runs, sim.stream(f"executor {info.address}"),
-            self._plan_of, self._after, self._executed, self.crash,
+            self._plan_of, self._after, self._executed, self.crash, self._work,
         )  # fmt: skip
         self._results: dict[int, bool] = {}
+        self.values: dict[Key, int] = {}
+        self._computed: dict[int, int] = {}
+        self._given: dict[int, list[int]] = {}
+        self._fetched: dict[Key, int] = {}
         self._arrived: dict[Key, int] = {}
         self._backlog: list[Callable[[], None]] = []
         self._on_joined: list[Callable[[], None]] = []
@@ -103,6 +110,10 @@ class Process:
         self.connection = connection = Connection(sim, info.address, around.delays_s)
         connection.down.deliver = lambda batch: self.awake(lambda: self._hear(batch))
         connection.down.on_end = lambda: self.awake(lambda: self.close("scheduler-connection-lost", None))
+        self.shuffle = ShuffleMember(
+            self, around.network, lambda ask: connection.up.send([ask]),
+            lambda shuffle: inputs_of(around.runs.plans, shuffle),
+        )  # fmt: skip
         around.network.peers[info.address] = self
         around.host.accept(connection)
         connection.up.send([info])
@@ -172,6 +183,10 @@ class Process:
             elif kind is Refused:
                 self.crash()
                 return
+            elif kind is Answer:
+                self.shuffle.answered(message)
+            elif kind is EndRun:
+                self.shuffle.ended(message)
             elif kind is CloseWorkerOrder:
                 closing = message
             elif kind is not DefineFunction:
@@ -200,6 +215,17 @@ class Process:
             self._results[event.run_id] = event.unshippable is not None
         self.event(event)
         self._results.clear()
+        self._computed.clear()
+
+    def _work(self, execute: Execute, plan: TaskPlan, done: Callable[[bool], None]) -> None:
+        """A task of a shuffle; the values that it was given are the numbers of runs."""
+
+        def ended(value: int | None) -> None:
+            if value is not None:
+                self._computed[execute.run_id] = value
+            done(value is None)
+
+        self.shuffle.work(plan, self._given.pop(execute.run_id), ended)
 
     def _beat(self) -> None:
         heartbeat_s = self.around.heartbeat_s
@@ -245,9 +271,13 @@ class Process:
             case StoreResult():
                 assert item.run_id in self._results, f"{self.address}: no value of {item.key!r} to store"
                 self._keep(item.key, self._results[item.run_id])
+                if item.run_id in self._computed:
+                    self.values[item.key] = self._computed[item.run_id]
             case StoreFetched():
                 for key in item.keys:
                     self._keep(key, False)
+                    if key in self._fetched:
+                        self.values[key] = self._fetched.pop(key)
             case Evict():
                 for key in item.keys:
                     self.lose(key)
@@ -269,6 +299,7 @@ class Process:
     def lose(self, key: Key) -> None:
         """The value is gone, with its file."""
         del self.store[key]
+        self.values.pop(key, None)
         self.unshippable.discard(key)
         self._forget_file(key)
 
@@ -307,7 +338,10 @@ class Process:
         taken_back = execute.run_id in self.core.stale
         assert not taken_back, f"I2 a run that was taken back does not begin: {execute.key!r} at {self.address}"
         if not execute.alias:
-            return self.around.runs.plan(execute.key)
+            plan = self.around.runs.plan(execute.key)
+            if plan.shuffles:
+                self._given[execute.run_id] = [self.values[key] for key in execute.dependencies if key in self.values]
+            return plan
         source = execute.dependencies[0]
         behaviour = "unshippable" if source in self.unshippable else "succeed"
         return TaskPlan("", nbytes=self.store[source], behaviour=behaviour)
@@ -315,14 +349,16 @@ class Process:
     # data between processes
 
     def _fetch(self, address: str, keys: list[Key]) -> None:
-        def serve(peer: Process) -> tuple[dict[Key, int], list[Key]]:
+        def serve(peer: Process) -> tuple[dict[Key, int], list[Key], dict[Key, int]]:
             held = [key for key in keys if key in peer.store]
             return (
                 {key: peer.store[key] for key in held if key not in peer.unshippable},
                 [key for key in held if key in peer.unshippable],
+                {key: peer.values[key] for key in held if key in peer.values},
             )
 
-        def answer(found: tuple[dict[Key, int], list[Key]]) -> None:
+        def answer(found: tuple[dict[Key, int], list[Key], dict[Key, int]]) -> None:
+            self.awake(lambda: self._fetched.update(found[2]))
             event = GatherDepSuccess(address, found[0], dict.fromkeys(found[1], UNSHIPPABLE))
             self.awake(lambda: self.event(event))
 

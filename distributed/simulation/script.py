@@ -20,6 +20,9 @@ class TaskPlan(Struct, omit_defaults=True, frozen=True):
     ``behaviour`` is one of ``succeed``, ``raise``, ``die`` (the process ends), ``hang``, ``unshippable`` (the value
     cannot be pickled), ``secede``, ``reschedule``; the first ``times`` runs are like that (-1: all), later ones
     succeed. ``key`` is ``name|3`` for the tuple ``("name", 3)``.
+
+    ``transfer``, ``barrier`` and ``unpack`` are the tasks of ``shuffles`` (two for the unpacks of a join); ``part`` is
+    the number of a transfer's input, or of an unpack's output.
     """
 
     key: str
@@ -29,6 +32,8 @@ class TaskPlan(Struct, omit_defaults=True, frozen=True):
     behaviour: str = "succeed"
     times: int = -1
     alias: bool = False
+    shuffles: tuple[str, ...] = ()
+    part: int = -1
 
 
 def as_key(name: str) -> Key:

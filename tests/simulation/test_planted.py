@@ -14,7 +14,7 @@ from distributed.simulation.faults import make_script
 FOUND_BY = {
     "dropped-acknowledgement": 2,
     "skipped-release": 1,
-    "no-run-id-check": 21,
+    "no-run-id-check": 69,
     "double-decrement": 3,
     "lost-steal-reply": 3,
     "replica-never-freed": 2,
@@ -34,6 +34,8 @@ FOUND_BY = {
     "exit-never-awaited-in-vain": 0,
     "missing-not-asked-again": 4,
     "lost-input-miscounted": 107,
+    "shuffle-holder-unnoticed": 24,
+    "shuffle-end-untold": 11,
     "steal-forgets-task": 3,
 }
 
