@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import functools
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator
 from typing import Any
 
 from distributed.client import current
 from distributed.client.futures import Future
-from distributed.client.parking import BlockedThread, wait_patiently_here
+from distributed.client.parking import BlockedThread, wait_async, wait_patiently_here
 from distributed.client.timeouts import seconds, timeout_text
 from distributed.messages.payload import Payload
 from distributed.protocol.serialize import dumps, live, loads
@@ -30,6 +31,10 @@ class BaseActorFuture(ABC):
 
     @abstractmethod
     def __await__(self) -> Generator[Any, None, Any]: ...
+
+
+NEWS_S = 2.0
+"""The scheduler may take so long to hear that a worker is lost, which its clients find out themselves."""
 
 
 class ActorFuture(BaseActorFuture):
@@ -78,6 +83,7 @@ class Actor:
         self._cls = cls
         self._address = address
         self.key = key
+        self._gone: str | None = None  # where it could not be reached
         self._client: Any = None
         self._future: Future | None = None
         if worker is None:
@@ -128,10 +134,48 @@ class Actor:
         session.check_open("actor")
         return ActorFuture(asyncio.run_coroutine_threadsafe(self._call(session, op, kwargs), session.loop))
 
+    def _is_at_home(self) -> bool:
+        """Whether nothing is known against its being where it was."""
+        state = self._future._state if self._future is not None else None
+        if state is None or (state.status == "pending" and self._gone is None):
+            return True
+        if state.status != "finished" or self._gone is not None:
+            return False
+        return not state.holders or self._address in state.holders
+
+    async def _find(self, session: Any) -> None:
+        """Its worker is lost, or so it seems: wait until it is known whether it has been made anew, and where.
+
+        Raises
+        ------
+        ValueError
+            It has not.
+        """
+        state = self._future._state if self._future is not None else None
+        deadline = time.monotonic() + NEWS_S
+        while state is not None and time.monotonic() < deadline:
+            if state.status == "finished":
+                home = state.holders[0] if state.holders else self._address
+                if home != self._gone:
+                    self._address, self._gone = home, None
+                    return
+                await asyncio.sleep(0.01)  # the scheduler has not told of the loss yet
+            elif not state.done:
+                await wait_async(session.table, [state])
+                deadline = time.monotonic() + NEWS_S
+            else:
+                why = state.error.message if state.error is not None else state.reason
+                raise ValueError(f"the actor is gone with its worker {self._address} ({why})")
+        self._gone = None  # it may have been the connection alone
+
     async def _call(self, session: Any, op: str, kwargs: dict[str, Any]) -> Any:
+        if not self._is_at_home():
+            await self._find(session)
+        address = self._address
         try:
-            answer = await session.worker_call(self._address, op, actor=self.key, **kwargs)
+            answer = await session.worker_call(address, op, actor=self.key, **kwargs)
         except OSError as e:
-            raise ValueError(f"the actor is gone with its worker {self._address} ({e})") from e
+            self._gone = address
+            raise ValueError(f"the actor is gone with its worker {address} ({e})") from e
         value = answer["result"] if isinstance(answer, dict) and "result" in answer else answer
         return loads(value) if type(value) is Payload else value

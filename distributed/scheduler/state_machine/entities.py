@@ -77,13 +77,14 @@ class DeathRecord:
 class Rare:
     """What few tasks have."""
 
-    __slots__ = ("suspicious", "deaths", "retries_used", "error", "blame", "erred_on", "metadata", "unshippable",
-                 "avoid", "copies")  # fmt: skip
+    __slots__ = ("suspicious", "deaths", "retries_used", "restarts_used", "error", "blame", "erred_on", "metadata",
+                 "unshippable", "avoid", "copies")  # fmt: skip
 
     def __init__(self) -> None:
         self.suspicious = 0
         self.deaths: list[DeathRecord] = []
         self.retries_used = 0
+        self.restarts_used = 0
         self.error: ErrorInfo | None = None
         self.blame: TaskState | None = None
         self.erred_on: list[str] = []

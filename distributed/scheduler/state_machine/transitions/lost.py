@@ -7,7 +7,7 @@ from distributed.messages.payload import ErrorInfo
 from distributed.messages.scheduler_to_client import KeysLost
 from distributed.scheduler.state_machine.entities import ClientState, Members, TaskState, WorkerState
 from distributed.scheduler.state_machine.reports import names_of
-from distributed.scheduler.state_machine.tables import Tables, set_state
+from distributed.scheduler.state_machine.tables import Tables, note, set_state
 from distributed.scheduler.state_machine.transitions.assign import back_to_waiting, requeue
 from distributed.scheduler.state_machine.transitions.cancel import cancel_lost
 from distributed.scheduler.state_machine.transitions.fail import fail
@@ -32,7 +32,7 @@ def remove_replica(state: Tables, ts: TaskState, ws: WorkerState) -> bool:
 def lose_values(state: Tables, tasks: list[TaskState], holder: str, cause: str) -> int:
     """The last copies of these are gone: compute again what is needed. Returns how many tasks run for that."""
     for ts in tasks:
-        if ts.policy.actor and _is_lost(ts) and (ts.who_wants or ts.n_waiters):
+        if ts.policy.actor and _is_lost(ts) and (ts.who_wants or ts.n_waiters) and not _restarts(state, ts, cause):
             text = f"the worker {holder} that held the actor {ts.key!r} was lost: {cause}"
             fail(state, ts, ErrorInfo("ActorLost", text))
     again: list[TaskState] = []
@@ -66,6 +66,16 @@ def lose_values(state: Tables, tasks: list[TaskState], holder: str, cause: str) 
     n = _n_to_run(again)
     start(state, again[::-1])
     return n
+
+
+def _restarts(state: Tables, ts: TaskState, cause: str) -> bool:
+    """Whether an actor that is lost is made anew, as any other value is computed again."""
+    most = ts.policy.options.max_restarts
+    if not most or ts.make_rare().restarts_used >= most:
+        return False
+    ts.make_rare().restarts_used += 1
+    note(state, ts.key, "actor-restarts", cause)
+    return True
 
 
 def _n_to_run(tasks: list[TaskState]) -> int:

@@ -423,3 +423,20 @@ def test_restart_cancels_all_and_starts_workers_anew() -> None:
         env.join("a2")
         env.submit(a_task("x"))
         assert env.computed_keys("a2") == ["x"]
+
+
+def test_actor_is_made_anew_as_often_as_it_may() -> None:
+    with TestEnv({"a": 1, "b": 1, "c": 1}) as env:
+        env.submit(a_task("x"), options=[TaskOptions(actor=True, max_restarts=1)])
+        env.finish("x")
+        (first,) = env.holders("x")
+        env.ignore_all()
+        env.lose(first)
+        assert env.told() == [KeysLost(["x"])]
+        assert env.states() == {"x": "processing"} and env.where("x") != first
+        env.ignore_all()
+        env.finish("x")
+        env.ignore_all()
+        env.lose(env.holders("x")[0])
+        assert env.states() == {"x": "erred"} and env.task("x").error.type_name == "ActorLost"
+        env.ignore_all()
