@@ -216,20 +216,20 @@ class Acceptor:
         try:
             sock.setblocking(False)
             self._configure(sock)
-            peer = self._addresses_of(sock)[1]
+            local, peer = self._addresses_of(sock)
         except OSError:
             sock.close()
             return
         if self._context is None:
-            self._hear(sock, peer)
+            self._hear(sock, peer, local)
         else:
-            self._spawn(self._encrypt_first(sock, peer))
+            self._spawn(self._encrypt_first(sock, peer, local))
 
-    def _hear(self, sock: Any, peer: str) -> None:
+    def _hear(self, sock: Any, peer: str, local: str) -> None:
         """The handshake of a stranger."""
         try:
             offer = our_offer(peer)
-            certificate = own_certificate() if wants_certificate(peer, self._addresses_of(sock)[0]) else None
+            certificate = own_certificate() if offer.encryption or wants_certificate(peer, local) else None
             fingerprint = NO_CERTIFICATE if certificate is None else certificate.fingerprint
             machine = ListenerHandshake(self._role, self.secrets, offer=offer, fingerprint=fingerprint)
             run = HandshakeRun(self._loop, sock, machine, self._greeted, self._deadline_s)
@@ -308,7 +308,7 @@ class Acceptor:
             raise
         self._take_in(open_comm(stream, local, peer, machine))
 
-    async def _encrypt_first(self, sock: Any, peer: str) -> None:
+    async def _encrypt_first(self, sock: Any, peer: str, local: str) -> None:
         """``tls://``: certificates are shown before anything else is said."""
         try:
             async with asyncio.timeout(self._deadline_s):
@@ -318,7 +318,7 @@ class Acceptor:
             self._log.warn(peer.rpartition(":")[0], "Refused a connection from %s: TLS failed: %s", peer, text)
             sock.close()
             return
-        self._hear(stream, peer)
+        self._hear(stream, peer, local)
 
     def close(self) -> None:
         """Stop accepting; whoever is in the middle of a handshake is dropped. Idempotent."""

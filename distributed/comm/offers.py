@@ -58,19 +58,19 @@ def _wants_encryption(elsewhere: bool) -> bool:
 
 def must_encrypt(peer: str) -> bool:
     """Whether a connection to the peer at this address may not be in clear (``comm.require-encryption``)."""
-    required = settings.get("distributed.comm.require-encryption", None)
-    return bool(required) and peer.startswith("tcp://") and is_elsewhere(peer)
+    if not peer.startswith("tcp://") or not is_elsewhere(peer):
+        return False
+    return bool(settings.get("distributed.comm.require-encryption", None))
 
 
 def wants_certificate(peer: str, local: str) -> bool:
-    """Whether the peer of a connection may ask for encryption: one that comes to an address of loopback by tcp does
-    not, unless the settings want everything encrypted."""
+    """Whether the peer of a connection may ask for encryption: one that comes from this machine to loopback
+    does not; where the settings want everything encrypted, our own offer says so."""
     if not peer.startswith("tcp://"):
         return False
-    wanted = settings.get("distributed.comm.encryption", "auto")
-    if wanted != "auto":
-        return bool(wanted)
-    return is_elsewhere(peer) or not addressing.is_loopback(addressing.get_address_host(local))
+    if not is_elsewhere(peer) and addressing.is_loopback(addressing.get_address_host(local)):
+        return False
+    return bool(settings.get("distributed.comm.encryption", "auto"))
 
 
 def agreed_compression(ours: Offer, theirs: Offer) -> str | None:

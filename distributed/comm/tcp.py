@@ -77,7 +77,7 @@ async def _refuse_open(host: str, address: str) -> None:
             errno.EPERM,
             f"{address} without authentication would let everybody who reaches this machine run code here. Listen at "
             "127.0.0.1, or turn authentication on (distributed.auth.required), or say that you mean it: set "
-            "distributed.auth.insecure-listen (--insecure-listen)",
+            "distributed.auth.insecure-listen (DASK_DISTRIBUTED__AUTH__INSECURE_LISTEN=True)",
         )
     logger.warning(
         "Listening at %s WITHOUT authentication: everybody who reaches it can run code as this user", address
