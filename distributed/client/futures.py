@@ -229,8 +229,7 @@ class Future(_TaskRefLayout):
     def __eq__(self, other: object) -> bool:
         return self is other
 
-    def __hash__(self) -> int:
-        return id(self) >> 4
+    __hash__ = object.__hash__  # not a method of ours: futures are kept in dicts and sets all along the way
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (Future, (self.key,))
