@@ -96,6 +96,15 @@ def lookup(address: str) -> Secret | None:
     return next(iter(_stored_for(address)), None)
 
 
+def lookup_certain(address: str) -> Secret | None:
+    """The same without the store, in which there may be secrets of other clusters at this address, or none yet."""
+    found = from_environment()
+    if found is not None:
+        return found
+    with _lock:
+        return _by_address.get(normalize_address(address))
+
+
 def lookup_by_id(secret_id: bytes, address: str) -> Secret | None:
     """The secret that a listener at ``address`` has named, if this user is entitled to it: one known to this process,
     or stored for this address, or stored for a cluster of this machine when ``address`` is of this machine."""

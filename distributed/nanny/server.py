@@ -16,7 +16,7 @@ from distributed.base import defaults, ending, preloading, settings, settings_ch
 from distributed.base.formatting import parse_timedelta
 from distributed.base.log_tail import LogTail
 from distributed.base.status import Status
-from distributed.comm import registry, secrets
+from distributed.comm import registry
 from distributed.comm.addressing import get_address_host
 from distributed.comm.keys import Secret
 from distributed.messages.control import RegisterNanny
@@ -265,7 +265,7 @@ class Nanny(Server):
             self.scheduler_address, found = await registration.read_file(self.scheduler_file, deadline)
             self.secret = self.secret or found
         if self.secret is None:
-            self.secret = getattr(self.security, "secret", None) or secrets.lookup(self.scheduler_address)
+            self.secret = await registration.find_secret(self.scheduler_address, self.security, "nanny", deadline)
         host, port, interface, protocol = self._listen_options
         if isinstance(address, str) and address:
             where = address

@@ -25,6 +25,8 @@ logger = logging.getLogger("distributed.worker")
 
 _FIRST_PAUSE_S = 0.05
 _MAX_PAUSE_S = 1.0
+_SECRET_COMES_S = 1.0
+"""A scheduler that has just begun to listen is about to store its secret."""
 
 
 def scheduler_address(given: Any, port: int | None, scheduler_file: str | None) -> str | None:
@@ -66,6 +68,46 @@ async def read_file(path: str, deadline: float | None) -> tuple[str, Secret | No
             if deadline is not None and loop.time() >= deadline:
                 raise TimeoutError(f"the scheduler file {path!r} has not come: {error}") from None
         await asyncio.sleep(_FIRST_PAUSE_S if Path(path).exists() else 0.2)
+
+
+async def find_secret(address: str, security: Any, role: str, deadline: float | None) -> Secret | None:
+    """The secret of the scheduler at ``address``, which may not have started yet: it is asked which one it is.
+
+    Raises as :func:`register` does.
+    """
+    found: Secret | None = getattr(security, "secret", None) or secrets.lookup_certain(address)
+    if found is not None or address.partition("://")[0] not in ("tcp", "tls"):
+        return found or secrets.lookup(address)
+    loop = asyncio.get_running_loop()
+    begin, pause, refused_at, warned = loop.time(), _FIRST_PAUSE_S, 0.0, False
+    while True:
+        limit = registry.connect_timeout()
+        if deadline is not None:
+            limit = max(0.01, min(limit, deadline - loop.time()))
+        try:
+            comm = await registry.connect(address, limit, role=role, security=security)
+        except HandshakeRefused:
+            refused_at = refused_at or loop.time()
+            if loop.time() - refused_at > _SECRET_COMES_S:
+                raise
+        except (OSError, TimeoutError) as error:
+            now = loop.time()
+            if deadline is not None and now + pause >= deadline:
+                raise TimeoutError(_too_late(role, address, now - begin, error)) from error
+            if not warned and now - begin > 1.0:
+                warned = True
+                logger.info("The scheduler at %s cannot be reached yet (%s)", address, error)
+        else:
+            comm.abort()
+            return secrets.lookup_by_id(comm.secret_id, address)
+        await asyncio.sleep(pause)
+        pause = min(_MAX_PAUSE_S, pause * 1.5)
+
+
+def _too_late(who: str, address: str, seconds: float, error: BaseException) -> str:
+    return (
+        f"the {who} could not register with the scheduler at {address} within {seconds:.1f} s (death_timeout): {error}"
+    )
 
 
 async def register(
@@ -122,10 +164,7 @@ async def register(
                 address, secret = found
                 continue
             if deadline is not None and now + pause >= deadline:
-                raise TimeoutError(
-                    f"the {who} could not register with the scheduler at {address} within {now - begin:.1f} s "
-                    f"(death_timeout): {error}"
-                ) from error
+                raise TimeoutError(_too_late(who, address, now - begin, error)) from error
             if not warned and now - begin > 1.0:
                 warned = True
                 logger.info("The scheduler at %s cannot be reached yet (%s)", address, error)

@@ -25,7 +25,6 @@ from distributed.base.formatting import parse_timedelta
 from distributed.base.keys import Key
 from distributed.base.log_tail import LogTail
 from distributed.base.status import Status
-from distributed.comm import secrets
 from distributed.comm.addressing import get_address_host, parse_address
 from distributed.comm.keys import Secret
 from distributed.messages.control import Registered, RegisterWorker
@@ -286,7 +285,7 @@ class Worker(Services):
             self.scheduler_address, found = await registration.read_file(self.scheduler_file, deadline)
             self.secret = self.secret or found
         if self.secret is None:
-            self.secret = getattr(self.security, "secret", None) or secrets.lookup(self.scheduler_address)
+            self.secret = await registration.find_secret(self.scheduler_address, self.security, "worker", deadline)
         if self.secret is not None:
             self.secret = self.secret.limited_to("worker")
         await self._listen(address)

@@ -202,6 +202,20 @@ def test_port_in_use() -> None:
     assert str(port) in line
 
 
+@pytest.mark.parametrize("nanny", ["--nanny", "--no-nanny"])
+def test_a_worker_may_start_before_its_scheduler(nanny: str, private_places: None) -> None:
+    """Also where the user has another cluster, whose secret is not the right one."""
+    port = str(open_port("127.0.0.1"))
+    with running([*SCHEDULER, "--host", "127.0.0.1", "--port", "0"]) as other:
+        other.line(r"Start scheduler at")
+        with running([*WORKER, f"tcp://127.0.0.1:{port}", nanny, "--nthreads", "1"]) as worker:
+            worker.line("cannot be reached yet")
+            with running([*SCHEDULER, "--host", "127.0.0.1", "--port", port]) as scheduler:
+                scheduler.line(r"Start scheduler at")
+                worker.line("Registered with Scheduler")
+                worker.end()
+
+
 def test_scheduler_file_that_is_not_safe(tmp_path: Path) -> None:
     path = tmp_path / "scheduler.json"
     path.write_text(json.dumps({"address": "tcp://127.0.0.1:1", "secret": "x" * 32}))
