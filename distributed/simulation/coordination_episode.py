@@ -1,0 +1,221 @@
+"""What programs do with locks, events, queues and variables in the modelled world, and what must be true of it. Pure.
+
+Checked: the tables after every message; one holder of a lock at a time; no item of a queue lost or got twice; nobody
+reads a value that was overwritten before it asked; in the end every program has ended and nothing is left.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+from distributed.coordination.event import EventHome
+from distributed.coordination.lock import LockHome
+from distributed.coordination.queues import QueueHome
+from distributed.coordination.variable import VariableHome
+from distributed.messages.payload import Payload
+from distributed.simulation.coordination import Coordinator, SimUser
+
+NAMES = ("a", "b")
+FAULTS_S, END_S = 20.0, 200.0
+TIMEOUTS_S = (0.0, 0.5, 3.0)
+# Longer than the patience with a keeper, shorter than a lease.
+FREEZES_S = (0.1, 0.4, 4.0)
+
+
+class Program:
+    """One thread of a client: one operation after the other. It stands for the lock object that it uses, too."""
+
+    def __init__(self, episode: CoordinationEpisode, user: SimUser, n: int) -> None:
+        self.episode, self.user, self.left = episode, user, n
+        self.rng = episode.world.sim.stream(f"program {user.name} {len(episode.programs)}")
+        self.name, self.burst = "a", 0
+        self.what = "lock"
+        self._leases: deque[int] = deque()
+        self._later(0.0)
+
+    def _lost(self, lease: int) -> None:
+        raise AssertionError(f"{self.user.name} was told that it lost a lease, and nothing was as long as a lease")
+
+    def _later(self, pause_s: float) -> None:
+        self.user.call_later(pause_s, self._step)
+
+    def _step(self) -> None:
+        if self.left == 0:
+            return
+        self.left -= 1
+        rng = self.rng
+        if not self.burst:
+            self.burst = rng.choice((1, 3, 30))
+            self.name, self.what = rng.choice(NAMES), rng.choice(("lock", "event", "queue", "variable"))
+        self.burst -= 1
+        getattr(self, f"_{self.what}")()
+
+    def _go_on(self, *ignored: Any) -> None:
+        self._later(self.rng.choice((0.0, 0.0001, 0.001, 0.2)))
+
+    def _lock(self) -> None:
+        timeout = {"timeout": self.rng.choice(TIMEOUTS_S)} if self.rng.random() < 0.5 else {}
+
+        def acquired(lease: Any, here: bool) -> None:
+            if lease is None:
+                self._go_on()
+                return
+            if not here:
+                self._leases.append(lease)
+                if not self.user.homes.is_here(lease, self._lost):
+                    self.user.hold(lease, self._lost)
+            self.episode.enter(self.name, self)
+            self.user.call_later(self.rng.choice((0.0, 0.001, 0.3)), self._release)
+
+        def arguments() -> dict[str, Any]:
+            return {"transient": True, **timeout}
+
+        self.user.do("semaphore", self.name, lambda home: home.acquire(self), "semaphore_acquire", arguments, acquired)
+
+    def _release(self) -> None:
+        def arguments() -> dict[str, Any]:
+            lease = self._leases.popleft()
+            self.user.drop(lease)
+            return {"lease": lease}
+
+        def released(held: Any, here: bool) -> None:
+            assert held, "the lease was over before it was released"
+            self._go_on()
+
+        self.episode.leave(self.name, self)
+        release: Any = LockHome.release
+        self.user.do("semaphore", self.name, lambda home: release(home, self), "semaphore_release", arguments, released)
+
+    def _event(self) -> None:
+        verb = self.rng.choice(("set", "clear", "is_set", "wait"))
+        kwargs = {"timeout": self.rng.choice(TIMEOUTS_S)} if verb == "wait" else {}
+        self.user.do("event", self.name, getattr(EventHome, verb), f"event_{verb}", lambda: kwargs, self._go_on)
+
+    def _queue(self) -> None:
+        if self.rng.random() < 0.5:
+            value = self.episode.new_value()
+            packed = {"value": Payload(str(value).encode())}
+            self.episode.put.add(value)
+            self.user.do("queue", self.name, lambda home: home.put(packed), "queue_put", lambda: packed, self._go_on)
+            return
+
+        def got(answer: Any, here: bool) -> None:
+            if not isinstance(answer, TimeoutError):
+                self.episode.take(int((answer if here else answer[0][0][0]).data))
+            self._go_on()
+
+        timeout = {"timeout": self.rng.choice(TIMEOUTS_S)}
+        self.user.do("queue", self.name, lambda home: QueueHome.get(home, 0), "queue_get", lambda: timeout, got)
+
+    def _variable(self) -> None:
+        begun, name = self.episode.world.sim.now, self.name
+        if self.rng.random() < 0.5:
+            value = self.episode.new_value()
+            packed = {"value": Payload(str(value).encode())}
+            write = self.episode.begin_write(name, value, begun)
+
+            def written(*ignored: Any) -> None:
+                write[2] = self.episode.world.sim.now
+                self._go_on()
+
+            self.user.do("variable", name, lambda home: home.set(packed), "variable_set", lambda: packed, written)
+            return
+
+        def got(answer: Any, here: bool) -> None:
+            if not isinstance(answer, TimeoutError):
+                self.episode.read(name, int((answer if here else answer[0]).data), begun)
+            self._go_on()
+
+        timeout = {"timeout": self.rng.choice(TIMEOUTS_S)}
+        self.user.do("variable", name, VariableHome.get, "variable_get", lambda: timeout, got)
+
+
+class CoordinationEpisode:
+    """One seed: clients and their programs, faults, and the end."""
+
+    def __init__(self, seed: int) -> None:
+        self.world = world = Coordinator(seed)
+        self.programs: list[Program] = []
+        self.put: set[int] = set()
+        self.taken: set[int] = set()
+        self.exact = True
+        """No client was killed or hung for longer than the patience with keepers: nothing may be lost or doubled."""
+        self._holders: dict[str, Program] = {}
+        self._writes: dict[str, list[list[Any]]] = {name: [] for name in NAMES}
+        self._n_values = 0
+        self._rng = rng = world.sim.stream("faults")
+        for i in range(rng.choice((1, 2, 4))):
+            user = world.users[f"user-{i}"] = SimUser(world, f"user-{i}")
+            for _ in range(rng.choice((1, 2))):
+                self.programs.append(Program(self, user, 120))
+        if rng.random() < 0.7:
+            for _ in range(rng.choice((1, 5))):
+                world.sim.at(rng.uniform(0, FAULTS_S), self._fault)
+
+    def _fault(self) -> None:
+        rng, users = self._rng, [user for user in self.world.users.values() if user.alive]
+        user, what = rng.choice(users), rng.random()
+        if what < 0.4:
+            for link in (user.up, user.down):
+                link.stall()
+                self.world.sim.after(0.3, link.go_on)
+        elif what < 0.8 and not user.frozen:
+            seconds = rng.choice(FREEZES_S)
+            self.exact &= seconds < 0.5
+            user.freeze(seconds)
+        elif len(users) > 1:
+            self.exact = False
+            self.world.kill(user)
+            self._holders = {name: holder for name, holder in self._holders.items() if holder.user is not user}
+
+    def run(self) -> CoordinationEpisode:
+        """All of it. Raises AssertionError."""
+        sim = self.world.sim
+        sim.run_until(END_S)
+        for program in self.programs:
+            assert program.left == 0 or not program.user.alive, f"a program of {program.user.name} hangs"
+        tables = self.world.tables
+        assert not tables.kept.by_place, "a name that nobody uses is kept"
+        assert not len(tables.waiters) and not len(tables.leases), "somebody waits or holds"
+        inside = {int(item.value.data) for queue in tables.queues.by_name.values() for item in queue.items}
+        if self.exact:
+            assert not inside & self.taken and inside | self.taken == self.put, "an item is lost, or there twice"
+        for name in list(self.world.users):
+            assert not self.world.users[name].open, "an answer never came"
+            self.world.over(name)
+        assert not tables.semaphores.by_name and not tables.events.lines and not tables.variables.lines
+        return self
+
+    def new_value(self) -> int:
+        """A number that nobody else has."""
+        self._n_values += 1
+        return self._n_values
+
+    def enter(self, name: str, program: Program) -> None:
+        """A program has a lock."""
+        assert name not in self._holders, f"two hold the lock {name!r}"
+        self._holders[name] = program
+
+    def leave(self, name: str, program: Program) -> None:
+        """A program gives a lock back."""
+        assert self._holders.pop(name) is program
+
+    def take(self, value: int) -> None:
+        """A program has got an item."""
+        assert value in self.put, "an item that was never put in"
+        assert value not in self.taken or not self.exact, "an item was got twice"
+        self.taken.add(value)
+
+    def begin_write(self, name: str, value: int, begun: float) -> list[Any]:
+        """A program sets a variable: value, begin, end."""
+        write = [value, begun, float("inf")]
+        self._writes[name].append(write)
+        return write
+
+    def read(self, name: str, value: int, begun: float) -> None:
+        """A program has read what it asked for at ``begun``."""
+        written = next(write for write in self._writes[name] if write[0] == value)
+        if self.exact:
+            later = [w for w in self._writes[name] if w[1] > written[2] and w[2] < begun]
+            assert not later, f"{name!r} was {value}, which had been overwritten by {later[0][0]}"
