@@ -125,6 +125,10 @@ class _Package(ModuleType):
         if not (isinstance(value, ModuleType) and name in _HOMES):
             super().__setattr__(name, value)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """By name, as any module: picklers know modules by their exact type."""
+        return importlib.import_module, (self.__name__,)
+
 
 sys.modules[__name__].__class__ = _Package
 

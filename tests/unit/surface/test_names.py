@@ -10,8 +10,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import cloudpickle
 import pytest
 import yaml
+
+import distributed
 
 HERE = Path(__file__).parent
 TABLE = yaml.safe_load((HERE / "names.yaml").read_text())
@@ -86,6 +89,13 @@ def test_an_old_address_does_not_hide_the_function_of_its_name() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stdout.strip() == "same", done.stderr
+
+
+def test_a_function_that_names_the_package_is_pickled() -> None:
+    def ask() -> object:
+        return distributed.Client
+
+    assert cloudpickle.loads(cloudpickle.dumps(ask))() is distributed.Client
 
 
 def test_utils_needs_no_pytest() -> None:
