@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
-import functools
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator
-from typing import Any
+from typing import Any, TypeAlias
 
+from distributed.base.errors import CommClosedError
 from distributed.client import current
+from distributed.client.actor_link import ActorLink, going_home, link_to
 from distributed.client.futures import Future
-from distributed.client.parking import BlockedThread, wait_async, wait_patiently_here
+from distributed.client.parking import BlockedThread, ParkedCoroutine, wait_async, wait_patiently_here
 from distributed.client.timeouts import seconds, timeout_text
-from distributed.messages.payload import Payload
+from distributed.messages.payload import ErrorInfo, Payload
 from distributed.protocol.serialize import dumps, live, loads
+from distributed.rpc.connection import raised_there
 
 
 class BaseActorFuture(ABC):
@@ -40,28 +41,118 @@ NEWS_S = 2.0
 class ActorFuture(BaseActorFuture):
     """The answer to a call of an actor's method. Awaitable."""
 
-    def __init__(self, answer: concurrent.futures.Future[Any]) -> None:
-        self._answer = answer
+    def __init__(self, actor: Actor, client: Any) -> None:
+        self._actor: Actor | None = actor  # which lives as long as it is asked
+        self._client: Any = client
+        self._over = False
+        self._value: Any = None
+        self._packed: Payload | ErrorInfo | None = None
+        self._error: BaseException | None = None
+        self._wakes: list[Callable[[], None]] = []  # may be called more than once
+
+    # Whoever waits appends, then looks whether it is over; whoever ends it says so, then calls all: nobody is missed.
+
+    def answered(self, value: Payload | None, error: ErrorInfo | None) -> None:
+        """The actor has returned, or raised."""
+        self._packed = value if error is None else error
+        self._end()
+
+    def lost(self, error: BaseException, at_home: bool) -> None:
+        """There will be no answer: the worker cannot be reached, or (``at_home``) the call cannot be sent."""
+        actor = self._actor
+        if not at_home and actor is not None and isinstance(error, OSError):
+            address = actor._gone = actor._address
+            failure = ValueError(f"the actor is gone with its worker {address} ({error})")
+            failure.__cause__ = error
+            error = failure
+        self._error = error
+        self._end()
+
+    def _end(self) -> None:
+        self._actor = None
+        self._over = True
+        wakes, self._wakes = self._wakes, []
+        for wake in wakes:
+            wake()
+
+    def _wake_by(self, wake: Callable[[], None]) -> None:
+        self._wakes.append(wake)
+        if self._over:
+            wake()
+
+    def _opened(self) -> Any:
+        """What the method has returned; raises what it raised."""
+        packed = self._packed
+        if packed is not None:
+            self._open(packed)
+        if self._error is not None:
+            raise self._error
+        return self._value
+
+    def _open(self, packed: Payload | ErrorInfo) -> None:
+        token = current.enter(self._client)
+        try:
+            if isinstance(packed, ErrorInfo):
+                self._error = raised_there(packed)
+            else:
+                self._value = loads(packed)
+        except (Exception, SystemExit) as e:  # opening runs code that came with it
+            self._error = e
+        finally:
+            current.leave(token)
+        self._packed = self._client = None
 
     def result(self, timeout: float | str | None = None) -> Any:
         """Wait for the answer, at most ``timeout`` seconds; raises what the method raised."""
         limit = seconds(timeout)
-        if not self._answer.done():
+        if not self._over:
             parked = BlockedThread()
-            self._answer.add_done_callback(parked.go)
+            self._wake_by(parked.go)
             if not wait_patiently_here(parked, limit):
                 raise TimeoutError(timeout_text(limit))
-        return self._answer.result(0)
+        return self._opened()
 
     def done(self) -> bool:
         """Whether the answer is there."""
-        return self._answer.done()
+        return self._over
 
     def __await__(self) -> Generator[Any, None, Any]:
-        return asyncio.wrap_future(self._answer).__await__()
+        if not self._over:
+            parked = ParkedCoroutine()
+            self._wake_by(parked.go)
+            yield from parked.wait().__await__()
+        return self._opened()
 
     def __repr__(self) -> str:
         return f"<ActorFuture: {'done' if self.done() else 'pending'}>"
+
+
+class ActorMethod:
+    """A method of an actor, looked up and not called yet."""
+
+    __slots__ = ("__wrapped__", "_actor", "_name")
+
+    def __init__(self, actor: Actor, name: str, function: Any) -> None:
+        self._actor = actor
+        self._name = name
+        self.__wrapped__ = function
+
+    def __call__(self, *args: Any, **kwargs: Any) -> ActorFuture:
+        return self._actor._ask(self._name, (args, kwargs))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__wrapped__, name)
+
+    @property
+    def __doc__(self) -> str | None:  # type: ignore[override]
+        doc: str | None = self.__wrapped__.__doc__
+        return doc
+
+    def __repr__(self) -> str:
+        return f"<method {self._name!r} of {self._actor!r}>"
+
+
+_Waiting: TypeAlias = tuple[ActorFuture, str, Payload | None]
 
 
 class Actor:
@@ -86,6 +177,8 @@ class Actor:
         self._gone: str | None = None  # where it could not be reached
         self._client: Any = None
         self._future: Future | None = None
+        self._link: ActorLink | None = None
+        self._waiting: list[_Waiting] | None = None  # calls that wait until it is known where it is
         if worker is None:
             self._bind()
 
@@ -97,6 +190,10 @@ class Actor:
                 self._client = client
                 self._future = Future(self.key, client)
         return self._client
+
+    def own(self) -> Actor:
+        """Another proxy, which speaks through the client that is meant here."""
+        return Actor(self._cls, self._address, self.key)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (Actor, (self._cls, self._address, self.key))
@@ -112,27 +209,57 @@ class Actor:
             raise AttributeError(name)
         attribute = getattr(self._cls, name, None)
         if attribute is not None and callable(attribute):
-
-            @functools.wraps(attribute)
-            def method(*args: Any, **kwargs: Any) -> ActorFuture:
-                pack = self._packer()
-                return self._ask("actor_execute", function=name, args=pack(args), kwargs=pack(kwargs))
-
-            return method
-        answer = self._ask("actor_attribute", attribute=name)
+            return ActorMethod(self, name, attribute)
+        answer = self._ask(name, None)
         return answer if self._client.asynchronous else answer.result()
 
-    def _packer(self) -> Callable[[Any], Payload]:
-        client = self._bind()
-        return live if client is not None and client.session.live else dumps
-
-    def _ask(self, op: str, **kwargs: Any) -> ActorFuture:
+    def _ask(self, name: str, arguments: tuple[Any, Any] | None) -> ActorFuture:
+        """Call a method, or (without arguments) read an attribute."""
         client = self._bind()
         if client is None:
             raise RuntimeError(f"the actor {self.key!r} cannot be asked where there is no client")
         session = client.session
         session.check_open("actor")
-        return ActorFuture(asyncio.run_coroutine_threadsafe(self._call(session, op, kwargs), session.loop))
+        payload = None if arguments is None else live(arguments) if session.live else dumps(arguments)
+        answer = ActorFuture(self, client)
+        if self._waiting is None and self._is_at_home():
+            self._link_to_home(session).call(answer, self.key, name, payload)
+        else:
+            self._wait_for_home(session, (answer, name, payload))
+        return answer
+
+    def _link_to_home(self, session: Any) -> ActorLink:
+        link = self._link
+        if link is None or link.closed or link.address != self._address:
+            link = self._link = link_to(session, self._address)
+        return link
+
+    def _wait_for_home(self, session: Any, call: _Waiting) -> None:
+        with going_home:
+            first = self._waiting is None
+            if self._waiting is None:
+                self._waiting = []
+            self._waiting.append(call)
+        if first:
+            asyncio.run_coroutine_threadsafe(self._go_home(session), session.loop)
+
+    async def _go_home(self, session: Any) -> None:
+        """Find out where it is, then make the calls that wait, in order."""
+        failure: BaseException | None = None
+        try:
+            await self._find(session)
+        except BaseException as e:
+            failure = e if isinstance(e, Exception) else CommClosedError("the client was closed")
+        with going_home:  # later calls come behind these
+            waiting = self._waiting or []
+            if failure is None:
+                link = self._link_to_home(session)
+                for answer, name, payload in waiting:
+                    link.call(answer, self.key, name, payload)
+            self._waiting = None
+        if failure is not None:
+            for answer, _, _ in waiting:
+                answer.lost(failure, True)
 
     def _is_at_home(self) -> bool:
         """Whether nothing is known against its being where it was."""
@@ -167,15 +294,3 @@ class Actor:
                 why = state.error.message if state.error is not None else state.reason
                 raise ValueError(f"the actor is gone with its worker {self._address} ({why})")
         self._gone = None  # it may have been the connection alone
-
-    async def _call(self, session: Any, op: str, kwargs: dict[str, Any]) -> Any:
-        if not self._is_at_home():
-            await self._find(session)
-        address = self._address
-        try:
-            answer = await session.worker_call(address, op, actor=self.key, **kwargs)
-        except OSError as e:
-            self._gone = address
-            raise ValueError(f"the actor is gone with its worker {address} ({e})") from e
-        value = answer["result"] if isinstance(answer, dict) and "result" in answer else answer
-        return loads(value) if type(value) is Payload else value

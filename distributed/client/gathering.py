@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -350,7 +351,7 @@ def _opened(client: Any, state: FutureState, payload: Payload) -> Any:
 def _open(client: Any, state: FutureState, payload: Payload) -> Any:
     """The value. Opening it runs code that came with it, which may raise anything."""
     try:
-        return client.loads_value(payload)
+        value = client.loads_value(payload)
     except SerializationError:
         raise  # it could not even be pickled
     except (Exception, SystemExit, GeneratorExit) as error:
@@ -361,6 +362,9 @@ def _open(client: Any, state: FutureState, payload: Payload) -> Any:
             user_key(state.key),
             producer,
         ) from error
+    actors = sys.modules.get("distributed.client.actor")
+    # Handed over within the process it is that of the worker: all who ask would share it, and speak through one client.
+    return value.own() if actors is not None and type(value) is actors.Actor else value
 
 
 def _payloads(answer: Any) -> dict[Key, Payload | ErrorInfo]:

@@ -101,6 +101,7 @@ class Session:
         self.live = False
         self.shares_memory = False
         self.pool: ConnectionPool = ConnectionPool(role="client")
+        self.actor_links: dict[str, Any] = {}
         self.on_event: Callable[[EventLogged], None] | None = None
         self.on_lost: Callable[[], Any] | None = None
         self.on_new_session: Callable[[], Any] | None = None

@@ -188,6 +188,7 @@ class TLSComm(SocketComm):
     """A comm over an :class:`EncryptedStream`."""
 
     _sock: Any
+    sends_from_threads = False  # one TLS object is no place for two threads
 
     def _read_on(self) -> None:
         super()._read_on()

@@ -22,7 +22,7 @@ import socket
 import sys
 import threading
 from collections import Counter, deque
-from typing import Any
+from typing import Any, ClassVar
 
 from distributed.base import settings
 from distributed.base.errors import CommClosedError, FrameError
@@ -87,6 +87,8 @@ class SocketComm(Comm):
     shares_memory: both ends take descriptors of shared memory
     """
 
+    sends_from_threads: ClassVar[bool] = True
+
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
@@ -110,6 +112,9 @@ class SocketComm(Comm):
         self._sock = sock
         self._fd = sock.fileno()
         OPEN_FDS.add(self._fd)
+        # Of all that sending changes, and of the socket's end: a descriptor that is closed may be another's at once.
+        self._sending = threading.RLock()
+        self._thread = threading.get_ident()
         self._out: deque[Any] = deque()  # memoryviews, and parcels between them
         self._out_bytes = 0
         self._writing = False
@@ -136,6 +141,7 @@ class SocketComm(Comm):
         self._on_batch = on_batch
         self._on_close = on_close
         self._codec = codec
+        self._thread = threading.get_ident()
         if self._closed:
             self._loop.call_soon(self._tell_closed, None)
             return
@@ -226,28 +232,31 @@ class SocketComm(Comm):
     # --- sending
 
     def send(self, batch: list[Any]) -> None:
+        assert self._codec is not None, "start() comes before send()"
         if self._closed or self._closing:
             raise CommClosedError(f"{self!r} is closed")
-        assert self._codec is not None, "start() comes before send()"
         segments = self._codec.encode(batch)
         if len(segments[0]) > MAX_FIRST_SEGMENT:
             raise ValueError(f"messages of {len(segments[0])} bytes are too large to send at once")
+        with self._sending:
+            if self._closed or self._closing:
+                raise CommClosedError(f"{self!r} is closed")
+            self._send_frame(segments, len(batch))
+
+    def _send_frame(self, segments: list[Any], n_messages: int) -> None:
         parcel, places = self._pack_shared(segments) if self.shares_memory and len(segments) > 1 else (None, ())
         buffers, nbytes = frame_buffers(
             segments, self._sent, 0, self.compression, self.checked, self._max_frame_bytes, places
         )
-        self._sent += len(batch)
+        self._sent += n_messages
         self.sent_bytes += nbytes
-        if parcel is not None:
-            self._out.append(parcel)
+        if parcel is not None or self._writing:
+            if parcel is not None:
+                self._out.append(parcel)
             self._out.extend(buffers)
             self._out_bytes += nbytes
             if not self._writing:
                 self._write_on()
-            return
-        if self._writing:
-            self._out.extend(buffers)
-            self._out_bytes += nbytes
             return
         try:
             sent = self._sock.send(buffers[0]) if len(buffers) == 1 else self._sock.sendmsg(buffers[:_IOV])
@@ -272,9 +281,12 @@ class SocketComm(Comm):
         return (_Parcel(fds, owners) if fds else None), places
 
     def _write_on(self) -> None:
-        if not self._closed:
+        if self._out and not self._closed:
             self._writing = True
-            self._loop.add_writer(self._fd, self._on_writable)
+            if self._thread == threading.get_ident():
+                self._loop.add_writer(self._fd, self._on_writable)
+            else:
+                self._loop.call_soon_threadsafe(self._write_on)
 
     def _advance(self, sent: int) -> None:
         self._out_bytes -= sent
@@ -291,6 +303,10 @@ class SocketComm(Comm):
             out.popleft()
 
     def _on_writable(self) -> None:
+        with self._sending:
+            self._write_some()
+
+    def _write_some(self) -> None:
         out = self._out
         try:
             # One call a turn: it takes what the kernel has room for, which is megabytes.
@@ -405,6 +421,12 @@ class SocketComm(Comm):
     def _fail_to_send(self, error: OSError) -> None:
         """The peer takes nothing more. What it said before it went (good-bye, perhaps) is here, and is read first."""
         self._closing = True
+        if self._thread == threading.get_ident():
+            self._end_sending(error)
+        else:
+            self._loop.call_soon_threadsafe(self._end_sending, error)
+
+    def _end_sending(self, error: OSError) -> None:
         self._out.clear()
         self._out_bytes = 0
         if self._writing:
@@ -437,11 +459,12 @@ class SocketComm(Comm):
             self._writing = False
             self._loop.remove_writer(self._fd)
         OPEN_FDS.discard(self._fd)
-        try:
-            self._sock.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass
-        self._sock.close()
+        with self._sending:
+            try:
+                self._sock.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+            self._sock.close()
         self._out.clear()
         while self._fds:
             os.close(self._fds.popleft())

@@ -1,9 +1,9 @@
 """The port that every transport fills: a :class:`Comm` carries batches of messages in order, a :class:`Listener`
 makes them.
 
-A Comm belongs to one event loop; every method is called on its thread. It carries lists of message structs, whole and
-in order, or it is closed: nothing is lost in between and nothing waits for ever. It neither looks into messages nor
-    retries.
+A Comm belongs to one event loop; every method is called on its thread (``send`` by any, where ``sends_from_threads``).
+It carries lists of message structs, whole and in order, or it is closed: nothing is lost in between and nothing waits
+for ever. It neither looks into messages nor retries.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ class Comm(ABC):
     local_address, peer_address: addresses of the two ends (of the peer's end of this link, not of its listener)
     role, peer_role: what the two ends said they are: client, worker, nanny or scheduler
     same_process: messages are handed over as the objects they are; nothing is serialised
+    sends_from_threads: ``send`` may be called by any thread
     shares_memory: segments in shared memory (``protocol.shared_memory``) are not copied on their way
     sent_bytes: bytes that ``send`` has accepted so far (an estimate where nothing is serialised)
     secret_id: id of the secret by which the two ends know each other; empty where none is needed
@@ -48,6 +49,7 @@ class Comm(ABC):
     role: str = ""
     peer_role: str = ""
     same_process: ClassVar[bool] = False
+    sends_from_threads: ClassVar[bool] = False
     shares_memory: bool = False
     secret_id: bytes = b""
     sent_bytes: int = 0

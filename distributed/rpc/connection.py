@@ -280,11 +280,7 @@ class Connection:
     def _remote_error(self, info: ErrorInfo) -> BaseException:
         if not self.unpickle and not self.comm.same_process:
             return RemoteError(info.type_name, info.message, info.traceback_text)
-        error, traceback = unpack_error(info)
-        # What the peer's task or handler raised to end itself must not end the caller.
-        if not isinstance(error, Exception) and not isinstance(error, asyncio.CancelledError):
-            return RemoteError(info.type_name, info.message, info.traceback_text)
-        return error.with_traceback(traceback) if traceback is not None else error
+        return raised_there(info)
 
     # --- receiving
 
@@ -458,6 +454,15 @@ class Connection:
         self._closing = True
         self.comm.abort(error)
         self._comm_closed(error)
+
+
+def raised_there(info: ErrorInfo) -> BaseException:
+    """What the peer has raised, to be raised here. Opens its pickle."""
+    error, traceback = unpack_error(info)
+    # What the peer's task or handler raised to end itself must not end the caller.
+    if not isinstance(error, Exception) and not isinstance(error, asyncio.CancelledError):
+        return RemoteError(info.type_name, info.message, info.traceback_text)
+    return error.with_traceback(traceback) if traceback is not None else error
 
 
 def _asks_for(handler: Handler) -> tuple[str, ...]:

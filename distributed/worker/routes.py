@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from distributed.base import defaults, versions
-from distributed.base.keys import Key, as_key
+from distributed.base.keys import Key
 from distributed.messages.payload import Payload
 from distributed.rpc.connection import Connection
 from distributed.worker import remote_calls
@@ -134,19 +134,13 @@ class _Routes:
         self, actor: Any, function: str, args: Any = (), kwargs: Any = None, **ignored: Any
     ) -> dict[str, Any]:
         """Call a method of an actor: a coroutine function on the loop, any other one in the actors' thread."""
-        method = getattr(self._actor(actor), function)
+        method = getattr(self.worker.actor_calls.find(actor), function)
         args, kwargs = remote_calls.opened(args), remote_calls.opened(kwargs) or {}
         if inspect.iscoroutinefunction(method):
             result = await method(*args, **kwargs)
         else:
-            result = await self.worker.run_in_actor_thread(method, args, kwargs)
+            result = await self.worker.actor_calls.run(method, args, kwargs)
         return {"status": "OK", "result": result}
 
     def actor_attribute(self, actor: Any, attribute: str, **ignored: Any) -> dict[str, Any]:
-        return {"status": "OK", "result": getattr(self._actor(actor), attribute)}
-
-    def _actor(self, key: Any) -> Any:
-        try:
-            return self.worker.actors[as_key(key)]
-        except KeyError:
-            raise ValueError(f"there is no actor {key!r} on {self.worker.address}") from None
+        return {"status": "OK", "result": getattr(self.worker.actor_calls.find(actor), attribute)}

@@ -20,7 +20,6 @@ from types import MappingProxyType
 from typing import Any, ClassVar
 
 from distributed.base import defaults, preloading, settings, settings_check, versions
-from distributed.base.daemon_pool import DaemonThreadPool
 from distributed.base.formatting import parse_timedelta
 from distributed.base.keys import Key
 from distributed.base.log_tail import LogTail
@@ -32,6 +31,7 @@ from distributed.messages.scheduler_to_worker import CloseWorkerOrder
 from distributed.messages.worker_to_scheduler import WorkerClosing
 from distributed.rpc.connection import Connection
 from distributed.worker import memory, options, registration, scratch
+from distributed.worker.actor_calls import ActorCalls
 from distributed.worker.data_service import DataService
 from distributed.worker.data_store import DataStore
 from distributed.worker.data_transfer import DataTransfer
@@ -243,7 +243,7 @@ class Worker(Services):
         self._self_watch: SelfWatch | None = None
         self._connection: Connection | None = None
         self._client: Any = None
-        self._actor_thread: DaemonThreadPool | None = None
+        self.actor_calls = ActorCalls(self)
         self._deadline_timer: asyncio.TimerHandle | None = None
         self._wakes_at = math.inf
         self.close_reason = ""
@@ -487,8 +487,7 @@ class Worker(Services):
             await self.executor.close(min(_WAIT_FOR_TASKS_S, timeout) if executor_wait else 0.0)
             self.data_service.close()
             self.spiller.close()
-        if self._actor_thread is not None:
-            self._actor_thread.shutdown(wait=False, cancel_futures=True)
+        self.actor_calls.close()
         client, self._client = self._client, None
         if client is not None:
             result = client.close() if getattr(client, "asynchronous", True) else None

@@ -3,22 +3,20 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextvars
-import functools
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from distributed.base.daemon_pool import DaemonThreadPool
 from distributed.base.keys import Key
 from distributed.base.status import Status
+from distributed.messages.actors import ActorCall
 from distributed.messages.worker_to_scheduler import WorkerStatus
 from distributed.protocol.sizeof import sizeof
+from distributed.rpc.connection import Connection
 from distributed.worker import remote_calls
-from distributed.worker.runtime import current_worker
+from distributed.worker.actor_calls import ActorCalls
 from distributed.worker.state_machine.events import DataUpdated, Pause, Unpause
 from distributed.worker.tick import Tick
 
@@ -29,7 +27,13 @@ class Services(Tick):
     scheduler: Any
     total_resources: dict[str, float]
     local_directory: str
-    _actor_thread: DaemonThreadPool | None
+    actor_calls: ActorCalls
+
+    def _on_first_messages(self, connection: Connection, messages: list[Any]) -> None:
+        if type(messages[0]) is ActorCall:
+            self.actor_calls.serve(connection, messages)
+        else:
+            super()._on_first_messages(connection, messages)
 
     def pause(self) -> None:
         """Start no more tasks for now; those that run go on."""
@@ -87,15 +91,6 @@ class Services(Tick):
             remote_calls.import_file(path)
         self.executor.forget_functions()
         return {"status": "OK", "nbytes": len(content)}
-
-    async def run_in_actor_thread(self, method: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        """Call a method of an actor; all actors of a worker share one thread, so that no two methods run at once."""
-        if self._actor_thread is None:
-            self._actor_thread = DaemonThreadPool(1, "Dask-Actor-Threads")
-        context = contextvars.copy_context()
-        context.run(current_worker.set, self)
-        call = functools.partial(context.run, functools.partial(method, *args, **kwargs))
-        return await asyncio.get_running_loop().run_in_executor(self._actor_thread, call)
 
     def call_stacks(self, keys: Iterable[Key] | None = None) -> dict[Key, list[str]]:
         """Where the threads of running tasks stand: key -> frames as text."""
