@@ -5,7 +5,7 @@ SEEDS ?= 1000
 MINUTES ?= 5
 SEED ?= 1
 
-.PHONY: demo test check bench bench-plots bench-core sim docs chaos ecosystem clean
+.PHONY: demo test engines check bench bench-plots bench-core sim docs chaos ecosystem clean
 
 .venv/made: pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -17,6 +17,10 @@ demo: .venv/made  ## analyse real files on a local cluster
 
 test: .venv/made  ## all tests
 	$(BIN)/python -m pytest -q
+
+engines: .venv/made  ## tests on sshd, MPI, Slurm: installs them if it may, starts and ends each; see docs/CLUSTERS.md
+	sh tests/engines/install.sh
+	$(BIN)/python -m pytest -q -m engine
 
 check: .venv/made  ## style, types, layers
 	$(BIN)/ruff check .

@@ -10,17 +10,22 @@ if TYPE_CHECKING:
     from distributed.deploy.adaptive import Adaptive
     from distributed.deploy.cluster import Cluster
     from distributed.deploy.local import LocalCluster
+    from distributed.deploy.queues import JobQueueCluster, SLURMCluster, SlurmCluster
     from distributed.deploy.spec import ProcessInterface, SpecCluster
     from distributed.deploy.ssh import SSHCluster
 
-__all__ = ["Adaptive", "Cluster", "LocalCluster", "ProcessInterface", "SSHCluster", "SpecCluster"]
+__all__ = ["Adaptive", "Cluster", "JobQueueCluster", "LocalCluster", "ProcessInterface", "SLURMCluster", "SSHCluster",
+           "SlurmCluster", "SpecCluster"]  # fmt: skip
 
 _HOMES = {
     "Adaptive": "distributed.deploy.adaptive",
     "Cluster": "distributed.deploy.cluster",
+    "JobQueueCluster": "distributed.deploy.queues",
     "LocalCluster": "distributed.deploy.local",
     "ProcessInterface": "distributed.deploy.spec",
+    "SLURMCluster": "distributed.deploy.queues",
     "SSHCluster": "distributed.deploy.ssh",
+    "SlurmCluster": "distributed.deploy.queues",
     "SpecCluster": "distributed.deploy.spec",
 }
 

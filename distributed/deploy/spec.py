@@ -384,7 +384,8 @@ class SpecCluster(Cluster):
         await gather_quietly([worker.close])
         if failed:
             decision = self._policies.setdefault(name, RestartPolicy()).on_exit(True, clock() - begin)
-            logger.warning("Worker %s of %s has failed; it is replaced in %.1f s", name, self.name, decision.delay_s)
+            why, delay_s = getattr(worker, "end_reason", "has failed"), decision.delay_s
+            logger.warning("Worker %s of %s %s; it is replaced in %.1f s", name, self.name, why, delay_s)
             await asyncio.sleep(decision.delay_s)
             await self._correct_state_or_log()
 

@@ -1,1 +1,1 @@
-"""Real engines of others that tests start and end: an SSH server."""
+"""Real engines of others that tests start and end: SSH servers, MPI, batch systems."""

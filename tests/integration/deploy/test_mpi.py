@@ -15,6 +15,8 @@ from distributed.testing import inc
 from tests.engines.mpi import mpirun
 from tests.integration.cli.test_programs import running
 
+pytestmark = pytest.mark.engine
+
 DASK_MPI = [sys.executable, "-m", "distributed.cli.dask_mpi"]
 
 SCRIPT = """

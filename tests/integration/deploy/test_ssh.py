@@ -19,6 +19,7 @@ from distributed.testing import inc, poll_for
 from tests.engines.sshd import SSHHosts, require_sshd
 from tests.integration.cli.test_programs import Program, running
 
+pytestmark = pytest.mark.engine
 HOSTS = ["127.0.0.1", "127.0.0.2"]
 
 

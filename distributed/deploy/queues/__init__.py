@@ -1,0 +1,27 @@
+"""Clusters whose workers are jobs of a batch system: Slurm, Grid Engine, HTCondor, PBS. Names are loaded when first
+used."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from distributed.base.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from distributed.deploy.queues.cluster import JobQueueCluster
+    from distributed.deploy.queues.job import Job
+    from distributed.deploy.queues.slurm import SlurmCluster, SlurmJob
+
+    SLURMCluster = SlurmCluster
+
+__all__ = ["Job", "JobQueueCluster", "SLURMCluster", "SlurmCluster", "SlurmJob"]
+
+_HOMES = {
+    "Job": "distributed.deploy.queues.job",
+    "JobQueueCluster": "distributed.deploy.queues.cluster",
+    "SLURMCluster": "distributed.deploy.queues.slurm:SlurmCluster",
+    "SlurmCluster": "distributed.deploy.queues.slurm",
+    "SlurmJob": "distributed.deploy.queues.slurm",
+}
+
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)
