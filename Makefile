@@ -15,8 +15,8 @@ SEED ?= 1
 demo: .venv/made  ## analyse real files on a local cluster
 	$(BIN)/python -m examples.demo
 
-test: .venv/made  ## all tests
-	$(BIN)/python -m pytest -q
+test: .venv/made  ## all tests, two files at a time
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 engines: .venv/made  ## tests on sshd, MPI, Slurm: installs them if it may, starts and ends each; see docs/CLUSTERS.md
 	sh tests/engines/install.sh

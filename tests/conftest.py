@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
+import fcntl
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 
 from distributed.comm import secrets
+
+
+@pytest.fixture
+def default_ports() -> Iterator[None]:
+    """The ports 8786 and 8787 are this test's: tests that need them take turns, also those of another process."""
+    with (Path(tempfile.gettempdir()) / "distributed-tests-default-ports.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 @pytest.fixture

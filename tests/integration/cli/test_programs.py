@@ -80,6 +80,7 @@ def running(args: list[str], **kwargs: Any) -> Iterator[Program]:
         program.process.communicate()
 
 
+@pytest.mark.usefixtures("default_ports")
 def test_scheduler_worker_and_client_on_the_default_port() -> None:
     with contextlib.closing(socket.socket()) as probe:
         if probe.connect_ex(("127.0.0.1", 8786)) == 0:

@@ -119,6 +119,7 @@ async def test_default_port_of_a_scheduler(monkeypatch: pytest.MonkeyPatch, capl
     assert re.search(rf"127\.0\.0\.1:{port}: Address already in use; it is held by pid {pid} ", line), line
 
 
+@pytest.mark.usefixtures("default_ports")
 def test_default_ports_on_the_command_line() -> None:
     """Two schedulers, neither of which names a port, nor one for the pages."""
     args = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1"]
