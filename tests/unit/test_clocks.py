@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[2] / "distributed"
 # Where the wall clock is read, and what for.
 READINGS = {
     "comm/secrets.py": "when a secret was made, for people; files of other programs older than a month go",
-    "comm/security.py": "from when to when a temporary certificate holds",
+    "comm/certificates.py": "from when to when a certificate holds",
     "comm/unix.py": "files older than a minute may be sockets of dead processes; they are asked before they go",
     "deploy/cluster.py": "lines of the cluster's log",
     "diagnostics/cluster_dump.py": "when a dump was made, for people",
@@ -22,6 +22,8 @@ READINGS = {
     "scheduler/live_state.py": "when hosts were last heard of, for people",
     "scheduler/server.py": "when the scheduler was made, and when workers were last heard of, for people",
     "testing/functions.py": "the default timer of run_for, as its users know it",
+    "upstream/profile.py": "when samples were taken, as callers of the known names read them",
+    "upstream/system_monitor.py": "when the machine was measured, for pictures",
     "upstream/waiting.py": "the attribute started_at of Deadline; measured monotonically",
     "worker/executor.py": "when a task began, for pictures",
     "worker/profiling.py": "when samples were taken, as client.profile asks for them",

@@ -18,7 +18,7 @@ from dask.delayed import delayed
 
 from distributed import Client
 from distributed.client.graph_tasks import TaskMaker
-from distributed.testing import gen_cluster, inc
+from distributed.testing import async_poll_for, gen_cluster, inc
 
 N = 20_000
 
@@ -129,7 +129,8 @@ async def test_released_and_cancelled_while_prepared(c: Any, s: Any, a: Any, b: 
     gate.set()
     assert cancelled.cancelled()
     assert await c.submit(inc, 1, key="after") == 2
-    assert "dropped" not in s.tasks and "cancelled" not in s.tasks
+    assert "cancelled" not in s.tasks
+    await async_poll_for(lambda: "dropped" not in s.tasks, 5)
 
 
 def nbytes_of(array: Any, _: int) -> int:
