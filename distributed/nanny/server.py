@@ -19,6 +19,7 @@ from distributed.base.status import Status
 from distributed.comm import registry
 from distributed.comm.addressing import get_address_host
 from distributed.comm.keys import Secret
+from distributed.comm.transport import Comm
 from distributed.messages.control import RegisterNanny
 from distributed.messages.nanny import WorkerProcessExited, WorkerProcessStarted, WorkerVouched
 from distributed.messages.payload import ErrorInfo
@@ -144,6 +145,7 @@ class Nanny(Server):
         self._contact_address = contact_address
         self._silence_logs = silence_logs
         self._connection: Connection | None = None
+        self._opened: Comm | None = None
         self._policy = RestartPolicy()
         self._started: asyncio.Future[str] | None = None
         self._leaving: dict[str, Any] | None = None
@@ -265,7 +267,9 @@ class Nanny(Server):
             self.scheduler_address, found = await registration.read_file(self.scheduler_file, deadline)
             self.secret = self.secret or found
         if self.secret is None:
-            self.secret = await registration.find_secret(self.scheduler_address, self.security, "nanny", deadline)
+            self.secret, self._opened = await registration.find_secret(
+                self.scheduler_address, self.security, "nanny", deadline
+            )
         host, port, interface, protocol = self._listen_options
         if isinstance(address, str) and address:
             where = address
@@ -290,6 +294,7 @@ class Nanny(Server):
             deadline=deadline,
             who="nanny",
             look_again=self._look_again,
+            opened=self._opened,
         )
         self._connection = connection
         connection.on_messages = lambda messages: None
@@ -535,6 +540,8 @@ class Nanny(Server):
             self.process = None
         if self._connection is not None:
             await self._connection.close(1.0)
+        elif self._opened is not None:
+            self._opened.abort()
         self._log_tail.detach()
         Nanny._instances.discard(self)
 

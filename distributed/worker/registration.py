@@ -18,6 +18,7 @@ from distributed.comm.addressing import (
     parse_host_port,
 )
 from distributed.comm.keys import Secret
+from distributed.comm.transport import Comm
 from distributed.messages.control import Refused, Registered
 from distributed.rpc.connection import Connection
 
@@ -70,14 +71,17 @@ async def read_file(path: str, deadline: float | None) -> tuple[str, Secret | No
         await asyncio.sleep(_FIRST_PAUSE_S if Path(path).exists() else 0.2)
 
 
-async def find_secret(address: str, security: Any, role: str, deadline: float | None) -> Secret | None:
-    """The secret of the scheduler at ``address``, which may not have started yet: it is asked which one it is.
+async def find_secret(
+    address: str, security: Any, role: str, deadline: float | None
+) -> tuple[Secret | None, Comm | None]:
+    """The secret of the scheduler at ``address``, which may not have started yet: it is asked which one it is, by
+    the comm that comes with the answer, for :func:`register`.
 
     Raises as :func:`register` does.
     """
     found: Secret | None = getattr(security, "secret", None) or secrets.lookup_certain(address)
     if found is not None or address.partition("://")[0] not in ("tcp", "tls"):
-        return found or secrets.lookup(address)
+        return found or secrets.lookup(address), None
     loop = asyncio.get_running_loop()
     begin, pause, refused_at, warned = loop.time(), _FIRST_PAUSE_S, 0.0, False
     while True:
@@ -98,8 +102,7 @@ async def find_secret(address: str, security: Any, role: str, deadline: float | 
                 warned = True
                 logger.info("The scheduler at %s cannot be reached yet (%s)", address, error)
         else:
-            comm.abort()
-            return secrets.lookup_by_id(comm.secret_id, address)
+            return secrets.lookup_by_id(comm.secret_id, address), comm
         await asyncio.sleep(pause)
         pause = min(_MAX_PAUSE_S, pause * 1.5)
 
@@ -123,9 +126,10 @@ async def register(
     who: str = "worker",
     security: Any = None,
     look_again: Callable[[], tuple[str, Secret | None] | None] = lambda: None,
+    opened: Comm | None = None,
 ) -> tuple[Connection, Registered]:
     """Connect to the scheduler, however long that takes, and introduce ourselves. When nobody of ours is at
-    ``address``, ``look_again`` is asked for another one.
+    ``address``, ``look_again`` is asked for another one. ``opened`` is a comm to it that has carried nothing yet.
 
     The connection's ``on_messages`` is still unset: what comes behind ``Registered`` waits until it is set.
 
@@ -145,7 +149,11 @@ async def register(
         if deadline is not None:
             limit = max(0.01, min(limit, deadline - loop.time()))
         try:
-            comm = await registry.connect(address, limit, role=role, secret=secret, security=security)
+            comm, opened = opened, None
+            if comm is None:
+                comm = await registry.connect(address, limit, role=role, secret=secret, security=security)
+            elif secret is not None:
+                secrets.remember(secret)
             if comm.peer_role not in ("scheduler", ""):
                 comm.abort()
                 raise HandshakeRefused(f"who listens at {address} is a {comm.peer_role}, not a scheduler")

@@ -26,6 +26,7 @@ from distributed.base.log_tail import LogTail
 from distributed.base.status import Status
 from distributed.comm.addressing import get_address_host, parse_address
 from distributed.comm.keys import Secret
+from distributed.comm.transport import Comm
 from distributed.messages.control import Registered, RegisterWorker
 from distributed.messages.scheduler_to_worker import CloseWorkerOrder
 from distributed.messages.worker_to_scheduler import WorkerClosing
@@ -242,6 +243,7 @@ class Worker(Services):
         self._preloads: list[preloading.Preload] = []
         self._self_watch: SelfWatch | None = None
         self._connection: Connection | None = None
+        self._opened: Comm | None = None
         self._client: Any = None
         self.actor_calls = ActorCalls(self)
         self._deadline_timer: asyncio.TimerHandle | None = None
@@ -285,7 +287,9 @@ class Worker(Services):
             self.scheduler_address, found = await registration.read_file(self.scheduler_file, deadline)
             self.secret = self.secret or found
         if self.secret is None:
-            self.secret = await registration.find_secret(self.scheduler_address, self.security, "worker", deadline)
+            self.secret, self._opened = await registration.find_secret(
+                self.scheduler_address, self.security, "worker", deadline
+            )
         if self.secret is not None:
             self.secret = self.secret.limited_to("worker")
         await self._listen(address)
@@ -406,6 +410,7 @@ class Worker(Services):
             tasks=self._handler_tasks,
             deadline=deadline,
             look_again=self._look_again,
+            opened=self._opened,
         )
         self._connection = connection
         logger.info("        Registered to: %26s", self.scheduler_address)
@@ -467,6 +472,8 @@ class Worker(Services):
         connection = self._connection
         if connection is not None and not connection.closed:
             connection.send(WorkerClosing(reason))
+        elif self._opened is not None:
+            self._opened.abort()
         for preload in self._preloads:
             try:
                 await preload.teardown()
