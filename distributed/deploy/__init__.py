@@ -10,19 +10,29 @@ if TYPE_CHECKING:
     from distributed.deploy.adaptive import Adaptive
     from distributed.deploy.cluster import Cluster
     from distributed.deploy.local import LocalCluster
-    from distributed.deploy.queues import JobQueueCluster, SLURMCluster, SlurmCluster
+    from distributed.deploy.queues import (
+        HTCondorCluster,
+        JobQueueCluster,
+        PBSCluster,
+        SGECluster,
+        SLURMCluster,
+        SlurmCluster,
+    )
     from distributed.deploy.spec import ProcessInterface, SpecCluster
     from distributed.deploy.ssh import SSHCluster
 
-__all__ = ["Adaptive", "Cluster", "JobQueueCluster", "LocalCluster", "ProcessInterface", "SLURMCluster", "SSHCluster",
-           "SlurmCluster", "SpecCluster"]  # fmt: skip
+__all__ = ["Adaptive", "Cluster", "HTCondorCluster", "JobQueueCluster", "LocalCluster", "PBSCluster",
+           "ProcessInterface", "SGECluster", "SLURMCluster", "SSHCluster", "SlurmCluster", "SpecCluster"]  # fmt: skip
 
 _HOMES = {
     "Adaptive": "distributed.deploy.adaptive",
     "Cluster": "distributed.deploy.cluster",
+    "HTCondorCluster": "distributed.deploy.queues",
     "JobQueueCluster": "distributed.deploy.queues",
     "LocalCluster": "distributed.deploy.local",
+    "PBSCluster": "distributed.deploy.queues",
     "ProcessInterface": "distributed.deploy.spec",
+    "SGECluster": "distributed.deploy.queues",
     "SLURMCluster": "distributed.deploy.queues",
     "SSHCluster": "distributed.deploy.ssh",
     "SlurmCluster": "distributed.deploy.queues",

@@ -33,6 +33,9 @@ class Daemons:
                 raise RuntimeError(f"{what}: not so; ended: {ended}\n{logs}")
             time.sleep(0.1)
 
+    def pid(self, name: str) -> int:
+        return self._running[name].pid
+
     def log(self, name: str) -> str:
         return (self.folder / f"{name}.out").read_text(errors="replace")[-2000:]
 

@@ -167,6 +167,7 @@ class JobQueueCluster(SpecCluster):
         self._folder = Path(parent).expanduser().absolute() / f"{name}-{uuid4().hex[:8]}"
         network = {"interface": interface, "protocol": protocol}
         self.request = keywords.request(name, self._folder, network, security)
+        cls.script(self.request, [0])  # what makes no sense is told before anything is begun
         self._queue = JobQueue(cls, self.request, array, float(parse_timedelta(poll_interval)))
         self._vain = 0
         options = {"host": host, "dashboard_address": dashboard_address, "security": security, **network}

@@ -103,6 +103,11 @@ class Job(ProcessInterface):
         raise NotImplementedError
 
     @classmethod
+    def is_stuck(cls, state: str) -> bool:
+        """Whether a job in this state will not run unless somebody helps it: it is cancelled, and has ended."""
+        return False
+
+    @classmethod
     def knows_none(cls, error: str) -> bool:
         """Whether a failure of the state or cancel command means that none of the jobs is there any more."""
         return False

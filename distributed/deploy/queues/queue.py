@@ -213,13 +213,20 @@ class JobQueue:
             except RuntimeError as e:
                 if not self.dialect.knows_none(str(e)):
                     raise
-        alive = {job_id for answer in answers for job_id in self.dialect.states(answer)}
+        states = {job_id: state for answer in answers for job_id, state in self.dialect.states(answer).items()}
         reasons = {job_id: why for answer in answers for job_id, why in self.dialect.end_reasons(answer).items()}
         for job, job_id in asked.items():
-            if job_id not in alive and job in self._jobs and job.status is Status.running:
-                del self._jobs[job]
-                job.end_reason = f"has ended with its job {job_id}{self._why(job, reasons.get(job_id, ''))}"
-                job.ended(failed=True)
+            state = states.get(job_id)
+            stuck = state is not None and self.dialect.is_stuck(state)
+            if (stuck or state is None) and job in self._jobs and job.status is Status.running:
+                self._has_ended(job, job_id, f"state {state}" if stuck else reasons.get(job_id, ""))
+                if stuck:
+                    await self.cancel(job)
+
+    def _has_ended(self, job: Job, job_id: str, reason: str) -> None:
+        del self._jobs[job]
+        job.end_reason = f"has ended with its job {job_id}{self._why(job, reason)}"
+        job.ended(failed=True)
 
     def _why(self, job: Job, reason: str) -> str:
         last = self.log_of(str(job.name)).strip().splitlines()[-1:]

@@ -13,7 +13,16 @@ import dask.config
 import pytest
 
 from distributed.comm import secrets
-from distributed.deploy.queues import Job, JobQueueCluster, SLURMCluster, SlurmCluster, SlurmJob
+from distributed.deploy.queues import (
+    HTCondorJob,
+    Job,
+    JobQueueCluster,
+    PBSJob,
+    SGEJob,
+    SLURMCluster,
+    SlurmCluster,
+    SlurmJob,
+)
 from distributed.deploy.queues.keywords import Keywords
 from distributed.deploy.queues.script import walltime_text
 
@@ -164,3 +173,114 @@ def test_a_cluster_shows_its_script_where_there_is_no_batch_system(
         SlurmCluster(2, cores=1, memory="1GB", interface="lo")
     assert secrets.store_directory().parent.joinpath("jobs").exists()
     assert not list(secrets.store_directory().parent.joinpath("jobs").iterdir())
+
+
+def directives(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line.startswith(("#$", "#PBS"))]
+
+
+def test_the_script_of_grid_engine() -> None:
+    text = script(
+        SGEJob, queue="all.q", project="p", walltime="01:00:00", resource_spec="h_vmem=2G", parallel_environment="smp"
+    )
+    assert directives(text) == [
+        "#$ -S /bin/bash",
+        "#$ -N dask-worker",
+        "#$ -cwd",
+        "#$ -j y",
+        "#$ -q all.q",
+        "#$ -P p",
+        "#$ -pe smp 2",
+        "#$ -l h_vmem=2G",
+        "#$ -l h_rt=01:00:00",
+        "#$ -o /shared/c/logs/dask-worker-$JOB_ID.log",
+    ]
+    text = script(SGEJob, numbers=[4, 6])
+    assert "#$ -t 1-2" in directives(text)
+    assert "c-6" in run(text, SGE_TASK_ID="2")
+    assert "-pe" not in text
+
+
+def test_what_grid_engine_says() -> None:
+    assert SGEJob.job_ids("12\n", 1) == ["12"]
+    assert SGEJob.job_ids("Your site greets you\n12.1-2:1\n", 2) == ["12.1", "12.2"]
+    with pytest.raises(ValueError):
+        SGEJob.job_ids("Your job 12", 1)
+    job = "<job_list state='x'><JB_job_number>{}</JB_job_number><state>{}</state>{}</job_list>"
+    jobs = job.format(1, "r", "<tasks>2</tasks>") + job.format(3, "Eqw", "") + job.format(4, "qw", "<tasks>1</tasks>")
+    states = SGEJob.states(f"<?xml version='1.0'?><job_info><queue_info>{jobs}</queue_info></job_info>")
+    assert states == {"1.2": "r", "3": "Eqw", "4.1": "qw"}
+    assert [job_id for job_id, state in states.items() if SGEJob.is_stuck(state)] == ["3"]
+    assert SGEJob.knows_none('denied: job "7" does not exist')
+
+
+def test_the_description_of_htcondor() -> None:
+    text = script(
+        HTCondorJob, numbers=[4, 6], account="g", walltime="1:00:00", disk="1GB", job_directives_skip=["stream"]
+    )
+    lines = text.splitlines()
+    assert lines[0] == "executable = /bin/bash"
+    assert lines[-1] == "queue 2"
+    assert {"request_cpus = 2", "request_memory = 2048MB", "request_disk = 1GB", "accounting_group = g"} <= set(lines)
+    assert "periodic_remove = (JobStatus == 2) && ((time() - JobCurrentStartDate) > 3600)" in lines
+    assert "output = /shared/c/logs/dask-worker-$(ClusterId).$(ProcId).log" in lines
+    assert "stream" not in text
+    assert "+Wish = 1" in script(HTCondorJob, job_extra_directives={"+Wish": 1}).splitlines()
+    with pytest.raises(ValueError, match="HTCondor has no queues"):
+        script(HTCondorJob, queue="all")
+
+
+def test_what_htcondor_says() -> None:
+    assert HTCondorJob.job_ids("12.0 - 12.2\n", 3) == ["12.0", "12.1", "12.2"]
+    with pytest.raises(ValueError):
+        HTCondorJob.job_ids("Submitting job(s).", 1)
+    states = HTCondorJob.states("1 0 2 undefined\n1 1 1 undefined\n1 2 3 undefined\n2 0 5 no such file\n")
+    assert states == {"1.0": "2", "1.1": "1", "2.0": "held: no such file"}
+    assert [job_id for job_id, state in states.items() if HTCondorJob.is_stuck(state)] == ["2.0"]
+    assert HTCondorJob.state_command(["1.0", "1.1", "2.0"])[:3] == ["condor_q", "1", "2"]
+
+
+def test_the_script_of_pbs() -> None:
+    text = script(PBSJob, queue="workq", account="a", walltime="90 minutes", job_extra_directives=["-m n"])
+    assert directives(text) == [
+        "#PBS -N dask-worker",
+        "#PBS -j oe",
+        "#PBS -q workq",
+        "#PBS -A a",
+        "#PBS -l select=1:ncpus=2:mem=2048mb",
+        "#PBS -l walltime=01:30:00",
+        "#PBS -o /shared/c/logs/",
+        "#PBS -m n",
+    ]
+    text = script(PBSJob, numbers=[4, 6], resource_spec="nodes=1:ppn=2")
+    assert {"#PBS -J 1-2", "#PBS -l nodes=1:ppn=2"} <= set(directives(text))
+    assert "c-6" in run(text, PBS_ARRAY_INDEX="2")
+    assert "c-4" in run(text, PBS_ARRAYID="1")
+
+
+def test_what_pbs_says() -> None:
+    assert PBSJob.job_ids("12.server\n", 1) == ["12"]
+    assert PBSJob.job_ids("12[].server.site.org\n", 2) == ["12[1]", "12[2]"]
+    for nonsense in ("", "qsub: waiting for job 12.server to start"):
+        with pytest.raises(ValueError):
+            PBSJob.job_ids(nonsense, 1)
+    by_user = """
+server:
+                                                            Req'd  Req'd   Elap
+Job ID          Username Queue    Jobname    SessID NDS TSK Memory Time  S Time
+--------------- -------- -------- ---------- ------ --- --- ------ ----- - -----
+12[].server     me       workq    dask-work*    --    1   1    2gb 01:00 B   --
+12[1].server    me       workq    dask-work*  21034   1   1    2gb 01:00 R 00:02
+12[2].server    me       workq    dask-work*    --    1   1    2gb 01:00 X   --
+14.server       me       workq    dask-work*    --    1   1    2gb 01:00 Q   --
+"""
+    plain = """
+Job id            Name             User              Time Use S Queue
+----------------  ---------------- ----------------  -------- - -----
+15.server         dask-worker      me                00:00:01 R workq
+16.server         dask-worker      me                00:00:01 C workq
+"""
+    assert PBSJob.states(by_user) == {"12": "B", "12[1]": "R", "14": "Q"}
+    assert PBSJob.states(plain) == {"15": "R"}
+    assert PBSJob.log_pattern(None, "12[1]") == "12[[]1].*"  # type: ignore[arg-type]
+    assert PBSJob.knows_none("qdel: Unknown Job Id 12.server")
