@@ -6,6 +6,7 @@ import asyncio
 import gc
 import logging
 import os
+import sys
 from typing import Any
 
 import click
@@ -97,6 +98,8 @@ async def _serve(options: dict[str, Any]) -> None:
         scheduler = Scheduler(**options)
         await scheduler
         click.echo(f"Start scheduler at: {scheduler.address}", err=True)
+        if scheduler.http_server is not None and sys.stderr.isatty():  # not into files that others may read
+            click.echo(f"Web pages, for one browser: {scheduler.http_server.sign_in_link}", err=True)
         await scheduler.finished()
 
     problem = ""

@@ -9,12 +9,14 @@ import os
 import time
 from typing import Any
 
-from distributed.base import settings
 from distributed.base.formatting import format_bytes
 from distributed.client.admin import Admin
 from distributed.client.cluster_calls import seen
+from distributed.client.dashboard_link import dashboard_link_of, known_secret
 from distributed.client.session import RUNNING, Session
+from distributed.comm.keys import OPEN, Secret
 from distributed.comm.secrets import lookup, write_scheduler_file
+from distributed.comm.web_access import PURPOSES, shown_link
 from distributed.rpc.loop_runner import SyncMethodMixin
 
 
@@ -27,6 +29,7 @@ class Looks(SyncMethodMixin):
     scheduler_file: Any
     status_before_session: str
     _identity_at: float
+    _observe: Secret | None = None
 
     @property
     def status(self) -> str:
@@ -37,6 +40,9 @@ class Looks(SyncMethodMixin):
     async def _refresh(self) -> dict[str, Any]:
         info = await self.admin.update_identity()
         self._identity_at = time.monotonic()
+        if self._observe is None and (self.session.address or "").startswith("tls") and info.get("services"):
+            # Such a cluster knows its members by their certificates; its pages have a secret all the same.
+            self._observe = Secret.from_text(await self.session.call("web_key"))
         return info
 
     def _fresh_identity(self) -> dict[str, Any]:
@@ -72,27 +78,53 @@ class Looks(SyncMethodMixin):
         from html import escape
 
         link = self.dashboard_link
-        anchor = f'<a href="{escape(link)}" target="_blank">{escape(link)}</a>' if link else "none"
+        anchor = f'<a href="{escape(link)}" target="_blank">{escape(shown_link(link))}</a>' if link else "none"
         cluster = "" if self.cluster is None else f"<p>Cluster: {escape(repr(self.cluster))}</p>"
         return f"<div><h3>Client</h3><p>{escape(repr(self))}</p><p>Dashboard: {anchor}</p>{cluster}</div>"
 
     @property
     def dashboard_link(self) -> str | None:
-        """Where a browser finds the status page; None when there is none."""
+        """Where a browser finds the status page; None when there is none.
+
+        The link signs a browser in, once and within 12 hours; ask again for another one.
+        """
         link = getattr(self.cluster, "dashboard_link", None)
         if link:
             return str(link)
-        port = (self.admin.identity.get("services") or {}).get("dashboard")
-        if port is None or self.session.address is None:
-            return None
-        scheme, _, location = self.session.address.partition("://")
-        host = "localhost" if scheme in ("inproc", "unix") else location.rpartition(":")[0]
-        template = settings.get("distributed.dashboard.link", "{scheme}://{host}:{port}/status")
-        values = {**os.environ, "scheme": "http", "host": host, "port": port}
-        try:
-            return str(template).format(**values)
-        except (KeyError, IndexError):
-            return f"http://{host}:{port}/status"
+        return dashboard_link_of(self.admin.identity, self.session.address or "", self._page_secret()) or None
+
+    def _page_secret(self) -> Secret | None:
+        connection = self.session.link.connection
+        secret_id = b"" if connection is None else connection.comm.secret_id
+        return known_secret(self.session.address or "", secret_id) or self._observe
+
+    def web_token(self, purpose: str = "observe") -> str:
+        """For programs that read pages or JSON: they send the header ``Authorization: Bearer <token>``.
+
+        Parameters
+        ----------
+        purpose : {"observe", "metrics", "client"}
+            What the token is good for: reading pages and JSON; ``/metrics`` alone; also for what changes something.
+
+        Returns
+        -------
+        It is good until the cluster's secret changes; empty where no authentication is required. Keep it as a secret.
+
+        Raises
+        ------
+        ValueError
+            There is no such purpose.
+        PermissionError
+            This client does not have the key: a task's client cannot give tokens of a ``"client"``.
+        """
+        if purpose not in PURPOSES:
+            raise ValueError(f"no purpose {purpose!r}; there are {', '.join(PURPOSES)}")
+        secret = self._page_secret()
+        if secret == OPEN:
+            return ""
+        if secret is None or not secret.knows(purpose):
+            raise PermissionError(f"this client does not have the key of tokens for {purpose!r}")
+        return secret.token(purpose)
 
     def scheduler_info(self, n_workers: int = -1, **kwargs: Any) -> dict[str, Any]:
         """What the scheduler tells of itself: ``address``, ``services``, and ``workers`` by address.

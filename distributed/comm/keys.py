@@ -21,8 +21,9 @@ OBSERVE, METRICS = "observe", "metrics"
 _TEXT_PREFIX = "dsk1-"
 _LIMITED_PREFIX = "dsk1/"
 _OF_WORKERS = frozenset(["worker", "task"])
-_HELD = {"worker": _OF_WORKERS, "nanny": _OF_WORKERS | {"nanny"}}
-"""Roles that a holder of the keys of a role may take when it connects; it listens as these, too."""
+_HELD = {"worker": _OF_WORKERS, "nanny": _OF_WORKERS | {"nanny"}, OBSERVE: frozenset[str]()}
+"""Roles that a holder of the keys of a role may take when it connects; it listens as these, too. Who only looks at
+pages takes none."""
 
 
 def link(initiator: str, listener: str) -> str:
@@ -100,7 +101,8 @@ class Secret:
         return found
 
     def limited_to(self, role: str) -> Self:
-        """The keys of ``"worker"`` or ``"nanny"`` alone. Those of a worker are a part of those of its nanny."""
+        """The keys of ``"worker"``, ``"nanny"`` or ``"observe"`` alone. Those of a worker are a part of those of its
+        nanny; those of an observer open no connection, only pages."""
         if self.role == role:
             return self
         return self.from_text(self._limited_text(role))

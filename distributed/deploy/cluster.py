@@ -21,10 +21,11 @@ from distributed.base.errors import WorkerStartTimeoutError
 from distributed.base.formatting import format_bytes
 from distributed.base.settings import parse_timedelta
 from distributed.base.status import Status
+from distributed.client.dashboard_link import dashboard_link_of, known_secret
 from distributed.comm import secrets
 from distributed.comm.keys import Secret
+from distributed.comm.web_access import shown_link
 from distributed.deploy.adaptive import Adaptive
-from distributed.deploy.dashboard_link import format_dashboard_link
 from distributed.deploy.logs import Log, Logs
 from distributed.rpc.loop_runner import LoopRunner, SyncMethodMixin
 
@@ -72,6 +73,7 @@ class Cluster(SyncMethodMixin):
             self._name = str(uuid.uuid4())[:8]
         self.quiet = quiet
         self.scheduler_comm: Any = None
+        self._observe: Secret | None = None  # keys for looking at pages, where there is no secret to derive them of
         self.shutdown_on_close = getattr(self, "shutdown_on_close", True)
         self.status = Status.created
         self._adaptive: Adaptive | None = None
@@ -120,12 +122,12 @@ class Cluster(SyncMethodMixin):
 
     @property
     def dashboard_link(self) -> str:
-        """Where a browser finds the status page; empty when there is none."""
-        info = self.scheduler_info
-        port = info.get("services", {}).get("dashboard")
-        if port is None:
-            return ""
-        return format_dashboard_link(self.scheduler_address, port, prefix=self._dashboard_prefix())
+        """Where a browser finds the status page; it signs the browser in, once. Empty when there is none."""
+        secret = self._page_secret()
+        return dashboard_link_of(self.scheduler_info, self.scheduler_address, secret, self._dashboard_prefix())
+
+    def _page_secret(self) -> Secret | None:
+        return known_secret(self.scheduler_address) or self._observe
 
     def _dashboard_prefix(self) -> str:
         return ""
@@ -166,6 +168,8 @@ class Cluster(SyncMethodMixin):
         """Ask the scheduler who it is and whom it has."""
         info: dict[str, Any] = await self.scheduler_comm.identity(n_workers=-1)
         self._scheduler_info = info
+        if self._observe is None and self.scheduler_address.startswith("tls") and info.get("services"):
+            self._observe = Secret.from_text(await self.scheduler_comm.web_key())
         self._on_scheduler_info(info)
         return info
 
@@ -358,9 +362,10 @@ class Cluster(SyncMethodMixin):
     def _repr_html_(self, cluster_status: str | None = None) -> str:
         workers, threads, memory = self._sizes()
         link = html.escape(self.dashboard_link)
+        shown = html.escape(shown_link(self.dashboard_link))
         rows = [
             ("Scheduler", html.escape(self.scheduler_address)),
-            ("Dashboard", f'<a href="{link}" target="_blank">{link}</a>' if link else "none"),
+            ("Dashboard", f'<a href="{link}" target="_blank">{shown}</a>' if link else "none"),
             ("Workers", str(workers)),
             ("Total threads", str(threads)),
             ("Total memory", format_bytes(memory)),

@@ -23,6 +23,7 @@ import distributed.scheduler as schedulers
 from distributed.base import settings
 from distributed.base.settings import parse_bytes, parse_timedelta
 from distributed.base.status import Status
+from distributed.comm.keys import Secret
 from distributed.deploy.adaptive import Adaptive
 from distributed.deploy.adaptive_policy import workers_for
 from distributed.deploy.cluster import Cluster, gather_quietly
@@ -282,6 +283,10 @@ class SpecCluster(Cluster):
     def __exit__(self, *exc_info: object) -> None:
         super().__exit__(*exc_info)
         self._loop_runner.stop()
+
+    def _page_secret(self) -> Secret | None:
+        scheduler = self.scheduler
+        return scheduler.secret if isinstance(scheduler, schedulers.Scheduler) else super()._page_secret()
 
     def _live_scheduler_info(self) -> dict[str, Any] | None:
         scheduler = self.scheduler

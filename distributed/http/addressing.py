@@ -11,6 +11,7 @@ from distributed.comm.addressing import is_loopback
 from distributed.comm.port_holder import describe_holder
 
 LOOPBACK = "127.0.0.1"
+LOOPBACK_NAMES = frozenset(["localhost", "127.0.0.1", "::1"])
 _BACKLOG = 128
 
 
@@ -85,5 +86,5 @@ def allowed_hosts(host: str) -> frozenset[str] | None:
     A page of another site whose name was made to point at the loopback address (DNS rebinding) is refused so.
     """
     if host in ("localhost", "") or is_loopback(host):
-        return frozenset(["localhost", "127.0.0.1", "::1", host])
+        return LOOPBACK_NAMES | {host}
     return None

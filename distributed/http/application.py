@@ -1,4 +1,4 @@
-"""The table of routes, and tornado's server over it. Loaded when the first visitor comes."""
+"""The table of routes, the gate before it, and tornado's server over it. Loaded when the first visitor comes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from typing import Any
 from tornado.httpserver import HTTPServer
 from tornado.web import Application
 
+from distributed.comm.keys import OBSERVE
 from distributed.http import handlers as h
+from distributed.http.gate import Gate
 from distributed.http.snapshot import is_scheduler
 
 MAX_HEADER_BYTES = 16 * 1024
@@ -52,6 +54,21 @@ def for_programs(routes: list[Route]) -> list[Route]:
     return [route for route in routes if route[0].startswith(("/health", "/json/", "/metrics", "/api"))]
 
 
+class GatedApplication(Application):
+    """Asks the gate before any handler is made, those of users and extensions included."""
+
+    web: Any
+    gate: Gate
+
+    def find_handler(self, request: Any, **kwargs: Any) -> Any:
+        found = super().find_handler(request, **kwargs)
+        access = getattr(getattr(found, "handler_class", None), "access", OBSERVE)
+        verdict = self.gate.judge(request, access)
+        if verdict.status == 200:
+            return found
+        return self.get_handler_delegate(request, h.Answer, {"web": self.web, "verdict": verdict})
+
+
 def build(web: Any) -> HTTPServer:
     """A server for ``web`` (a WebServer), without a socket yet."""
     routes = scheduler_routes() if is_scheduler(web.owner) else common_routes()
@@ -66,13 +83,14 @@ def build(web: Any) -> HTTPServer:
     table.append((prefix + "/sitemap\\.json", h.Sitemap, {"web": web, "paths": (*paths, "/sitemap.json")}))
     table.append((prefix + "/static/([a-z]+\\.[a-z]+)", h.StaticFile, {"web": web}))
     table.extend(web.extra_routes)
-    application = Application(
+    application = GatedApplication(
         table,
         default_handler_class=h.NotFound,
         default_handler_args={"web": web},
         log_function=_log,
         compress_response=True,
     )
+    application.web, application.gate = web, Gate(web.owner, web.allowed_hosts)
     return HTTPServer(
         application,
         max_header_size=MAX_HEADER_BYTES,

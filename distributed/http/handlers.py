@@ -1,6 +1,8 @@
 """The pages: each handler a few lines over a snapshot. Nothing here changes anything; all that is shown is escaped.
 
+Who may see a page is told by its ``access`` and decided by :mod:`distributed.http.gate`, before the handler is made.
 Strict headers on every answer: no inline script, no foreign asset, no guessing of content types, no framing by others.
+Links are relative, so that pages work behind any proxy that gives them a folder.
 """
 
 from __future__ import annotations
@@ -10,11 +12,13 @@ import json
 import math
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, urlencode
 
 from tornado.web import HTTPError, RequestHandler
 
 from distributed.base.formatting import format_bytes
+from distributed.comm.keys import OBSERVE
+from distributed.http.gate import ANYBODY, Verdict, wants_page
 from distributed.http.snapshot import is_scheduler, snapshot
 from distributed.scheduler import queries
 
@@ -33,9 +37,10 @@ HEADERS = {
 
 
 class PageHandler(RequestHandler):
-    """What all pages share: headers, the check of the Host header, errors without an echo of the request."""
+    """What all pages share: headers, relative links, errors without an echo of the request."""
 
     web: Any
+    access = OBSERVE
 
     def initialize(self, web: Any) -> None:
         """``web``: the WebServer."""
@@ -46,21 +51,16 @@ class PageHandler(RequestHandler):
         """The scheduler or worker that is shown."""
         return self.web.owner
 
+    @property
+    def root(self) -> str:
+        """The way from this page to the folder of all pages: ``""`` or ``"../../"``."""
+        depth = self.request.path[len(self.web.prefix) :].count("/")
+        return "../" * (depth - 1) if depth else f"{self.web.prefix.rpartition('/')[2]}/"
+
     def set_default_headers(self) -> None:
         self.clear_header("Server")
         for name, value in HEADERS.items():
             self.set_header(name, value)
-
-    def prepare(self) -> None:
-        """Refuse names that are not ours, and pages of other sites."""
-        allowed = self.web.allowed_hosts
-        if allowed is None:
-            return
-        if _host_of(self.request.host) not in allowed:
-            raise HTTPError(403)
-        origin = self.request.headers.get("Origin")
-        if origin is not None and _host_of(urlsplit(origin).netloc) not in allowed:
-            raise HTTPError(403)
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         self.set_header("Content-Type", "text/plain; charset=utf-8")
@@ -76,11 +76,58 @@ class PageHandler(RequestHandler):
         return self.get(*args, **kwargs)
 
 
+class Answer(PageHandler):
+    """What the gate says instead of a page: sign in by a link, or the way back without the token in the address."""
+
+    access = ANYBODY
+
+    def initialize(self, web: Any, verdict: Verdict | None = None) -> None:
+        super().initialize(web)
+        self.verdict = verdict or Verdict(403)
+
+    def prepare(self) -> None:
+        verdict = self.verdict
+        if verdict.sign_in is not None:
+            name, value = verdict.sign_in
+            # Without a path a cookie is for the folder that the browser sees, whatever a proxy has made of it.
+            self.add_header("Set-Cookie", f"{name}={value}; HttpOnly; SameSite=Strict")
+            self.set_status(303)
+            self.set_header("Location", self._without_token())
+            self.finish()
+            return
+        self.set_status(verdict.status)
+        if verdict.status != 401:
+            self.set_header("Content-Type", "text/plain; charset=utf-8")
+            self.finish(f"{verdict.status} Forbidden: {verdict.reason}\n")
+            return
+        self.set_header("WWW-Authenticate", "Bearer")
+        if wants_page(self.request):
+            self.finish(page("Sign in", f"<p>{html.escape(_HOW_BROWSERS)}</p><p>{html.escape(_HOW_PROGRAMS)}</p>"))
+        else:
+            self.set_header("Content-Type", "text/plain; charset=utf-8")
+            self.finish(f"401 Unauthorized\n{_HOW_BROWSERS}\n{_HOW_PROGRAMS}\n")
+
+    def _without_token(self) -> str:
+        rest = {name: values for name, values in self.request.query_arguments.items() if name != "token"}
+        query = urlencode(rest, doseq=True)
+        last = quote(self.request.path.rpartition("/")[2]) or "./"
+        return f"{last}?{query}" if query else last
+
+
+_HOW_BROWSERS = (
+    "Open the link that client.dashboard_link gives in Python: it signs this browser in. Each link does so once, and "
+    "within 12 hours."
+)
+_HOW_PROGRAMS = (
+    "Programs send the header 'Authorization: Bearer TOKEN'; client.web_token() gives one. To show pages to everybody "
+    "who reaches them, set distributed.auth.pages to false."
+)
+
+
 class NotFound(PageHandler):
     """Every other path."""
 
     def prepare(self) -> None:
-        super().prepare()
         raise HTTPError(404)
 
 
@@ -92,11 +139,15 @@ class Redirect(PageHandler):
         self.target = target
 
     def get(self) -> None:
-        self.redirect(self.web.prefix + self.target)
+        self.set_status(302)
+        self.set_header("Location", self.root + self.target.lstrip("/"))
+        self.finish()
 
 
 class Health(PageHandler):
     """``ok`` while the event loop turns."""
+
+    access = ANYBODY
 
     def get(self) -> None:
         self.set_header("Content-Type", "text/plain; charset=utf-8")
@@ -110,7 +161,7 @@ class Status(PageHandler):
         name = "scheduler.html" if is_scheduler(self.owner) else "worker.html"
         text = (STATIC / name).read_text(encoding="utf-8")
         self.set_header("Content-Type", "text/html; charset=utf-8")
-        self.finish(text.replace("{{prefix}}", html.escape(self.web.prefix, quote=True)))
+        self.finish(text.replace("{{root}}", html.escape(self.root, quote=True)))
 
 
 class StaticFile(PageHandler):
@@ -156,8 +207,8 @@ class IndexPage(PageHandler):
         self.links = links
 
     def get(self) -> None:
-        rows = "".join(f'<li><a href="{_attribute(self.web.prefix + p)}">{html.escape(p)}</a></li>' for p in self.links)
-        self.finish(page(self.web.prefix, self.title, f"<ul>{rows}</ul>"))
+        rows = "".join(f'<li><a href="{_attribute(self.root + p[1:])}">{html.escape(p)}</a></li>' for p in self.links)
+        self.finish(page(self.title, f"<ul>{rows}</ul>", self.root))
 
 
 class Sitemap(PageHandler):
@@ -173,6 +224,8 @@ class Sitemap(PageHandler):
 
 class NoPlots(PageHandler):
     """Names of single plots, for the JupyterLab extension: none without the full dashboard."""
+
+    access = ANYBODY
 
     def get(self) -> None:
         self.send_json({})
@@ -198,7 +251,7 @@ class WorkersPage(PageHandler):
         ]
         head = ["name", "address", "status", "threads", "memory", "processing", "in memory", "last seen"]
         summary = f"<p>{html.escape(view['address'])}: {view['counts']['tasks']} tasks, {len(rows)} workers</p>"
-        self.finish(page(self.web.prefix, "Workers", summary + table(head, rows)))
+        self.finish(page("Workers", summary + table(head, rows), self.root))
 
 
 class LogsPage(PageHandler):
@@ -206,15 +259,15 @@ class LogsPage(PageHandler):
 
     def get(self) -> None:
         lines = "\n".join([html.escape(line) for _, line in self.owner.get_logs(200)])
-        self.finish(page(self.web.prefix, "Log", f"<pre>{lines}</pre>"))
+        self.finish(page("Log", f"<pre>{lines}</pre>", self.root))
 
 
-def page(prefix: str, title: str, body: str) -> str:
-    """A plain page; ``body`` is escaped already."""
+def page(title: str, body: str, root: str | None = None) -> str:
+    """A plain page; ``body`` is escaped already. ``root``: where the style sheet is found; None: without."""
     safe = html.escape(title)
+    style = "" if root is None else f'<link rel="stylesheet" href="{_attribute(root)}static/style.css">'
     return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{safe}</title>'
-        f'<link rel="stylesheet" href="{_attribute(prefix)}/static/style.css"></head>'
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{safe}</title>{style}</head>'
         f"<body><main><h1>{safe}</h1>{body}</main></body></html>\n"
     )
 
@@ -243,11 +296,3 @@ def as_json(value: Any, depth: int = 0) -> Any:
 
 def _attribute(path: str) -> str:
     return html.escape(quote(path), quote=True)
-
-
-def _host_of(netloc: str) -> str:
-    """The name in ``name:port``, without brackets."""
-    try:
-        return (urlsplit(f"//{netloc}").hostname or "").lower()
-    except ValueError:
-        return ""

@@ -6,14 +6,17 @@ tornado's web framework costs as much to import as the rest of the program; most
 from __future__ import annotations
 
 import asyncio
+import errno
 import importlib
 import logging
 import os
 import socket
 from typing import Any
 
-from distributed.base import defaults
+from distributed.base import defaults, settings
+from distributed.comm import web_access
 from distributed.comm.accept_loop import AcceptLoop
+from distributed.comm.keys import OPEN
 from distributed.http.addressing import allowed_hosts, bind, parse_dashboard_address
 
 logger = logging.getLogger("distributed.http")
@@ -42,6 +45,7 @@ class WebServer:
         self.owner = owner
         self.host, port = parse_dashboard_address(address, default_port)
         self.prefix = normalize_prefix(prefix)
+        _check_open(owner, self.host)
         self._socket: socket.socket | None = bind(self.host, port)
         self.port: int = self._socket.getsockname()[1]
         self._loop = asyncio.get_running_loop()
@@ -58,9 +62,15 @@ class WebServer:
 
     @property
     def link(self) -> str:
-        """Where a browser on this machine finds the status page."""
+        """Where a browser on this machine finds the status page, once it has signed in."""
         host = "127.0.0.1" if self.host in ("0.0.0.0", "::") else self.host
         return f"http://{f'[{host}]' if ':' in host else host}:{self.port}{self.prefix}/status"
+
+    @property
+    def sign_in_link(self) -> str:
+        """The same link; it signs a browser in, once."""
+        secret = self.owner.secret
+        return self.link if secret == OPEN else web_access.sign(self.link, secret, self.owner.id)
 
     @property
     def address(self) -> tuple[str, int]:
@@ -108,6 +118,21 @@ class WebServer:
 
     def __repr__(self) -> str:
         return f"<WebServer {self.link}>"
+
+
+def _check_open(owner: Any, host: str) -> None:
+    """Raise PermissionError when everybody on other machines could come in, and that was not spelled out."""
+    if allowed_hosts(host) is not None:
+        return
+    if owner.secret == OPEN and not settings.get("distributed.auth.insecure-listen", False):
+        raise PermissionError(
+            errno.EPERM,
+            f"web pages at {host!r} without authentication would let everybody who reaches this machine look and act "
+            "here. Serve them at 127.0.0.1, or turn authentication on (distributed.auth.required), or say that you "
+            "mean it: set distributed.auth.insecure-listen (DASK_DISTRIBUTED__AUTH__INSECURE_LISTEN=True)",
+        )
+    if owner.secret == OPEN or not settings.get("distributed.auth.pages", True):
+        logger.warning("Web pages at %r WITHOUT authentication: everybody who reaches them can read along", host)
 
 
 def serve(server: Any, sock: socket.socket, address: Any) -> None:

@@ -24,6 +24,11 @@ class SecretRotation:
         self._timer: asyncio.TimerHandle | None = None
         self._old: dict[bytes, Secret] = {}
 
+    @property
+    def old(self) -> list[Secret]:
+        """Secrets that were replaced, and are good until the overlap ends."""
+        return list(self._old.values())
+
     def change(self, new: Secret) -> None:
         """Take newcomers by ``new``, and until :meth:`end_overlap_in` has ended that by the present secret, too."""
         server = self._server

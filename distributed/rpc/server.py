@@ -139,6 +139,11 @@ class Server:
         self._secret = self.rpc.secret = value
 
     @property
+    def good_secrets(self) -> list[Secret]:
+        """``secret``, and those of before a rotation that are good for a while yet."""
+        return [self._secret, *self.rotation.old] if self._secret is not None else []
+
+    @property
     def address(self) -> str:
         """Where others find this server. Raises ValueError when it does not listen."""
         if not self.listeners:

@@ -13,6 +13,7 @@ from typing import Any
 from distributed.base import defaults, settings, versions
 from distributed.base.keys import as_key
 from distributed.base.settings import parse_timedelta
+from distributed.comm.keys import OBSERVE
 from distributed.plugins.names import plugin_name
 from distributed.protocol.plain import Pickled
 from distributed.rpc.connection import Connection
@@ -80,6 +81,7 @@ class Routes:
             "subscribe_topic": self.subscribe_topic,
             "unsubscribe_topic": self.unsubscribe_topic,
             "versions": self.versions,
+            "web_key": lambda: self._scheduler.secret.limited_to(OBSERVE).reveal(),
             "who_has": self.who_has,
             "worker_logs": self.worker_logs,
             "workers_to_close": self._scheduler.workers_to_close,

@@ -251,6 +251,7 @@ class Scheduler(Orders, LiveState, Server):
             "id": self.id,
             "address": self.address_safe,
             "services": self._services.ports(),
+            **({"dashboard_prefix": self.http_prefix} if self.http_prefix.strip("/") else {}),
             "started": self.started,
             "n_workers": len(state.workers),
             "total_threads": state.total_nthreads,

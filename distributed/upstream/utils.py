@@ -32,7 +32,7 @@ _HOMES = {
     "ensure_ip": _ADDRESSING,
     "ensure_memoryview": _CONVERSIONS,
     "format_bytes": "dask.utils",
-    "format_dashboard_link": "distributed.deploy.dashboard_link",
+    "format_dashboard_link": "distributed.client.dashboard_link",
     "format_time": "dask.utils",
     "funcname": "dask.utils",
     "get_fileno_limit": _CONVERSIONS,

@@ -2,7 +2,7 @@
 "use strict";
 
 const STATES = ["memory", "processing", "executing", "ready", "queued", "waiting", "no-worker", "released", "erred", "error"];
-const prefix = document.documentElement.dataset.prefix || "";
+const root = document.documentElement.dataset.root || "";
 
 function byId(id) { return document.getElementById(id); }
 
@@ -92,7 +92,8 @@ function drawWorker(view) {
 async function refresh() {
   let pause = 1000;
   try {
-    const answer = await fetch(prefix + "/json/status.json", { cache: "no-store", signal: AbortSignal.timeout(5000) });
+    const answer = await fetch(root + "json/status.json", { cache: "no-store", signal: AbortSignal.timeout(5000) });
+    if (answer.status === 401) { location.reload(); return; } // signed in no more: the page itself says what to do
     if (!answer.ok) { throw new Error(String(answer.status)); }
     const view = await answer.json();
     document.body.classList.remove("stale");

@@ -71,4 +71,4 @@ def test_as_json():
 
 def test_escaping():
     assert "<b>" not in table(["<b>"], [["<b>"]])
-    assert "<b>" not in page("/<b>", "<b>", "")
+    assert "<b>" not in page("<b>", "", "<b>/")
