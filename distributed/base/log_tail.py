@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
+from typing import Any
 
 from distributed.base import settings
 
@@ -30,13 +31,14 @@ _gates: dict[str, _Gate] = {}
 
 
 class LogTail(logging.Handler):
-    """The last lines of a logger, as ``(level, text)``; ``length`` None: as ``distributed.admin.log-length`` says."""
+    """The last lines of a logger, as ``(when, level, text)``; ``length`` None: as ``distributed.admin.log-length``
+    says."""
 
     def __init__(self, name: str, length: int | None = None) -> None:
         super().__init__()
         if length is None:
             length = int(settings.get("distributed.admin.log-length", 10_000) or 0)
-        self.lines: deque[tuple[str, str]] = deque(maxlen=length)
+        self.lines: deque[tuple[float, str, str]] = deque(maxlen=length)
         self._logger = logging.getLogger(name)
         text_format = str(
             settings.get("distributed.admin.log-format", "%(asctime)s - %(name)s - %(levelname)s - %(message)s")
@@ -45,7 +47,7 @@ class LogTail(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            self.lines.append((record.levelname, self.format(record)))
+            self.lines.append((record.created, record.levelname, self.format(record)))
         except Exception:
             self.handleError(record)
 
@@ -68,7 +70,15 @@ class LogTail(logging.Handler):
             if self._logger.level == _OURS:
                 self._logger.setLevel(logging.NOTSET)
 
-    def last(self, n: int | None = None) -> list[tuple[str, str]]:
-        """The last ``n`` lines (None: all that are kept), oldest first."""
-        lines = list(self.lines)
+    def last(self, start: float = 0, n: int | None = None, timestamps: bool = False) -> list[tuple[Any, ...]]:
+        """The last ``n`` lines (None: all that are kept), oldest first.
+
+        Parameters
+        ----------
+        start
+            Wall-clock seconds; none that is older.
+        timestamps
+            Whether each line is ``(wall-clock seconds, level, text)`` instead of ``(level, text)``.
+        """
+        lines: list[tuple[Any, ...]] = [line if timestamps else line[1:] for line in self.lines if line[0] >= start]
         return lines if n is None else lines[-n:] if n > 0 else []

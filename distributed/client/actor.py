@@ -204,9 +204,18 @@ class Actor:
     def __dir__(self) -> list[str]:
         return sorted({*super().__dir__(), *(name for name in dir(self._cls) if not name.startswith("_"))})
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not name.startswith("_") and name != "key":
+            raise AttributeError(
+                f"the attribute {name!r} of {self!r} cannot be set from here: call a method of it that does so"
+            )
+        super().__setattr__(name, value)
+
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
-            raise AttributeError(name)
+            raise AttributeError(
+                f"{name!r} of an actor cannot be asked for from here: names with an underscore are its own"
+            )
         attribute = getattr(self._cls, name, None)
         if attribute is not None and callable(attribute):
             return ActorMethod(self, name, attribute)

@@ -15,7 +15,7 @@ from distributed.base.keys import as_key
 from distributed.client.admin import NO_DEFAULT, ON_ERROR, Admin, keys_of, read_upload
 from distributed.client.datasets import Datasets, Publisher, named
 from distributed.client.detached import cancel_detached, checked_keys, list_detached
-from distributed.client.event_handlers import EventHandlers, log_record
+from distributed.client.event_handlers import EventHandlers, log_record, topic_name, topic_names
 from distributed.client.options import worker_names
 from distributed.client.session import Session
 from distributed.client.timeouts import seconds
@@ -196,25 +196,25 @@ class ClusterCalls(SyncMethodMixin):
 
     def log_event(self, topic: Any, msg: Any) -> Any:
         """Append a message to the events of a topic (or of several)."""
-        topics = (topic,) if isinstance(topic, str) else tuple(topic)
+        topics = topic_names(topic)
         self.session.check_open("log-event")
         self.session.post(ClientLogEvent(topics, msg))
         return nothing() if self.asynchronous else None
 
     def get_events(self, topic: str | None = None) -> Any:
         """The events of a topic, or of all topics."""
-        return self.sync(self.admin.get_events, topic)
+        return self.sync(self.admin.get_events, topic if topic is None else topic_name(topic))
 
     def subscribe_topic(self, topic: str, handler: Callable[[Any], Any]) -> Any:
         """Have ``handler(event)``, a function or coroutine function, called on the client's loop for each new event."""
         if not callable(handler):
             raise TypeError(f"a handler must be callable, not {handler!r}")
-        self.event_handlers.add(topic, handler)
+        self.event_handlers.add(topic_name(topic), handler)
         return self.sync(self.admin.subscribe, topic)
 
     def unsubscribe_topic(self, topic: str) -> Any:
         """No more events of this topic."""
-        self.event_handlers.remove(topic)
+        self.event_handlers.remove(topic_name(topic))
         return self.sync(self.admin.unsubscribe, topic)
 
     def forward_logging(self, logger_name: str | None = None, level: int | str = logging.NOTSET) -> Any:
@@ -303,19 +303,36 @@ class ClusterCalls(SyncMethodMixin):
         return self.register_plugin(SetupCallback(setup))
 
     def get_scheduler_logs(self, n: int | None = None) -> Any:
-        """The last ``n`` lines of the scheduler's log: pairs of level and text."""
+        """The last ``n`` lines of the scheduler's log: pairs of level and text, oldest first."""
+        _must_be_count(n)
         return self.sync(self.admin.get_logs, n)
 
     def get_worker_logs(self, n: int | None = None, workers: Any = None, nanny: bool = False) -> Any:
         """The last ``n`` lines of each worker's (or nanny's) log."""
+        _must_be_count(n)
         return self.sync(self.admin.worker_logs, n, workers, bool(nanny))
 
     def replicate(
         self, futures: Any, n: int | None = None, workers: Any = None, branching_factor: int = 2, **kwargs: Any
     ) -> Any:
-        """Copy the values of futures to ``n`` workers (default: to all)."""
+        """Copy the values of futures to ``n`` workers.
+
+        Parameters
+        ----------
+        n : int, optional
+            How many workers hold each value in the end. Default: all of them.
+        workers : list, optional
+            Those that may hold the copies: addresses, names or hosts.
+        branching_factor : int
+            Into how many workers each holder of a value copies it in one round; those that have it then copy it on.
+        """
+        for name, number in (("n", n), ("branching_factor", branching_factor)):
+            if number is not None and (isinstance(number, bool) or not isinstance(number, int)):
+                raise TypeError(f"{name}= must be a whole number, not {number!r}")
         if n is not None and n <= 0:
             raise ValueError("replicate makes copies, it does not delete: n must be at least 1")
+        if branching_factor < 1:
+            raise ValueError(f"branching_factor= must be at least 1, not {branching_factor}: nothing would be copied")
         return self.sync(self.admin.replicate, futures, n, workers, branching_factor)
 
     def rebalance(self, futures: Any = None, workers: Any = None, **kwargs: Any) -> Any:
@@ -366,6 +383,11 @@ def seen(task: asyncio.Task[Any]) -> None:
     """Done callback of tasks whose error nobody asks for."""
     if not task.cancelled():
         task.exception()
+
+
+def _must_be_count(n: Any) -> None:
+    if n is not None and (isinstance(n, bool) or not isinstance(n, int) or n < 0):
+        raise TypeError(f"n= must be a number of lines, or None for all, not {n!r}")
 
 
 def _path(keys: Any) -> list[Any]:

@@ -49,6 +49,20 @@ class EventHandlers:
                 logger.exception("Error in the handler of topic %r", message.topic)
 
 
+def topic_name(topic: Any) -> str:
+    """The name of a topic. Raises TypeError when it can be none."""
+    if not isinstance(topic, str):
+        raise TypeError(f"the name of a topic must be text, not {topic!r} ({type(topic).__name__})")
+    return topic
+
+
+def topic_names(topic: Any) -> tuple[str, ...]:
+    """The names of one topic, or of several in a list."""
+    if isinstance(topic, (list, tuple, set, frozenset)):
+        return tuple([topic_name(one) for one in topic])
+    return (topic_name(topic),)
+
+
 async def _logged(awaitable: Any, topic: str) -> None:
     try:
         await awaitable

@@ -33,6 +33,14 @@ def worker_names(workers: Any, name: str = "workers") -> tuple[str, ...] | None:
     raise TypeError(f"{name}= must be the address, name or host of a worker, or a list of these, not {workers!r}")
 
 
+def is_for_actor(actor: Any, actors: Any) -> bool:
+    """Whether a value stays on its worker: ``actor=``, or its older name ``actors=``."""
+    for name, given in (("actor", actor), ("actors", actors)):
+        if given is not None and not isinstance(given, bool):
+            raise TypeError(f"{name}= takes True or False, not {given!r}")
+    return bool(actor or actors)
+
+
 def make_options(
     priority: Any = 0,
     retries: Any = None,

@@ -14,7 +14,7 @@ from distributed.client.futures import Future, futures_of
 from distributed.client.gathering import Gatherer
 from distributed.client.graph import GraphSubmitter, nested
 from distributed.client.graph_annotations import flatten
-from distributed.client.options import fifo_seconds, make_options
+from distributed.client.options import fifo_seconds, is_for_actor, make_options
 from distributed.client.run_rules import OWN, take_own
 from distributed.client.scatter import Scatterer
 from distributed.client.session import Session
@@ -111,7 +111,7 @@ class TaskCalls(SyncMethodMixin):
                 raise TypeError(f"allow_other_workers= takes True or False, not {allow_other_workers!r}")
             if allow_other_workers and workers is None:
                 raise ValueError("allow_other_workers= has a meaning only together with workers=")
-            is_actor = bool(actor or actors)
+            is_actor = is_for_actor(actor, actors)
             if is_actor:
                 pure = False
             options = make_options(priority, retries, workers, allow_other_workers, resources, is_actor, around, **own)
@@ -170,7 +170,7 @@ class TaskCalls(SyncMethodMixin):
             isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 0
         ):
             raise ValueError(f"batch_size= must be a positive whole number, not {batch_size!r}")
-        is_actor = bool(actor or actors)
+        is_actor = is_for_actor(actor, actors)
         if is_actor:
             pure = False
         own: dict[str, Any] = {}

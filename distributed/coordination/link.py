@@ -351,7 +351,7 @@ class Handle:
     """The table at the scheduler, where names can be kept by clients."""
 
     def __init__(self, name: Any, client: Any) -> None:
-        self.name = f"{self.kind}-{new_id()}" if name is None else checked_name(name, f"the name of a {self.kind}")
+        self.name = f"{self.kind}-{new_id()}" if name is None else checked_name(name, f"the name of this {self.kind}")
         self._client = as_client(client)
         self._failure: BaseException | None = None  # of what was told: raised by the next call
 

@@ -76,7 +76,7 @@ class MultiLock(HeldHandle):
         timeout_s = patience(blocking, timeout)
         if num_locks is not None and (isinstance(num_locks, bool) or not isinstance(num_locks, int)):
             raise TypeError(f"num_locks= must be a whole number, not {num_locks!r}")
-        n = num_locks or len(self._names)
+        n = len(self._names) if num_locks is None else num_locks
         if not 1 <= n <= len(self._names):
             raise ValueError(f"cannot acquire {n} of {len(self._names)} locks: names={self.names!r}")
         if self._lease is not None:

@@ -36,8 +36,8 @@ class Queue(Handle):
     client : Client, optional
         Default: that of the place where it is used.
     maxsize : int
-        ``put`` waits while there are so many items. 0 (default): no limit. The first limit that is given for a name
-        counts.
+        ``put`` waits while there are so many items. 0 (default) or less: no limit, as in the standard library. The
+        first limit that is given for a name counts.
 
     Examples
     --------

@@ -258,7 +258,8 @@ class LogsPage(PageHandler):
     """The last lines of the scheduler's log."""
 
     def get(self) -> None:
-        lines = "\n".join([html.escape(line) for _, line in self.owner.get_logs(200)])
+        lines = "
+".join([html.escape(line) for _, line in self.owner.get_logs(n=200)])
         self.finish(page("Log", f"<pre>{lines}</pre>", self.root))
 
 

@@ -207,9 +207,11 @@ class Nanny(Server):
 
     # -- facts
 
-    def get_logs(self, n: int | None = None, start: float | None = None, **ignored: Any) -> list[tuple[str, str]]:
-        """The last ``n`` lines of the nannies' log in this process, as ``(level, text)``."""
-        return self._log_tail.last(n)
+    def get_logs(
+        self, start: float = 0, n: int | None = None, timestamps: bool = False, **ignored: Any
+    ) -> list[tuple[Any, ...]]:
+        """The last ``n`` lines of the nannies' log in this process, as ``(level, text)``; see ``LogTail.last``."""
+        return self._log_tail.last(start, n, timestamps)
 
     @property
     def memory_manager(self) -> memory.MemoryLimit:

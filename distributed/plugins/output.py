@@ -86,9 +86,17 @@ class ForwardLoggingPlugin(WorkerPlugin):
         Records below are not sent.
     topic
         The events' topic.
+
+    Raises
+    ------
+    TypeError, ValueError
+        No logger has such a name, or there is no such level.
     """
 
     def __init__(self, logger_name: str | None, level: int | str, topic: str) -> None:
+        if logger_name is not None and not isinstance(logger_name, str):
+            raise TypeError(f"the name of a logger must be text or None, not {logger_name!r}")
+        logging.Handler(level)  # which knows what a level is
         self.logger_name = logger_name
         self.level = level
         self.topic = topic

@@ -169,13 +169,26 @@ class DataMovement:
     # ---------------------------------------------------------------- replicate, rebalance
 
     async def replicate(
-        self, keys: Iterable[Any] | None, n: int | None, workers: queries.WorkerNames, delete: bool = True
+        self,
+        keys: Iterable[Any] | None,
+        n: int | None,
+        workers: queries.WorkerNames,
+        delete: bool = True,
+        branching_factor: int = 2,
     ) -> None:
-        """Have ``n`` copies of each key (None: one on each worker)."""
+        """Have ``n`` copies of each key (None: one on each worker).
+
+        In rounds: each holder is asked by at most ``branching_factor`` others, which are holders in the next round.
+        """
         state = self._shell.state
         own = list(state.tasks) if keys is None else queries.as_keys(keys)
-        moves = plan_replicate(state, own, n, self._addresses(workers), delete)
-        await self._move(moves)
+        reach = 1
+        while True:
+            moves = plan_replicate(state, own, n, self._addresses(workers), delete, branching_factor)
+            await self._move(moves)
+            reach *= 1 + branching_factor
+            if reach >= len(state.workers) or not any(move.to for move in moves):
+                return
 
     async def rebalance(self, keys: Iterable[Any] | None, workers: queries.WorkerNames) -> dict[str, Any]:
         """Even out the memory of workers. The ``status`` is ``OK``, or ``partial-fail`` with keys that nobody holds."""

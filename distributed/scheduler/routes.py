@@ -219,7 +219,7 @@ class Routes:
         branching_factor: int = 2,
         delete: bool = True,
     ) -> None:
-        await self._data.replicate(keys, n, workers, delete)
+        await self._data.replicate(keys, n, workers, delete, branching_factor)
 
     async def rebalance(self, keys: list[Any] | None = None, workers: queries.WorkerNames = None) -> dict[str, Any]:
         return await self._data.rebalance(keys, workers)

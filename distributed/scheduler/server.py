@@ -265,9 +265,9 @@ class Scheduler(Orders, LiveState, Server):
             raise AssertionError(self.shell.violations[0])
         self.state.validate()
 
-    def get_logs(self, n: int | None = None, start: float | None = None) -> list[tuple[str, str]]:
-        """The last ``n`` lines of the scheduler's log, as ``(level, text)``."""
-        return self._log_tail.last(n)
+    def get_logs(self, start: float = 0, n: int | None = None, timestamps: bool = False) -> list[tuple[Any, ...]]:
+        """The last ``n`` lines of the scheduler's log, as ``(level, text)``; see ``LogTail.last``."""
+        return self._log_tail.last(start, n, timestamps)
 
     # ---------------------------------------------------------------- life
 

@@ -136,9 +136,9 @@ class Facts(Server):
             "memory_limit": self.memory_limit,
         }
 
-    def get_logs(self, n: int | None = None, start: float | None = None) -> list[tuple[str, str]]:
-        """The last ``n`` lines of the workers' log in this process, as ``(level, text)``."""
-        return self._log_tail.last(n)
+    def get_logs(self, start: float = 0, n: int | None = None, timestamps: bool = False) -> list[tuple[Any, ...]]:
+        """The last ``n`` lines of the workers' log in this process, as ``(level, text)``; see ``LogTail.last``."""
+        return self._log_tail.last(start, n, timestamps)
 
     def metrics(self) -> dict[str, Any]:
         """What the scheduler is told of this worker with each heartbeat."""

@@ -110,8 +110,10 @@ class _Routes:
     def versions(self, packages: Iterable[str] | None = None, **ignored: Any) -> dict[str, Any]:
         return versions.get_versions(packages)
 
-    def get_logs(self, n: int | None = None, start: float | None = None, **ignored: Any) -> list[tuple[str, str]]:
-        lines: list[tuple[str, str]] = self.worker.get_logs(n, start)
+    def get_logs(
+        self, start: float = 0, n: int | None = None, timestamps: bool = False, **ignored: Any
+    ) -> list[tuple[Any, ...]]:
+        lines: list[tuple[Any, ...]] = self.worker.get_logs(start, n, timestamps)
         return lines
 
     def keys(self, **ignored: Any) -> list[Key]:

@@ -9,10 +9,18 @@ from distributed.scheduler.state_machine.tables import Tables
 
 
 def plan_replicate(
-    state: Tables, keys: list[Key], n: int | None = None, workers: list[str] | None = None, delete: bool = True
+    state: Tables,
+    keys: list[Key],
+    n: int | None = None,
+    workers: list[str] | None = None,
+    delete: bool = True,
+    branching_factor: int | None = None,
 ) -> list[MoveReplicas]:
     """Moves after which each key has ``n`` copies (None: one on each) on ``workers`` (None: all); surplus ones go if
-    ``delete``."""
+    ``delete``.
+
+    With a ``branching_factor`` they are the first round only: so many new copies for each that there is.
+    """
     pool = _pool(state, workers)
     count = len(pool) if n is None else min(n, len(pool))
     load = {ws: ws.nbytes for ws in pool}
@@ -20,7 +28,8 @@ def plan_replicate(
     for ts in _in_memory(state, keys):
         holders = [ws for ws in pool if ws in ts.who_has]
         spare = sorted([ws for ws in pool if ws not in ts.who_has], key=lambda ws: load[ws])
-        to = spare[: max(0, count - len(holders))]
+        missing = max(0, count - len(holders))
+        to = spare[: missing if branching_factor is None else min(missing, branching_factor * len(ts.who_has))]
         for ws in to:
             load[ws] += max(0, ts.nbytes)
         drop: list[WorkerState] = []

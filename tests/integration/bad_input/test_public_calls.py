@@ -8,35 +8,14 @@ import math
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from distributed import CancelledError, Client, LocalCluster, SerializationError, as_completed, wait
 from distributed.testing import inc
-
-OPTIONS: dict[str, Any] = {"threads_per_worker": 1, "dashboard_address": None}
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[LocalCluster]:
-    with LocalCluster(2, **OPTIONS) as cluster:
-        yield cluster
-
-
-@pytest.fixture
-def client(cluster: LocalCluster) -> Iterator[Client]:
-    with Client(cluster, set_as_default=False) as client:
-        yield client
-        assert client.submit(inc, 1, pure=False).result(timeout=5) == 2
-
-
-@contextlib.contextmanager
-def soon(seconds: float = 1.0) -> Iterator[None]:
-    begin = time.monotonic()
-    yield
-    assert time.monotonic() - begin < seconds
+from tests.integration.bad_input.conftest import OPTIONS, soon
 
 
 # -- Client and LocalCluster -------------------------------------------------------------------------------------------

@@ -248,41 +248,6 @@ def test_futures_in_queues_between_tasks(cluster, client):
     producing.result(30)
 
 
-def test_bad_input(cluster, client):
-    for make, error in [
-        (lambda: Lock(["list"]), TypeError),
-        (lambda: Lock(object()), TypeError),
-        (lambda: Lock("x", client="tcp://nowhere:1"), TypeError),
-        (lambda: Semaphore("2"), TypeError),
-        (lambda: Semaphore(True), TypeError),
-        (lambda: Semaphore(0), ValueError),
-        (lambda: Queue("x", maxsize=1.5), TypeError),
-        (lambda: MultiLock(5), TypeError),
-        (lambda: MultiLock([["x"]]), TypeError),
-        (lambda: MultiLock().acquire(), ValueError),
-        (lambda: MultiLock(["x"]).acquire(num_locks=2), ValueError),
-        (lambda: MultiLock(["x"]).acquire(num_locks="1"), TypeError),
-        (lambda: MultiLock(["x"]).release(), ValueError),
-        (lambda: Lock("x").release(), RuntimeError),
-        (lambda: Lock("x").acquire(blocking="no"), TypeError),
-        (lambda: Lock("x").acquire(blocking=False, timeout=1), ValueError),
-        (lambda: Lock("x").acquire(timeout=-1), ValueError),
-        (lambda: Lock("x").acquire(timeout=float("nan")), ValueError),
-        (lambda: Lock("x").acquire(timeout="soon"), ValueError),
-        (lambda: Lock("x").acquire(timeout=True), TypeError),
-        (lambda: Lock("x").acquire(timeout=[1]), TypeError),
-        (lambda: Event("x").wait(timeout={}), TypeError),
-        (lambda: Queue("x").get(batch="all"), TypeError),
-        (lambda: Queue("x").get(batch=0), ValueError),
-        (lambda: Variable("x").set(1, timeout=object()), TypeError),
-        (lambda: Variable("x").get(timeout=0), TimeoutError),
-    ]:
-        with pytest.raises(error) as caught:
-            make()
-        assert str(caught.value)
-    assert not len(tables(cluster).waiters) and not len(tables(cluster).leases)
-
-
 def test_the_wrong_kind_of_with(cluster, client):
     async def use(handle):
         async with handle:

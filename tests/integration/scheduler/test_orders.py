@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import pickle
 
 import cloudpickle
@@ -343,18 +344,37 @@ class TestRetire:
             await until(lambda: a.lost)
 
 
+def obey(worker):
+    """It copies and drops what it is told to."""
+
+    def react(message):
+        FakeWorker.react(worker, message)
+        if type(message) is AcquireReplicas:
+            worker.send(ReplicasAdded([(need.key, need.nbytes) for need in message.needs]))
+        elif type(message) is RemoveReplicas:
+            worker.send(ReplicasDropped(message.keys))
+
+    worker.react = react
+
+
+@pytest.mark.parametrize(("factor", "sources"), [(1, [1, 2, 2]), (3, [1, 1, 1])])
+@on_uvloop
+async def test_copies_are_made_from_copies(factor, sources):
+    """Of each round: from how many holders a new copy may be taken."""
+    async with scheduler() as s, FakeClient(s) as c, contextlib.AsyncExitStack() as stack:
+        first = await stack.enter_async_context(FakeWorker(s, 1))
+        await in_memory(c, "x-1")
+        others = [await stack.enter_async_context(FakeWorker(s, i)) for i in (2, 3, 4)]
+        for worker in (first, *others):
+            obey(worker)
+        await c.ask("replicate", keys=["x-1"], branching_factor=factor)
+        assert len((await c.ask("who_has", keys=["x-1"]))["x-1"]) == 4
+        asked = [len(need.holders) for worker in others for order in worker.of(AcquireReplicas) for need in order.needs]
+        assert sorted(asked) == sources
+
+
 @on_uvloop
 async def test_replicate_and_rebalance():
-    def obey(worker):
-        def react(message):
-            FakeWorker.react(worker, message)
-            if type(message) is AcquireReplicas:
-                worker.send(ReplicasAdded([(need.key, need.nbytes) for need in message.needs]))
-            elif type(message) is RemoveReplicas:
-                worker.send(ReplicasDropped(message.keys))
-
-        worker.react = react
-
     async with scheduler() as s, FakeWorker(s, 1) as a, FakeClient(s) as c:
         obey(a)
         await in_memory(c, *[f"x-{i}" for i in range(10)])

@@ -163,8 +163,12 @@ def test_log_tail():
     logger.warning("four")
     assert [level for level, _ in tail.last()] == ["WARNING"] * 2
     assert [line.rpartition(" ")[2] for _, line in tail.last()] == ["two", "three"]
-    assert len(tail.last(1)) == 1
-    assert tail.last(0) == []
+    assert len(tail.last(n=1)) == 1
+    assert tail.last(n=0) == []
+    (second, *_), (third, *_) = tail.last(timestamps=True)
+    assert second <= third
+    assert tail.last(third + 1) == []
+    assert len(tail.last(third, timestamps=True)[0]) == 3
 
 
 class TestRelay:

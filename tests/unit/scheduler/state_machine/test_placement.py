@@ -337,6 +337,26 @@ def test_replicate() -> None:
         assert isinstance(dropped, RemoveReplicas) and len(env.holders("x")) == 1
 
 
+def test_replicate_in_rounds() -> None:
+    names = "abdefghij"
+    with TestEnv(dict.fromkeys(names, 1)) as env:
+        env.scatter("x", "a")
+        env.told()
+        n_copies = [1]
+        while True:
+            moves = plan_replicate(env.state, ["x"], branching_factor=2)
+            for move in moves:
+                env.event(move)
+            takers = [name for name in names if env.to_workers.get(name)]
+            for name in takers:
+                env.sent(name)
+                env.replica("x", name, 100)
+            if not takers:
+                break
+            n_copies.append(len(env.holders("x")))
+        assert n_copies == [1, 3, 9]
+
+
 def test_rebalance_moves_and_then_drops() -> None:
     with TestEnv({"a": 1, "b": 1}) as env:
         for i in range(10):
