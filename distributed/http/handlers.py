@@ -258,8 +258,7 @@ class LogsPage(PageHandler):
     """The last lines of the scheduler's log."""
 
     def get(self) -> None:
-        lines = "
-".join([html.escape(line) for _, line in self.owner.get_logs(n=200)])
+        lines = "\n".join([html.escape(line) for _, line in self.owner.get_logs(n=200)])
         self.finish(page("Log", f"<pre>{lines}</pre>", self.root))
 
 

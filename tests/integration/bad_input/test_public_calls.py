@@ -17,7 +17,6 @@ from distributed import CancelledError, Client, LocalCluster, SerializationError
 from distributed.testing import inc
 from tests.integration.bad_input.conftest import OPTIONS, soon
 
-
 # -- Client and LocalCluster -------------------------------------------------------------------------------------------
 
 
