@@ -20,6 +20,7 @@ test: .venv/made  ## all tests, two files at a time
 
 engines: .venv/made  ## tests on sshd, MPI, Slurm, Grid Engine, HTCondor: installs them if it may, starts and ends each; see docs/CLUSTERS.md
 	sh tests/engines/install.sh
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[engines]'
 	$(BIN)/python -m pytest -q -m engine
 
 check: .venv/made  ## style, types, layers

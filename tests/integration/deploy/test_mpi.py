@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -22,7 +23,8 @@ DASK_MPI = [sys.executable, "-m", "distributed.cli.dask_mpi"]
 SCRIPT = """
 import sys
 from distributed import Client
-import distributed.mpi as mpi
+import importlib
+mpi = importlib.import_module(sys.argv[2])
 
 def work(n):
     with Client() as client:
@@ -30,12 +32,12 @@ def work(n):
         names = sorted(worker["name"] for worker in client.scheduler_info()["workers"].values())
         print("answer", client.submit(sum, [1, 2]).result(), *names, flush=True)
 
-options = dict(dashboard=False, dashboard_address=None, worker_class="distributed.Worker")
+options = dict(dashboard=False, worker_class="distributed.Worker", interface="lo")
 if sys.argv[1] == "initialize":
     mpi.initialize(**options)
     work(1)
 else:
-    mpi.execute(work, 1, **options)
+    mpi.execute(work, (1,) if sys.argv[2] == "dask_mpi" else 1, **options)
 """
 
 
@@ -68,14 +70,30 @@ def test_s60_s61_s62_scheduler_file_and_interface(tmp_path: Path) -> None:
     assert not path.exists()
 
 
+@pytest.mark.parametrize("package", ["distributed.mpi", "dask_mpi"])
 @pytest.mark.parametrize("call", ["initialize", "execute"])
-def test_a_script_is_one_rank_of_its_cluster(call: str, tmp_path: Path) -> None:
+def test_a_script_is_one_rank_of_its_cluster(call: str, package: str, tmp_path: Path) -> None:
+    """With our own functions, and with those of the package dask-mpi, unchanged."""
+    if package == "dask_mpi":
+        pytest.importorskip("dask_mpi", reason="needs the package dask-mpi (pip install dask-mpi)")
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
-    with running(mpirun(3, sys.executable, str(script), call)) as program:
+    with running(mpirun(3, sys.executable, str(script), call, package)) as program:
         code, text = program.end_by_itself(timeout=60)
     assert code == 0, text
-    assert "answer 3 dask_mpi-2\n" in text
+    assert re.search(r"^answer 3 (dask_mpi-)?2$", text, re.MULTILINE)
+
+
+def test_the_command_of_the_package_dask_mpi(tmp_path: Path) -> None:
+    pytest.importorskip("dask_mpi", reason="needs the package dask-mpi (pip install dask-mpi)")
+    path = tmp_path / "scheduler.json"
+    command = [sys.executable, "-m", "dask_mpi.cli", "--interface", "lo", "--no-dashboard", "--nthreads", "1"]
+    with running(mpirun(3, *command, "--scheduler-file", str(path))) as program:
+        program.line(r"Registered to", timeout=60)
+        with Client(scheduler_file=str(path)) as client:
+            client.wait_for_workers(2, timeout=30)
+            assert client.gather(client.map(inc, range(10))) == list(range(1, 11))
+        program.end(signal.SIGTERM, timeout=30)
 
 
 def test_the_scheduler_works_too_and_errors_reach_every_rank() -> None:
