@@ -24,6 +24,7 @@ __all__ = [
     "FutureCancelledError",
     "FuturesCancelledError",
     "HandshakeRefused",
+    "InsecureListenError",
     "InvalidState",
     "KilledWorker",
     "NoValidWorkerError",
@@ -373,6 +374,10 @@ class FatalCommClosedError(CommClosedError):
 
 class HandshakeRefused(FatalCommClosedError):
     """The peer speaks another protocol or version, or does not know the cluster's secret."""
+
+
+class InsecureListenError(PermissionError):
+    """Nothing listens: whoever reaches this machine could come in without authentication, and nobody said so."""
 
 
 class FrameError(CommClosedError):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import os
 import socket
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
@@ -15,7 +16,9 @@ import click
 from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
+from distributed.base import settings
 from distributed.base.formatting import parse_timedelta
+from distributed.comm.secrets import SECRET_VARIABLES
 from distributed.comm.security import Security
 from distributed.worker.memory import parse_memory_limit
 
@@ -94,7 +97,7 @@ class Command(click.Command):
             if isinstance(param, OlderOption):
                 assert param.name is not None
                 value = ctx.params.pop(param.name, None)
-                if value is not None and not ctx.resilient_parsing:
+                if value not in (None, ()) and not ctx.resilient_parsing:
                     _take_older(ctx, param, value)
         return rest
 
@@ -194,6 +197,32 @@ def tls_options(role: str) -> Decorator:
         return function
 
     return add
+
+
+_auth = group("Authentication")
+
+
+def auth_options(function: Any) -> Any:
+    """``--no-auth`` and ``--insecure-listen``; see :func:`open_up`."""
+    for decorate in (
+        _auth("--insecure-listen", is_flag=True, help="With --no-auth: let other machines in, too"),
+        _auth("--no-auth", is_flag=True, help="Whoever reaches this program may use it; say so at every program"),
+    ):
+        function = decorate(function)
+    return function
+
+
+def open_up(given: dict[str, Any]) -> None:
+    """Do what these options say, for this process and those that it starts; they leave ``given``."""
+    no_auth, insecure = given.pop("no_auth"), given.pop("insecure_listen")
+    if insecure and not no_auth and settings.get("distributed.auth.required", True):
+        raise click.UsageError("--insecure-listen has a meaning only with --no-auth")
+    if no_auth and any(os.environ.get(name) for name in SECRET_VARIABLES):
+        raise click.UsageError("--no-auth, and a token in the environment: unset one of them")
+    if no_auth:
+        settings.register().set({"distributed.auth.required": False})
+    if insecure:
+        settings.register().set({"distributed.auth.insecure-listen": True})
 
 
 FILE = click.Path(exists=True, dir_okay=False, readable=True)

@@ -18,12 +18,14 @@ from distributed.cli.command import (
     Command,
     DurationType,
     InterfaceType,
+    auth_options,
     group,
     older,
+    open_up,
     security_of,
     tls_options,
 )
-from distributed.cli.options import explain, fail, pid_file, preload_arguments, show_logs
+from distributed.cli.options import exit_code, explain, fail, pid_file, preload_arguments, show_logs
 from distributed.rpc.loop_runner import new_asyncio_loop
 from distributed.scheduler import Scheduler
 
@@ -39,6 +41,7 @@ network, web, life = group("Network"), group("Web pages"), group("Life and files
 @network("--protocol", type=str, help="Protocol, like tcp or tls; default: tcp")
 @network("--contact-address", type=str, help="Address by which others reach this scheduler, if not the one above")
 @tls_options("scheduler")
+@auth_options
 @web("--dashboard-address", type=str, default=":8787", show_default=True, help="Where the web server listens")
 @web("--dashboard/--no-dashboard", default=True, help="With or without web pages; /health and /json stay")
 @web("--dashboard-prefix", type=str, help="Prefix of the URLs of the web pages")
@@ -77,6 +80,7 @@ def main(context: click.Context, /, **given: Any) -> None:
 
 def scheduler_options(context: click.Context, given: dict[str, Any]) -> dict[str, Any]:
     """Arguments of ``Scheduler`` from those of the command line."""
+    open_up(given)
     options = dict(given)
     options["security"] = security_of(options, "scheduler")
     options["preload_argv"] = preload_arguments(context, options, "scheduler")
@@ -103,15 +107,16 @@ async def _serve(options: dict[str, Any]) -> None:
         await scheduler.finished()
 
     problem = ""
+    code = 1
     signals = None
     try:
         signals = await until_signal(life, "scheduler")
     except Exception as e:
-        problem = f"the scheduler did not start: {explain(e)}"
+        problem, code = f"the scheduler did not start: {explain(e)}", exit_code(e)
     if scheduler is not None:
         await scheduler.close()
     if problem:
-        fail(problem)
+        fail(problem, code)
     logger.info("End scheduler")
     if signals is not None:
         signals.finish()

@@ -20,14 +20,17 @@ from distributed.cli.command import (
     DurationType,
     InterfaceType,
     MemoryType,
+    auth_options,
     group,
     older,
+    open_up,
     security_of,
     tls_options,
 )
 from distributed.cli.options import (
     PortsType,
     StartError,
+    exit_code,
     explain,
     fail,
     parse_ports,
@@ -78,6 +81,7 @@ size, network, web, life = group("Size"), group("Network"), group("Web pages"), 
 @network("--contact-address", type=str, help="Address by which others reach this worker, like tcp://10.0.0.7:9000")
 @network("--protocol", type=str, help="Protocol, like tcp or tls; default: the scheduler's")
 @tls_options("worker")
+@auth_options
 @network("--scheduler-sni", type=str, hidden=True)
 @web("--dashboard-address", type=str, default=":0", show_default=True, help="Where the web server listens; 0: any port")
 @web("--dashboard/--no-dashboard", default=True, help="With or without a web server  [default: dashboard]")
@@ -151,6 +155,7 @@ class Program:
 
 def read_options(context: click.Context, given: dict[str, Any]) -> Program:
     """A program from the options, which are used up; a usage error when they do not go together."""
+    open_up(given)
     options = {**given, "preload_argv": preload_arguments(context, given, "worker")}
     options["security"] = security_of(options, "worker")
     options.pop("scheduler_sni")
@@ -329,16 +334,17 @@ async def _serve(program: Program, old_words: bool) -> None:
         await asyncio.gather(*[one.finished() for one in servers])
 
     problem = ""
+    code = 1
     signals = None
     try:
         signals = await until_signal(life, "workers")
     except StartError as e:
         problem = str(e)
     except Exception as e:
-        problem = f"the worker did not start: {explain(e)}"
+        problem, code = f"the worker did not start: {explain(e)}", exit_code(e)
     await _close(servers)
     if problem:
-        fail(problem)
+        fail(problem, code)
     logger.info("End worker")
     if signals is not None:
         signals.finish()

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 import click
 
 from distributed.base import settings
-from distributed.base.errors import CommClosedError
+from distributed.base.errors import CommClosedError, InsecureListenError
 from distributed.cli.command import Command
 from distributed.comm.secrets import StaleFileError, UnsafeFileError, read_scheduler_file
 
@@ -140,6 +140,16 @@ async def wait_for_scheduler_file(path: str, timeout: float | None) -> str:
             logging.getLogger("distributed.cli").info("Waiting for the scheduler file %s, which %s", path, problem)
         await asyncio.sleep(pause)
         pause = min(pause * 1.5, 0.5)
+
+
+def exit_code(e: BaseException) -> int:
+    """2 when what was asked for is refused as unsafe, which is a wrong command line; else 1."""
+    cause: BaseException | None = e
+    while cause is not None:
+        if isinstance(cause, InsecureListenError):
+            return 2
+        cause = cause.__cause__
+    return 1
 
 
 def explain(e: BaseException) -> str:

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from distributed.base import settings
 from distributed.comm import secrets, web_access
-from distributed.comm.keys import OPEN, Secret
+from distributed.comm.keys import Secret
 
 __all__ = ["dashboard_link_of", "format_dashboard_link", "known_secret"]
 
@@ -23,7 +23,7 @@ def dashboard_link_of(identity: dict[str, Any], address: str, secret: Secret | N
     if port is None:
         return ""
     link = format_dashboard_link(address, port, prefix or identity.get("dashboard_prefix", ""))
-    if secret is None or secret == OPEN:
+    if secret is None or secret.is_open:
         return link
     return web_access.sign(link, secret, str(identity.get("id", "")))
 

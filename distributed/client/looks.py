@@ -14,7 +14,7 @@ from distributed.client.admin import Admin
 from distributed.client.cluster_calls import seen
 from distributed.client.dashboard_link import dashboard_link_of, known_secret
 from distributed.client.session import RUNNING, Session
-from distributed.comm.keys import OPEN, Secret
+from distributed.comm.keys import Secret
 from distributed.comm.secrets import lookup, write_scheduler_file
 from distributed.comm.web_access import PURPOSES, shown_link
 from distributed.rpc.loop_runner import SyncMethodMixin
@@ -120,7 +120,7 @@ class Looks(SyncMethodMixin):
         if purpose not in PURPOSES:
             raise ValueError(f"no purpose {purpose!r}; there are {', '.join(PURPOSES)}")
         secret = self._page_secret()
-        if secret == OPEN:
+        if secret is not None and secret.is_open:
             return ""
         if secret is None or not secret.knows(purpose):
             raise PermissionError(f"this client does not have the key of tokens for {purpose!r}")

@@ -100,6 +100,11 @@ class Secret:
             raise ValueError("not the keys of a role of this version") from None
         return found
 
+    @property
+    def is_open(self) -> bool:
+        """Whether this is :data:`OPEN`, or the keys of a role of it: it guards nothing."""
+        return self.id == OPEN.id
+
     def limited_to(self, role: str) -> Self:
         """The keys of ``"worker"``, ``"nanny"`` or ``"observe"`` alone. Those of a worker are a part of those of its
         nanny; those of an observer open no connection, only pages."""

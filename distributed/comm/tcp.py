@@ -18,12 +18,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from distributed.base import settings
+from distributed.base.errors import InsecureListenError
 from distributed.base.lazy import lazy_names
 from distributed.comm import addressing, unix
 from distributed.comm.accepting import Acceptor
 from distributed.comm.certificates import own_certificate
 from distributed.comm.inproc import Door, doors
-from distributed.comm.keys import CERTIFIED, OPEN, Secret
+from distributed.comm.keys import CERTIFIED, Secret
 from distributed.comm.offers import wants_certificate
 from distributed.comm.port_holder import describe_holder
 from distributed.comm.transport import Listener, OnComm
@@ -73,11 +74,11 @@ async def _refuse_open(host: str, address: str) -> None:
     if found and all(addressing.is_loopback(str(where[0])) for _, where in found):
         return
     if not settings.get("distributed.auth.insecure-listen", False):
-        raise PermissionError(
+        raise InsecureListenError(
             errno.EPERM,
             f"{address} without authentication would let everybody who reaches this machine run code here. Listen at "
-            "127.0.0.1, or turn authentication on (distributed.auth.required), or say that you mean it: set "
-            "distributed.auth.insecure-listen (DASK_DISTRIBUTED__AUTH__INSECURE_LISTEN=True)",
+            "127.0.0.1, or turn authentication on (distributed.auth.required), or say that you mean it: "
+            "--insecure-listen, or set distributed.auth.insecure-listen (DASK_DISTRIBUTED__AUTH__INSECURE_LISTEN=True)",
         )
     logger.warning(
         "Listening at %s WITHOUT authentication: everybody who reaches it can run code as this user", address
@@ -178,7 +179,7 @@ class TCPListener(Listener):
     async def start(self) -> None:
         if self._acceptors:
             return
-        if OPEN in self._secrets:
+        if any(secret.is_open for secret in self._secrets):
             await _refuse_open(self._host, self.listen_address)
         socks = await self._bind()
         port = int(socks[0].getsockname()[1])

@@ -16,7 +16,7 @@ from msgspec import Struct
 from distributed.base import settings
 from distributed.comm import web_access
 from distributed.comm.addressing import is_loopback
-from distributed.comm.keys import METRICS, OBSERVE, OPEN, Secret
+from distributed.comm.keys import METRICS, OBSERVE, Secret
 from distributed.comm.web_access import ACT
 from distributed.http.addressing import LOOPBACK_NAMES
 
@@ -73,14 +73,14 @@ class Gate:
         return Verdict(403 if purpose else 401, reason="this token is not for that" if purpose else "")
 
     def _is_enough(self, access: str, purpose: str, remote_ip: str, host: str) -> bool:
-        if access == ANYBODY or purpose in _ENOUGH[access] or self._owner.secret == OPEN:
+        if access == ANYBODY or purpose in _ENOUGH[access] or self._owner.secret.is_open:
             return True
         if access == METRICS and is_loopback(remote_ip) and host in LOOPBACK_NAMES:
             return True
         return access != ACT and not settings.get("distributed.auth.pages", True)
 
     def _secrets(self) -> list[Secret]:
-        return [secret for secret in self._owner.good_secrets if secret != OPEN]
+        return [secret for secret in self._owner.good_secrets if not secret.is_open]
 
     def _shown(self, request: Any) -> tuple[str, tuple[str, str] | None]:
         """What the visitor has shown, as a purpose, and the cookie that he is to be given."""

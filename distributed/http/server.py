@@ -14,9 +14,9 @@ import socket
 from typing import Any
 
 from distributed.base import defaults, settings
+from distributed.base.errors import InsecureListenError
 from distributed.comm import web_access
 from distributed.comm.accept_loop import AcceptLoop
-from distributed.comm.keys import OPEN
 from distributed.http.addressing import allowed_hosts, bind, parse_dashboard_address
 
 logger = logging.getLogger("distributed.http")
@@ -70,7 +70,7 @@ class WebServer:
     def sign_in_link(self) -> str:
         """The same link; it signs a browser in, once."""
         secret = self.owner.secret
-        return self.link if secret == OPEN else web_access.sign(self.link, secret, self.owner.id)
+        return self.link if secret.is_open else web_access.sign(self.link, secret, self.owner.id)
 
     @property
     def address(self) -> tuple[str, int]:
@@ -124,14 +124,15 @@ def _check_open(owner: Any, host: str) -> None:
     """Raise PermissionError when everybody on other machines could come in, and that was not spelled out."""
     if allowed_hosts(host) is not None:
         return
-    if owner.secret == OPEN and not settings.get("distributed.auth.insecure-listen", False):
-        raise PermissionError(
+    if owner.secret.is_open and not settings.get("distributed.auth.insecure-listen", False):
+        raise InsecureListenError(
             errno.EPERM,
             f"web pages at {host!r} without authentication would let everybody who reaches this machine look and act "
             "here. Serve them at 127.0.0.1, or turn authentication on (distributed.auth.required), or say that you "
-            "mean it: set distributed.auth.insecure-listen (DASK_DISTRIBUTED__AUTH__INSECURE_LISTEN=True)",
+            "mean it: --insecure-listen, or set distributed.auth.insecure-listen "
+            "(DASK_DISTRIBUTED__AUTH__INSECURE_LISTEN=True)",
         )
-    if owner.secret == OPEN or not settings.get("distributed.auth.pages", True):
+    if owner.secret.is_open or not settings.get("distributed.auth.pages", True):
         logger.warning("Web pages at %r WITHOUT authentication: everybody who reaches them can read along", host)
 
 
