@@ -24,7 +24,7 @@ from distributed.shuffle.errors import RunEndedError, ShuffleFailedError
 from distributed.shuffle.limiter import MemoryLimiter
 from distributed.shuffle.names import TOPIC
 from distributed.shuffle.run import ShuffleRun
-from distributed.worker.allocators import give_back
+from distributed.worker.allocators import give_back_after
 
 logger = logging.getLogger("distributed.shuffle")
 
@@ -89,7 +89,7 @@ class ShuffleWorkerPlugin:
             nbytes = run.transfer(data, source)
         except RunEndedError as error:
             raise _again(id, error) from None
-        give_back(nbytes)
+        give_back_after(nbytes)
         self._log(id, "input-sent", run_id=run.run_id, source=source, nbytes=nbytes)
         return run.run_id
 
@@ -124,7 +124,7 @@ class ShuffleWorkerPlugin:
         self._log(id, "output-read", run_id=run_id, partition=partition, nbytes=nbytes)
         output = run.spec.join(partition, pieces)
         pieces.clear()
-        give_back(nbytes)
+        give_back_after(nbytes)
         return output
 
     async def _present_run(self, id: str, run_id: int) -> ShuffleRun:

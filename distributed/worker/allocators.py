@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 else:
     ctypes = lazy_module("ctypes")
 
-MIN_NBYTES = 1 << 20
-"""After less data than this it does not pay."""
+MIN_NBYTES = 64 << 20
+"""After less data than this it does not pay: what is given back has to be asked for, and zeroed, again."""
+_worked_nbytes = 0
 
 
 @functools.cache
@@ -28,10 +29,8 @@ def _malloc_trim() -> Callable[[int], int] | None:
     return trim
 
 
-def give_back(nbytes: int = MIN_NBYTES) -> None:
-    """To be called after work on so many bytes of data, when they are no longer needed. Takes about a millisecond."""
-    if nbytes < MIN_NBYTES:
-        return
+def give_back() -> None:
+    """Takes about a millisecond, or more where free memory lies in very many places."""
     arrow = sys.modules.get("pyarrow")
     pool = getattr(arrow, "default_memory_pool", None)  # None while it is being imported
     if pool is not None:
@@ -39,3 +38,12 @@ def give_back(nbytes: int = MIN_NBYTES) -> None:
     trim = _malloc_trim()
     if trim is not None:
         trim(0)
+
+
+def give_back_after(nbytes: int) -> None:
+    """To be called after work on so many bytes of data, when they are no longer needed: enough of it is given back."""
+    global _worked_nbytes
+    _worked_nbytes += nbytes
+    if _worked_nbytes >= MIN_NBYTES:
+        _worked_nbytes = 0
+        give_back()

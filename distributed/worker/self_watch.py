@@ -25,7 +25,10 @@ logger = logging.getLogger("distributed.worker")
 
 LEAKS_TOPIC = "task-leaks"
 MEMORY_TOPIC = "memory"
-_GIVE_BACK_S = 1.0
+_GIVE_BACK_S = 2.0
+"""While there is room, freed memory is given back so often at most: meanwhile it is used again."""
+_GIVE_BACK_SHARE = 100
+"""And by a hundredth of the time at most."""
 _EVICT_S = 0.05
 MAX_LISTED = 20
 """Keys, and things, in an event."""
@@ -46,7 +49,11 @@ class SelfWatch:
         # Between two looks at the process the values must not grow by more than this.
         self._step_nbytes = (worker.memory_limit or 1 << 60) // 16
         self._next_nbytes = self._step_nbytes
-        self._given_back_at = 0.0
+        self._n_runs = 0
+        # When freed memory was given back, how long that took, and what had been done by then.
+        self._given_back_at = time.monotonic()
+        self._giving_back_s = 0.0
+        self._given_back_after = (0, 0)
         self._sampler: ProcessSampler | None = None
         if settings.get("distributed.worker.leak-watch.enabled", True):
             self._sampler = ProcessSampler(self._of_executors)
@@ -69,6 +76,7 @@ class SelfWatch:
     def on_ended(self, reports: list[Any]) -> None:
         """Runs have ended, as the executor reports. Once for many: nothing here is done for each."""
         self.n_ended += len(reports)
+        self._n_runs += len(reports)
         self.ended.extend([event.key for event, _ in reports[-MAX_LISTED:] if type(event) is not ExecuteSkipped])
 
     def on_growth(self, resident_nbytes: int) -> None:
@@ -94,6 +102,8 @@ class SelfWatch:
         self._next_nbytes = worker.state.resident_nbytes + self._step_nbytes
         if used > self.bounds.spill:
             used = self._make_room(used)
+        elif self._given_back_after != self._work_done():
+            self._give_back(_GIVE_BACK_S, _GIVE_BACK_SHARE)
         change = self.pausing.judge(used)
         if change is True and worker.status is Status.running:
             worker.pause()
@@ -103,16 +113,31 @@ class SelfWatch:
             worker.log_event(MEMORY_TOPIC, {"action": "paused" if change else "goes-on", "process": used})
 
     def _make_room(self, used: int) -> int:
+        if self._give_back(0.0, _GIVE_BACK_SHARE // 5):
+            used = self.pausing.used()
+            if used <= self.bounds.spill:
+                return used
         excess = used - min(self.bounds.target, self.bounds.spill)
         worker = self.worker
         if callable(getattr(worker.data, "evict", None)) and worker.data is not worker.store:
             return self._evict_custom(used, used - excess)
         worker.handle(MemoryHigh(excess))
-        if (now := time.monotonic()) >= self._given_back_at + _GIVE_BACK_S:
-            self._given_back_at = now
-            give_back()
-            used = self.pausing.used()
         return used
+
+    def _give_back(self, every_s: float, share: int) -> bool:
+        """Give freed memory back to the system, once in ``every_s`` and for one ``share``-th of the time at most."""
+        start = time.monotonic()
+        if start < self._given_back_at + max(every_s, self._giving_back_s * share):
+            return False
+        self._given_back_after = self._work_done()
+        give_back()
+        self._given_back_at = time.monotonic()
+        self._giving_back_s = self._given_back_at - start
+        return True
+
+    def _work_done(self) -> tuple[int, int]:
+        """Differs when memory may have been freed."""
+        return self._n_runs, self.worker.state.resident_nbytes
 
     def _evict_custom(self, used: int, wanted: int) -> int:
         """Ask the user's own mapping to let values go, for as long as the loop can bear."""

@@ -9,6 +9,7 @@ import subprocess
 import threading
 from collections import UserDict
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import pytest
 
 from distributed import Client, Nanny, Worker, wait
 from distributed.testing import async_poll_for, gen_cluster
+from distributed.worker.memory import own_nbytes
 from tests.integration.faults.small_cluster import events, pids, poll, small_cluster
 
 MIB = 1 << 20
@@ -320,6 +322,29 @@ async def test_memory_that_is_no_value_sends_values_to_disk(c: Client, s: Any, a
     while not await spilled():
         pass
     assert [int(v[0]) for v in await c.gather(futures)] == list(range(5))
+
+
+def test_freed_memory_is_used_again_and_goes_back_at_rest(cleanup: None, private_places: None) -> None:
+    def taken() -> int:
+        return own_nbytes(os.getpid())
+
+    def work() -> list[int]:
+        """Page faults of taking 200 MiB in arrays of 4 MiB, again and again."""
+        import resource
+
+        faults = [resource.getrusage(resource.RUSAGE_SELF).ru_minflt]
+        for _ in range(5):
+            held = [np.ones(PART // 8) for _ in range(50)]
+            assert len(held) == 50
+            del held
+            faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
+        return [after - before for before, after in pairwise(faults)]
+
+    with small_cluster(1, 1, memory_limit=0) as client:
+        before = client.run(taken)
+        faults = client.submit(work, pure=False).result()
+        assert min(faults) * os.sysconf("SC_PAGE_SIZE") < 100 * MIB
+        poll(lambda: all(nbytes < before[a] + 50 * MIB for a, nbytes in client.run(taken).items()))
 
 
 def test_settings_that_make_no_sense() -> None:
