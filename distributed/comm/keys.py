@@ -129,7 +129,9 @@ class Secret:
         found = self._keys.get(name)
         if found is None:
             if self.role:
-                raise LookupError(f"the keys of a {self.role} do not reach {name}")
+                raise LookupError(
+                    f"the keys of {'an' if self.role == OBSERVE else 'a'} {self.role} do not reach {name}"
+                )
             found = self._keys[name] = hmac.digest(
                 self._bytes, b"distributed key\0" + name.encode() + b"\x01", "sha256"
             )

@@ -9,13 +9,16 @@ from typing import Any
 from tornado.httpserver import HTTPServer
 from tornado.web import Application
 
+from distributed.base import settings
 from distributed.comm.keys import OBSERVE
+from distributed.comm.web_access import ACT
 from distributed.http import handlers as h
+from distributed.http.actions import ROUTES as ACTIONS
 from distributed.http.gate import Gate
+from distributed.http.metrics import Metrics
 from distributed.http.snapshot import is_scheduler
+from distributed.http.streams import MAX_BODY_BYTES, MAX_HEADER_BYTES
 
-MAX_HEADER_BYTES = 16 * 1024
-MAX_BODY_BYTES = 64 * 1024
 IDLE_S = 8.0
 """A silent visitor is shown out after so many seconds; the live page asks every second."""
 
@@ -26,8 +29,10 @@ Route = tuple[Any, ...]
 
 
 def scheduler_routes() -> list[Route]:
-    """``(path, handler, options)`` of a scheduler's pages."""
+    """``(path, handler, options)`` of a scheduler's pages; with the actions, where the settings name them."""
+    named = settings.get("distributed.scheduler.http.routes", None) or ()
     return [
+        *(ACTIONS if "distributed.http.scheduler.api" in named else ()),
         ("/json/counts.json", h.CountsJSON),
         ("/json/index.html", h.IndexPage, {"title": "Index of JSON routes", "links": _JSON}),
         ("/info", h.Redirect, {"target": _INFO[0]}),
@@ -44,6 +49,7 @@ def common_routes() -> list[Route]:
         ("/", h.Redirect, {"target": "/status"}),
         ("/status", h.Status),
         ("/health", h.Health),
+        ("/metrics", Metrics),
         ("/json/identity.json", h.IdentityJSON),
         ("/json/status.json", h.StatusJSON),
     ]
@@ -66,6 +72,8 @@ class GatedApplication(Application):
         verdict = self.gate.judge(request, access)
         if verdict.status == 200:
             return found
+        if verdict.status == 403 and access == ACT:
+            self.web.audit(found.handler_class.__name__, request, "refused")
         return self.get_handler_delegate(request, h.Answer, {"web": self.web, "verdict": verdict})
 
 
@@ -81,6 +89,7 @@ def build(web: Any) -> HTTPServer:
         for path, handler, *options in routes
     ]
     table.append((prefix + "/sitemap\\.json", h.Sitemap, {"web": web, "paths": (*paths, "/sitemap.json")}))
+    table.append((prefix + "/proxy(/.*)?", h.NoProxy, {"web": web}))
     table.append((prefix + "/static/([a-z]+\\.[a-z]+)", h.StaticFile, {"web": web}))
     table.extend(web.extra_routes)
     application = GatedApplication(

@@ -131,6 +131,13 @@ class NotFound(PageHandler):
         raise HTTPError(404)
 
 
+class NoProxy(PageHandler):
+    """Pages of workers are read where they are served: nothing here fetches what a visitor names."""
+
+    def prepare(self) -> None:
+        raise HTTPError(403)
+
+
 class Redirect(PageHandler):
     """To a page of this server."""
 

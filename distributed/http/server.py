@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import importlib
 import logging
 import os
 import socket
@@ -22,6 +21,7 @@ from distributed.http.addressing import allowed_hosts, bind, parse_dashboard_add
 logger = logging.getLogger("distributed.http")
 
 _BUILD = "distributed.http.application:build"
+_SERVE = "distributed.http.streams:serve"
 STOP_S = 1.0
 _RETRY_S = 1.0
 _FDS_TO_BUILD = 8
@@ -91,7 +91,8 @@ class WebServer:
             self._loop.call_later(_RETRY_S, self._wait_for_visitor)
             return
         try:
-            server = self._server = defaults.load(_BUILD)(self)
+            server, serve = defaults.load(_BUILD)(self), defaults.load(_SERVE)
+            self._server = server
         except Exception:
             logger.exception("The web pages of %r cannot be served", self.owner)
             sock.close()
@@ -116,6 +117,13 @@ class WebServer:
             except TimeoutError:
                 logger.debug("Some visitors of %r did not let go", self.owner)
 
+    def audit(self, action: str, request: Any, outcome: str) -> None:
+        """Note who had something done, or was refused, under the topic ``audit``."""
+        log_event = getattr(self.owner, "log_event", None)
+        if log_event is not None:
+            who = {"role": "web", "peer": f"http://{request.remote_ip}"}
+            log_event("audit", {"action": action, **who, "outcome": outcome})
+
     def __repr__(self) -> str:
         return f"<WebServer {self.link}>"
 
@@ -134,16 +142,6 @@ def _check_open(owner: Any, host: str) -> None:
         )
     if owner.secret.is_open or not settings.get("distributed.auth.pages", True):
         logger.warning("Web pages at %r WITHOUT authentication: everybody who reaches them can read along", host)
-
-
-def serve(server: Any, sock: socket.socket, address: Any) -> None:
-    """Hand an accepted connection to tornado's server."""
-    iostream = importlib.import_module("tornado.iostream")
-    try:
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        server.handle_stream(iostream.IOStream(sock), address)
-    except OSError:  # gone already
-        sock.close()
 
 
 def _fds_left(n: int) -> bool:

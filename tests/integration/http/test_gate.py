@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from typing import Any
@@ -13,7 +14,9 @@ from tornado.httpclient import AsyncHTTPClient, HTTPResponse
 from tornado.web import RequestHandler
 
 from distributed import Client, Security
-from distributed.comm import secrets, web_access
+from distributed.base.errors import HandshakeRefused
+from distributed.comm import connect, secrets, web_access
+from distributed.comm.addressing import get_ip
 from distributed.comm.keys import OPEN, Secret
 from distributed.scheduler import Scheduler
 from distributed.worker import Worker
@@ -260,3 +263,81 @@ async def test_without_authentication() -> None:
             assert (await fetch(client.dashboard_link)).code == 200
         with pytest.raises(RuntimeError, match="insecure-listen"):
             await Scheduler(dashboard_address="0.0.0.0:0")
+
+
+@on_uvloop
+async def test_metrics_by_bearer_or_loopback() -> None:
+    async with (
+        Scheduler(dashboard_address="0.0.0.0:0") as s,
+        Worker(s.address, dashboard_address=":0", nthreads=1) as w,
+    ):
+        elsewhere = f"http://{get_ip()}:{s.http_server.port}/metrics"
+        assert (await fetch(elsewhere)).code == 401
+        for purpose in ("metrics", "observe"):
+            answer = await fetch(elsewhere, Authorization=f"Bearer {s.secret.token(purpose)}")
+            assert answer.code == 200, purpose
+        text = answer.body.decode()
+        assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
+        assert "dask_scheduler_clients 0\n" in text and 'dask_scheduler_tasks{state="memory"} 0\n' in text
+        for line in text.splitlines():
+            assert re.fullmatch(r"# (HELP|TYPE) .*|[a-z_]+(\{\w+=\"[\w-]+\"\})? [0-9.e+-]+", line), line
+        for server, name in ((s, "dask_scheduler_threads 1\n"), (w, "dask_worker_threads 1\n")):
+            assert name in (await fetch(at(server, "/metrics"))).body.decode()
+        # A token of a program that collects numbers does not open pages; a changed host name is not of this machine.
+        for path in PAGES:
+            assert (await fetch(at(s, path), Authorization=f"Bearer {s.secret.token('metrics')}")).code == 403
+        assert (await fetch(at(s, "/metrics"), Host="evil.example")).code == 401
+
+
+ROUTES = {"distributed.scheduler.http.routes": ["distributed.http.scheduler.api"]}
+
+
+@on_uvloop
+async def test_c4_13_who_looks_does_not_act() -> None:
+    """By cookie or token of an observer: refused, noted, nothing changed. By the token of a client: done, noted."""
+    with dask.config.set(ROUTES):
+        async with Scheduler(dashboard_address=":0") as s, Worker(s.address, nthreads=1) as w:
+            browser = Browser()
+            assert (await browser.go(s.http_server.sign_in_link)).code == 200
+            cookie = {"Cookie": next(iter(browser.jar.values()))}
+            tokens = [{"Authorization": f"Bearer {s.secret.token(name)}"} for name in ("observe", "metrics")]
+            url, body = at(s, "/api/v1/retire_workers"), json.dumps({"workers": [w.address]})
+            for shown in (cookie, *tokens):
+                assert (await fetch(url, "POST", body, **shown)).code == 403
+            with dask.config.set({"distributed.auth.pages": False}):
+                assert (await fetch(url, "POST", body)).code == 401
+            assert list(s.workers) == [w.address]
+            events = [event for _, event in s.get_events("audit")]
+            assert [e["outcome"] for e in events] == ["refused"] * 3
+            assert events[0] == {
+                "action": "RetireWorkers", "role": "web", "peer": "http://127.0.0.1", "outcome": "refused"
+            }  # fmt: skip
+            act = {"Authorization": f"Bearer {s.secret.token('client')}"}
+            for bad in ("", "[]", '{"n": -1}', '{"n": true}', '{"x": 1}', "{}", '{"n": 1, "workers": []}', "[" * 60000):
+                assert (await fetch(url, "POST", bad, **act)).code == 400, bad
+            assert (await fetch(at(s, "/api/v1/get_workers"), **act)).code == 200
+            assert json.loads((await fetch(at(s, "/api/v1/adaptive_target"), **act)).body) == {"workers": 0}
+            assert (await fetch(url, "POST", body, **act)).code == 200
+            await until(lambda: not s.workers)
+            assert s.get_events("audit")[-1][1]["outcome"] == "done"
+    async with Scheduler(dashboard_address=":0") as s:
+        assert (await fetch(at(s, "/api/v1"), Authorization=f"Bearer {s.secret.token('client')}")).code == 404
+
+
+@on_uvloop
+async def test_c4_13_keys_of_an_observer_open_no_connection() -> None:
+    async with Scheduler() as s:
+        keys = s.secret.limited_to("observe")
+        for role in ("client", "worker", "nanny", "scheduler", "task"):
+            with pytest.raises(HandshakeRefused, match="keys of an observe"):
+                await connect(s.address, 5, role=role, secret=keys, shortcuts=False)
+        with pytest.raises(HandshakeRefused):
+            await connect(s.address, 5, secret=Secret.from_text(s.secret.token("observe")), shortcuts=False)
+
+
+@on_uvloop
+async def test_no_proxy_to_whoever_a_visitor_names() -> None:
+    async with Scheduler(dashboard_address=":0") as s:
+        token = {"Authorization": f"Bearer {s.secret.token('observe')}"}
+        for path in ("/proxy/22/evil.example/x", "/proxy/80/169.254.169.254/latest", "/proxy"):
+            assert (await fetch(at(s, path), **token)).code == 403
