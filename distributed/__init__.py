@@ -61,6 +61,7 @@ _HOMES = {
     "Span": "distributed.diagnostics",
     "SSHCluster": "distributed.deploy",
     "SpecCluster": "distributed.deploy",
+    "SubprocessCluster": "distributed.deploy",
     "Status": "distributed.base.status",
     "Sub": "distributed.coordination",
     "TaskCancelled": "distributed.base.errors",

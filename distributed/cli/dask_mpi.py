@@ -8,8 +8,9 @@ from typing import Any
 import click
 
 from distributed._version import __version__
+from distributed.base import log_setup
 from distributed.cli.command import ANY_PATH, Command, InterfaceType, MemoryType, group, older
-from distributed.cli.options import explain, fail, show_logs
+from distributed.cli.options import explain, fail
 from distributed.deploy.mpi import Job, load_mpi
 
 roles, network, workers = group("Roles"), group("Network"), group("Workers")
@@ -56,7 +57,7 @@ def main(**given: Any) -> None:
     rank, size = given["scheduler_rank"], comm.Get_size()
     if own and rank >= size:
         raise click.UsageError(f"--scheduler-rank {rank}: the job has ranks 0 to {size - 1}")
-    show_logs()
+    log_setup.show()
     job = Job(
         comm, rank if own else None, _scheduler(given), _worker(given) | more, given["worker_class"], given["name"]
     )

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from distributed._version import __version__
+from distributed.base import log_setup
 from distributed.base.ending import until_signal
 from distributed.cli.command import (
     ANY_PATH,
@@ -25,7 +26,7 @@ from distributed.cli.command import (
     security_of,
     tls_options,
 )
-from distributed.cli.options import exit_code, explain, fail, pid_file, preload_arguments, show_logs
+from distributed.cli.options import exit_code, explain, fail, pid_file, preload_arguments
 from distributed.rpc.loop_runner import new_asyncio_loop
 from distributed.scheduler import Scheduler
 
@@ -71,7 +72,7 @@ def main(context: click.Context, /, **given: Any) -> None:
     """
     note = given.pop("pid_file")
     options = scheduler_options(context, given)
-    show_logs()
+    log_setup.show()
     with pid_file(note):
         gc.set_threshold(10_000, 20, 20)
         with asyncio.Runner(loop_factory=new_asyncio_loop) as runner:

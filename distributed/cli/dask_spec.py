@@ -27,10 +27,10 @@ from typing import Any
 import click
 
 from distributed._version import __version__
-from distributed.base import defaults, settings
+from distributed.base import defaults, log_setup, settings
 from distributed.base.ending import leave, until_signal
 from distributed.cli.command import FILE, Command
-from distributed.cli.options import explain, fail, show_logs
+from distributed.cli.options import explain, fail
 from distributed.comm import secrets
 from distributed.comm.keys import Secret
 from distributed.rpc.loop_runner import new_asyncio_loop
@@ -51,7 +51,7 @@ def main(args: tuple[str, ...], spec: str, spec_file: str | None, attached: bool
 
     Example: dask spec --spec '{"one": {"cls": "dask.distributed.Nanny", "opts": {"nthreads": 1}}}' tcp://10.0.0.1:8786
     """
-    show_logs()
+    log_setup.show()
     if attached:
         _run_attached()
         return

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from distributed._version import __version__
-from distributed.base import defaults, settings
+from distributed.base import defaults, log_setup, settings
 from distributed.base.ending import until_signal
 from distributed.cli.command import (
     ANY_PATH,
@@ -36,7 +36,6 @@ from distributed.cli.options import (
     parse_ports,
     pid_file,
     preload_arguments,
-    show_logs,
     wait_for_scheduler_file,
 )
 from distributed.comm.addressing import as_host_port, ensure_ip, is_own_ip, parse_host_port
@@ -135,7 +134,7 @@ def main(context: click.Context, /, **given: Any) -> None:
         given |= {"preload_argv": (given["scheduler"], *given["preload_argv"]), "scheduler": None}
     note = given.pop("pid_file")
     program = read_options(context, given)
-    show_logs()
+    log_setup.show()
     with pid_file(note):
         gc.set_threshold(10_000, 20, 20)
         with asyncio.Runner(loop_factory=new_asyncio_loop) as runner:

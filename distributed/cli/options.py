@@ -79,24 +79,6 @@ class PortsType(click.ParamType):  # type: ignore[type-arg]
         return value
 
 
-def show_logs() -> None:
-    """Log lines of the engine from INFO on go to stderr, with time and place."""
-    logger = logging.getLogger("distributed")
-    if logger.level == logging.NOTSET or logger.level > logging.INFO:
-        logger.setLevel(logging.INFO)
-    if not any(isinstance(handler, _StderrHandler) for handler in logger.handlers):
-        for handler in [h for h in logger.handlers if type(h) is logging.StreamHandler]:
-            logger.removeHandler(handler)
-        handler = _StderrHandler()
-        handler.setFormatter(logging.Formatter("%(asctime)s - %(name)s - %(levelname)s - %(message)s"))
-        logger.addHandler(handler)
-        logger.propagate = False
-
-
-class _StderrHandler(logging.StreamHandler[Any]):
-    pass
-
-
 @contextlib.contextmanager
 def pid_file(path: str | None) -> Iterator[None]:
     """The process id in a file, for as long as the program runs."""

@@ -20,9 +20,11 @@ if TYPE_CHECKING:
     )
     from distributed.deploy.spec import ProcessInterface, SpecCluster
     from distributed.deploy.ssh import SSHCluster
+    from distributed.deploy.subprocess import SubprocessCluster
 
 __all__ = ["Adaptive", "Cluster", "HTCondorCluster", "JobQueueCluster", "LocalCluster", "PBSCluster",
-           "ProcessInterface", "SGECluster", "SLURMCluster", "SSHCluster", "SlurmCluster", "SpecCluster"]  # fmt: skip
+           "ProcessInterface", "SGECluster", "SLURMCluster", "SSHCluster", "SlurmCluster", "SpecCluster",
+           "SubprocessCluster"]  # fmt: skip
 
 _HOMES = {
     "Adaptive": "distributed.deploy.adaptive",
@@ -37,6 +39,7 @@ _HOMES = {
     "SSHCluster": "distributed.deploy.ssh",
     "SlurmCluster": "distributed.deploy.queues",
     "SpecCluster": "distributed.deploy.spec",
+    "SubprocessCluster": "distributed.deploy.subprocess",
 }
 
 __getattr__, __dir__ = lazy_names(__name__, _HOMES)

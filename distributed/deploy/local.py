@@ -183,7 +183,7 @@ class LocalCluster(SpecCluster):
             "interface": interface,
             "protocol": protocol,
             "dashboard": dashboard_address is not None,
-            "dashboard_address": _loopback_page(dashboard_address),
+            "dashboard_address": loopback_page(dashboard_address),
             "blocked_handlers": blocked_handlers,
         }
         if prefix:
@@ -315,7 +315,7 @@ def _bare_host(host: str) -> str:
     return rest.split(":", 1)[0] if rest.count(":") == 1 else rest
 
 
-def _loopback_page(address: Any) -> Any:
+def loopback_page(address: Any) -> Any:
     if isinstance(address, int) and not isinstance(address, bool):
         return f"{_LOOPBACK}:{address}"
     if isinstance(address, str):

@@ -1,8 +1,7 @@
 """``SSHCluster``: a scheduler and workers on other machines, started over SSH with asyncssh. Shell.
 
-On each machine runs ``python -m distributed.cli.dask_spec --attached``. What it should be comes as one line on its
-standard input, the cluster's secret in it, so that this is neither in ``argv`` nor in the environment; the end of that
-input, which the connection's end brings about too, ends the program. (An SSH server lets programs live on.)
+On each machine runs a program that ends with its standard input (``attached``). The end of the connection brings that
+about: an SSH server would let the program live on.
 """
 
 from __future__ import annotations
@@ -10,30 +9,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib
-import json
 import logging
 import shlex
 import sys
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
-from distributed.base import settings
-from distributed.base.status import Status
 from distributed.comm import secrets
 from distributed.comm.addressing import is_loopback
 from distributed.comm.keys import Secret
-from distributed.deploy.spec import ProcessInterface, SpecCluster
+from distributed.deploy.attached import PROGRAM, AttachedProcess, AttachedScheduler, OnLine
+from distributed.deploy.spec import SpecCluster
 
 __all__ = ["SSHCluster", "SSHScheduler", "SSHWorker"]
 
 logger = logging.getLogger("distributed.deploy.ssh")
 
-PROGRAM = "distributed.cli.dask_spec"
-_START_S = 120.0
-_END_S = 15.0
-_TAIL_LINES = 20
-OnLine = Callable[[str, str], None]
+_END_S = 5.0
 
 
 def log_line(host: str, line: str) -> None:
@@ -41,7 +33,35 @@ def log_line(host: str, line: str) -> None:
     logger.info("[%s] %s", host, line)
 
 
-class SSHProcess(ProcessInterface):
+class _RemoteProgram:
+    """A process of asyncssh, and the connection that is there for it alone."""
+
+    def __init__(self, connection: Any, process: Any) -> None:
+        self._connection, self._process = connection, process
+        self.write = process.stdin.write
+        self.write_eof = process.stdin.write_eof
+        self.kill = process.kill
+
+    async def readline(self) -> str:
+        return str(await self._process.stdout.readline())
+
+    async def errors(self) -> AsyncIterator[str]:
+        async for line in self._process.stderr:
+            yield line
+
+    async def wait(self) -> int | None:
+        await self._process.wait_closed()
+        code: int | None = self._process.exit_status
+        return code
+
+    async def close(self) -> None:
+        self._connection.close()
+        with contextlib.suppress(Exception):
+            async with asyncio.timeout(_END_S):
+                await self._connection.wait_closed()
+
+
+class SSHProcess(AttachedProcess):
     """One program on another machine, for as long as this object is open.
 
     Parameters
@@ -60,8 +80,6 @@ class SSHProcess(ProcessInterface):
         Directory there in which a copy of it is kept.
     """
 
-    what = "program"
-
     def __init__(
         self,
         host: str,
@@ -72,133 +90,30 @@ class SSHProcess(ProcessInterface):
         log_directory: str | None = None,
         name: Any = None,
     ) -> None:
-        super().__init__()
-        self.host, self.name = host, name
+        super().__init__(host, secret, on_line, log_directory, name)
         self.connect_options = {"keepalive_interval": 15, **connect_options}
-        self.secret = secret
         self.remote_python = remote_python or sys.executable
-        self.on_line = on_line
-        self.log_directory = log_directory
-        self._connection: Any = None
-        self._process: Any = None
-        self._tasks: list[asyncio.Task[None]] = []
-        self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
 
-    def request(self) -> dict[str, Any]:
-        """What the program should be; see ``distributed.cli.dask_spec``."""
-        raise NotImplementedError
-
-    async def start(self) -> None:
-        """Connect, start the program, and wait until it listens. ``RuntimeError`` names the host and what was wrong."""
-        try:
-            async with asyncio.timeout(_START_S):
-                line = self._as_line()
-                await self._connect()
-                self._process.stdin.write(line)
-                self._tasks = [asyncio.ensure_future(self._read_stderr())]
-                answer = await self._answer()
-        except TimeoutError:
-            await self._end()
-            raise RuntimeError(f"{self.host}: the {self.what} has not started in {_START_S:.0f} s") from None
-        except BaseException:
-            await self._end()
-            raise
-        self.address = answer["address"]
-        self._tasks.append(asyncio.ensure_future(self._watch()))
-        await super().start()
-
-    def _as_line(self) -> str:
-        logs = None if self.log_directory is None else [self.log_directory, f"dask-{self.what}-{self.host}.log"]
-        document = {"secret": self.secret.reveal(), "settings": settings.snapshot(), "logs": logs, **self.request()}
-        try:
-            return json.dumps(document, default=_plain) + "\n"
-        except (TypeError, ValueError) as e:
-            raise TypeError(f"options of a {self.what} on another machine must be plain data (JSON): {e}") from None
-
-    async def _connect(self) -> None:
+    async def launch(self) -> _RemoteProgram:
         asyncssh = load_asyncssh()
         try:
-            self._connection = await asyncssh.connect(self.host, **self.connect_options)
+            connection = await asyncssh.connect(self.place, **self.connect_options)
         except asyncssh.HostKeyNotVerifiable as e:
             raise RuntimeError(
-                f"{self.host}: its host key is not known here ({e}); log in once with ssh, or give known_hosts"
+                f"{self.place}: its host key is not known here ({e}); log in once with ssh, or give known_hosts"
             ) from None
         except (asyncssh.Error, OSError) as e:
-            raise RuntimeError(f"{self.host}: cannot connect over SSH: {e}") from None
+            raise RuntimeError(f"{self.place}: cannot connect over SSH: {e}") from None
         command = f"{shlex.quote(self.remote_python)} -m {PROGRAM} --attached"
-        self._process = await self._connection.create_process(command, encoding="utf-8", errors="replace")
-
-    async def _answer(self) -> dict[str, Any]:
-        """The first line in JSON on the program's standard output: all before it is for people."""
-        while line := await self._process.stdout.readline():
-            with contextlib.suppress(ValueError):
-                answer = json.loads(line)
-                if isinstance(answer, dict) and "address" in answer:
-                    return answer
-            self._say(line)
-        await asyncio.wait(self._tasks, timeout=1)
-        said = [line for line in self._tail if line.strip()]
-        errors = [line for line in said if line.startswith("Error: ")] or said
-        told = errors[-1] if errors else f"exit code {self._process.exit_status}, nothing on stderr"
-        raise RuntimeError(f"{self.host}: the {self.what} did not start: {told}")
-
-    def _say(self, line: str) -> None:
-        text = line.rstrip()
-        if not text:  # what asyncssh reads at the end is an empty line
-            return
-        self._tail.append(text)
-        self.on_line(self.host, text)
-
-    async def _read_stderr(self) -> None:
-        async for line in self._process.stderr:
-            self._say(line)
-
-    async def _watch(self) -> None:
-        """Notice that the program has ended by itself, or that its machine is gone."""
-        async for line in self._process.stdout:
-            self._say(line)
-        await self._process.wait_closed()
-        if self.status is Status.running:
-            code = self._process.exit_status
-            self._say(
-                f"the {self.what} has ended" + (" with its connection" if code is None else f", exit code {code}")
-            )
-            self.ended(failed=code != 0)
-
-    async def close(self) -> None:
-        """End the program in order, in haste after 15 s, and the connection."""
-        if self.status is not Status.closed:
-            self.status = Status.closing
-            await self._end()
-            await super().close()
-
-    async def _end(self) -> None:
-        process, connection = self._process, self._connection
-        self._process = self._connection = None
-        if process is not None:
-            with contextlib.suppress(OSError):
-                process.stdin.write_eof()
-            try:
-                async with asyncio.timeout(_END_S):
-                    await process.wait_closed()
-            except TimeoutError:
-                logger.warning("The %s on %s does not end; it is killed", self.what, self.host)
-                with contextlib.suppress(Exception):
-                    process.kill()
-        if connection is not None:
+        try:
+            process = await connection.create_process(command, encoding="utf-8", errors="replace")
+        except BaseException:
             connection.close()
-            with contextlib.suppress(Exception):
-                async with asyncio.timeout(5):
-                    await connection.wait_closed()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.host}: {self.address or 'no address yet'}, {self.status.name}>"
+            raise
+        return _RemoteProgram(connection, process)
 
 
-class SSHScheduler(SSHProcess):
+class SSHScheduler(SSHProcess, AttachedScheduler):
     """A scheduler on another machine.
 
     Parameters
@@ -207,27 +122,10 @@ class SSHScheduler(SSHProcess):
         Keywords of ``Scheduler``.
     """
 
-    what = "scheduler"
-
     def __init__(self, host: str, options: Mapping[str, Any], **kwargs: Any) -> None:
         super().__init__(host, **kwargs)
-        self.options = dict(options)
-        self.options.setdefault("host", _listening_host(host) if "interface" not in options else None)
-
-    def request(self) -> dict[str, Any]:
-        return {"spec": {"scheduler": {"cls": "distributed.Scheduler", "opts": self.options}}}
-
-    async def start(self) -> None:
-        await super().start()
-        assert self.address is not None
-        secrets.register(self.address, self.secret)
-        if secrets.from_environment() is None:
-            secrets.save(self.secret, [self.address])  # so that this user's programs here may join
-
-    async def close(self) -> None:
-        await super().close()
-        if secrets.from_environment() is None:
-            secrets.remove(self.secret)
+        here = {} if "interface" in options or "host" in options else {"host": _listening_host(host)}
+        self.options = {**options, **here}
 
 
 class SSHWorker(SSHProcess):
@@ -368,10 +266,3 @@ def _one_each(name: str, value: Any, n: int) -> list[Any]:
 def _listening_host(host: str) -> str:
     """Loopback for a machine that is called so, else all interfaces."""
     return host if is_loopback(host) else ""
-
-
-def _plain(value: Any) -> Any:
-    """Sets of the configuration as lists; nothing else that is no plain data."""
-    if isinstance(value, set | frozenset | tuple):
-        return sorted(value)
-    raise TypeError(f"{type(value).__name__} {value!r}")

@@ -103,7 +103,7 @@ def test_several_workers_on_a_host_and_a_program_that_vanishes(hosts: SSHHosts) 
         names = {str(worker["name"]) for worker in cluster.scheduler_info["workers"].values()}
         assert names == {"0-0", "0-1", "1"}
         for member in [*cluster.workers.values(), cluster.scheduler]:
-            member._connection.abort()
+            member._program._connection.abort()
         poll_for(lambda: not our_programs(hosts), timeout=30)
     finally:
         cluster.close(timeout=30)
