@@ -8,6 +8,7 @@ options are parsed from the rest of the command line, which several such command
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import importlib
 import importlib.util
@@ -19,9 +20,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from distributed.base import settings
+
 logger = logging.getLogger("distributed.preloading")
 
 _DOWNLOAD_TIMEOUT_S = 30.0
+_DOWNLOAD_BYTES = 16 << 20
 
 
 class Preload:
@@ -32,15 +36,16 @@ class Preload:
     service
         The Scheduler, Worker or Nanny that ``dask_setup`` and ``dask_teardown`` get.
     name
-        An importable module name, the path of a Python file, a web address of one, or Python source (text with a
-        newline or a blank).
+        An importable module name, the path of a Python file, a web address of one (with ``#sha256=...`` behind it,
+        unless the setting ``distributed.auth.preload-from-web`` is true), or Python source (text with a newline or a
+        blank).
     argv
         The command line's arguments for this code.
 
     Raises
     ------
-    ImportError, FileNotFoundError
-        Naming what could not be loaded.
+    ImportError, FileNotFoundError, PermissionError
+        Naming what could not be loaded, or may not be.
     """
 
     def __init__(self, service: Any, name: str, argv: Sequence[str] = ()) -> None:
@@ -138,7 +143,7 @@ def _told(error: Exception) -> str:
 def load(name: str) -> ModuleType:
     """The module of that name, file, address or source."""
     if is_webaddress(name):
-        return _run_source(name, _download(name))
+        return _run_source(name, _checked_download(name))
     if name.endswith(".py"):
         return _load_file(Path(name).expanduser())
     if "\n" in name or " " in name:
@@ -151,11 +156,32 @@ def is_webaddress(s: str) -> bool:
     return s.startswith(("http://", "https://"))
 
 
-def _download(address: str) -> str:
+def _checked_download(name: str) -> str:
+    """The code at a web address: what ``#sha256=`` behind it says, or whatever comes, if the settings allow that."""
+    address, _, digest = name.partition("#sha256=")
+    if not digest and not settings.get("distributed.auth.preload-from-web", False):
+        raise PermissionError(
+            errno.EPERM,
+            f"{name} would run whatever is at that address now: say what you expect, as {address}#sha256=<64 "
+            "hexadecimal digits>, or set distributed.auth.preload-from-web "
+            "(DASK_DISTRIBUTED__AUTH__PRELOAD_FROM_WEB=True)",
+        )
+    content = _download(address)
+    found = hashlib.sha256(content).hexdigest()
+    if digest and found != digest.lower():
+        raise PermissionError(
+            errno.EPERM, f"what is at {address} has the SHA-256 {found}, not the one that was asked for"
+        )
+    return content.decode()
+
+
+def _download(address: str) -> bytes:
     request = importlib.import_module("urllib.request")  # few need it
     with request.urlopen(address, timeout=_DOWNLOAD_TIMEOUT_S) as answer:
-        content: bytes = answer.read()
-    return content.decode()
+        content: bytes = answer.read(_DOWNLOAD_BYTES + 1)
+    if len(content) > _DOWNLOAD_BYTES:
+        raise PermissionError(errno.EFBIG, f"what is at {address} is over {_DOWNLOAD_BYTES} bytes long")
+    return content
 
 
 def _run_source(place: str, source: str) -> ModuleType:

@@ -33,6 +33,10 @@ MASTERS = frozenset(["client", "scheduler"])
 """Who may have code run in the scheduler."""
 CLIENTS = MASTERS | {"task"}
 RETIRERS = CLIENTS | {"worker", "nanny"}
+AUDITED = frozenset(
+    f"{verb}_{kind}_plugin" for verb in ("register", "unregister") for kind in ("scheduler", "worker", "nanny")
+) | {"rotate_secret", "run_function", "upload_file"}
+"""What is noted when it is done; what is refused always is."""
 
 
 class Routes:
@@ -109,11 +113,21 @@ class Routes:
         }
         masters = CLIENTS if settings.get("distributed.auth.tasks-on-scheduler", False) else MASTERS
         table = dict(open_to_all)
-        table.update({op: guarded(op, handler, masters) for op, handler in for_masters.items()})
-        table.update({op: guarded(op, handler, CLIENTS) for op, handler in for_clients.items()})
-        table["set_resources"] = guarded("set_resources", self.set_resources, RETIRERS)
-        table["retire_workers"] = guarded("retire_workers", self._scheduler.retire_workers, RETIRERS)
+        for_members: dict[str, Handler] = {
+            "set_resources": self.set_resources,
+            "retire_workers": self._scheduler.retire_workers,
+        }
+        for roles, handlers in ((masters, for_masters), (CLIENTS, for_clients), (RETIRERS, for_members)):
+            table.update({op: guarded(op, handler, roles, self._audit) for op, handler in handlers.items()})
         return table
+
+    def _audit(self, op: str, connection: Connection, outcome: str) -> None:
+        """Note who had code run or loaded here or on all workers, and who was refused, under the topic ``audit``."""
+        if outcome == "done" and op not in AUDITED:
+            return
+        who = {"role": connection.peer_role, "peer": connection.peer_address}
+        client = self._shell.streams.client_of(connection)
+        self._shell.events.log("audit", {"action": op, **who, "client": client or "", "outcome": outcome})
 
     # ---------------------------------------------------------------- questions
 
@@ -257,13 +271,16 @@ class Routes:
                 await answer
 
 
-def guarded(op: str, handler: Handler, roles: frozenset[str]) -> Handler:
-    """``handler`` for peers of these roles only; calls within the scheduler's own code are not asked."""
+def guarded(op: str, handler: Handler, roles: frozenset[str], audit: Callable[[str, Connection, str], None]) -> Handler:
+    """``handler`` for peers of these roles only; calls within the scheduler's own code are not asked, nor noted."""
     wants_connection = _takes(handler, "connection")
 
     def check(connection: Connection | None = None, **kwargs: Any) -> Any:
-        if connection is not None and connection.peer_role not in roles:
-            raise PermissionError(f"a {connection.peer_role or 'stranger'} may not ask a scheduler for {op!r}")
+        if connection is not None:
+            permitted = connection.peer_role in roles
+            audit(op, connection, "done" if permitted else "refused")
+            if not permitted:
+                raise PermissionError(f"a {connection.peer_role or 'stranger'} may not ask a scheduler for {op!r}")
         if wants_connection:
             kwargs["connection"] = connection
         return handler(**kwargs)

@@ -285,6 +285,7 @@ class Scheduler(Orders, LiveState, Server):
         if contact and "://" not in contact:
             self.contact_address = f"{super().address.partition('://')[0]}://{contact}" if ":" in contact else None
         for preload in self.preloads:
+            self.log_event("audit", {"action": "preload", "name": preload.name[:100], "outcome": "done"})
             await preload.start()
         self._set_up.set()
         self._start_services()

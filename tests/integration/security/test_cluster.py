@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
-from distributed import Client, LocalCluster
+from distributed import Client, LocalCluster, WorkerPlugin
 from distributed.base.errors import HandshakeRefused
 from distributed.comm import secrets
 from distributed.comm.keys import Secret
@@ -25,6 +25,9 @@ from distributed.testing import inc, poll_for
 def place() -> Iterator[tuple[LocalCluster, Client]]:
     with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster, Client(cluster) as client:
         yield cluster, client
+
+
+MASTERS_ONLY = ("run_function", "register_scheduler_plugin", "unregister_scheduler_plugin", "rotate_secret")
 
 
 def ask(client: Client, keys: Secret, role: str, op: str, **kwargs: Any) -> Any:
@@ -66,11 +69,31 @@ def test_a_worker_has_no_code_run_in_the_scheduler(
     keys = cluster.scheduler.secret.limited_to("worker")
     marker = tmp_path / "marker"
     bomb = pickle.dumps(Bomb(str(marker)))
-    for op in ("run_function", "register_scheduler_plugin", "unregister_scheduler_plugin", "rotate_secret"):
+    for op in MASTERS_ONLY:
         with pytest.raises(PermissionError, match=f"may not ask a scheduler for '{op}'"):
             ask(client, keys, role, op, function=bomb, plugin=bomb, name="x")
     assert not marker.exists()
     assert ask(client, keys, role, "identity")["type"] == "Scheduler"
+    refused = [event for _, event in client.get_events("audit") if event["outcome"] == "refused"]
+    told = {"worker": "worker", "client": "task"}[role]
+    assert [event["action"] for event in refused if event["role"] == told] == list(MASTERS_ONLY)
+    assert all(event["peer"].startswith("tcp://127.0.0.1:") for event in refused)
+
+
+def test_who_had_code_run_is_noted(place: tuple[LocalCluster, Client]) -> None:
+    _, client = place
+    client.run_on_scheduler(os.getpid)
+    client.register_plugin(Quiet(), name="quiet")
+    client.unregister_worker_plugin("quiet")
+    done = [event for _, event in client.get_events("audit") if event["outcome"] == "done"]
+    assert [event["action"] for event in done[-3:]] == [
+        "run_function", "register_worker_plugin", "unregister_worker_plugin"
+    ]  # fmt: skip
+    assert {(event["role"], event["client"]) for event in done[-3:]} == {("client", client.id)}
+
+
+class Quiet(WorkerPlugin):
+    pass
 
 
 def test_pickles_of_a_worker_stay_closed_in_the_scheduler(place: tuple[LocalCluster, Client], tmp_path: Any) -> None:
