@@ -188,16 +188,29 @@ class Semaphore(HeldHandle):
 
 
 class SemaphoreState:
-    """One name: leases and the line of those who wait."""
+    """One name: leases and the line of those who wait (with the time since when), and what has been so far."""
 
-    __slots__ = ("keepers", "leases", "line", "max_leases", "name")
+    __slots__ = ("keepers", "leases", "line", "max_leases", "n_acquired", "n_released", "name", "waited_s")
 
     def __init__(self, name: Name, max_leases: int) -> None:
         self.name = name
         self.max_leases = max_leases
         self.leases: dict[int, Lease] = {}
-        self.line: OrderedDict[Waiter, None] = OrderedDict()
+        self.line: OrderedDict[Waiter, float] = OrderedDict()
         self.keepers: dict[str, None] = {}
+        self.n_acquired = self.n_released = 0
+        self.waited_s = 0.0
+
+    def metrics(self) -> dict[str, float]:
+        """Figures for those who watch the cluster: now, and since the name is known."""
+        return {
+            "max_leases": self.max_leases,
+            "active_leases": len(self.leases),
+            "pending_leases": len(self.line),
+            "acquire_total": self.n_acquired,
+            "release_total": self.n_released,
+            "average_pending_lease_time_s": self.waited_s / self.n_acquired if self.n_acquired else 0.0,
+        }
 
 
 class Semaphores:
@@ -207,6 +220,10 @@ class Semaphores:
         self.by_name: dict[Name, SemaphoreState] = {}
         self._waiters = waiters
         self._leases = leases
+
+    def metrics(self) -> dict[Name, dict[str, float]]:
+        """Of each name that is in use: see ``SemaphoreState.metrics``."""
+        return {name: semaphore.metrics() for name, semaphore in self.by_name.items()}
 
     def register(self, waiter: Waiter, now: float, name: Name, max_leases: int) -> None:
         """Keep the name as long as the client is there."""
@@ -231,7 +248,7 @@ class Semaphores:
         elif self._waiters.wait(waiter, self, None, now):
             waiter.wish = semaphore
             waiter.line = semaphore.line
-            semaphore.line[waiter] = None
+            semaphore.line[waiter] = now
 
     def release(self, waiter: Waiter, now: float, name: Name, lease: int) -> None:
         """Answered with whether the client had that lease of this name."""
@@ -263,6 +280,7 @@ class Semaphores:
         """A lease has ended, in whatever way."""
         semaphore = self.by_name[lease.thing]
         del semaphore.leases[lease.id]
+        semaphore.n_released += 1
         self._grant_next(semaphore, now)
 
     def at_rest(self, name: Name, client: str) -> tuple[Any, ...] | None:
@@ -317,11 +335,13 @@ class Semaphores:
     def _grant(self, semaphore: SemaphoreState, waiter: Waiter, now: float) -> None:
         lease = self._leases.grant(waiter.client, self, semaphore.name, now)
         semaphore.leases[lease.id] = lease
+        semaphore.n_acquired += 1
         self._waiters.answer(waiter, lease.id)
 
     def _grant_next(self, semaphore: SemaphoreState, now: float) -> None:
         while semaphore.line and len(semaphore.leases) < semaphore.max_leases:
-            waiter, _ = semaphore.line.popitem(last=False)
+            waiter, since = semaphore.line.popitem(last=False)
+            semaphore.waited_s += now - since
             self._grant(semaphore, waiter, now)
         self._forget_unused(semaphore)
 

@@ -1,6 +1,7 @@
-"""Locks, events, queues and variables under faults: the tables of the scheduler, and the names that clients keep. Pure.
+"""Coordination under faults: the tables of the scheduler, and the names that clients keep. Pure.
 
-Some clients speak to one scheduler over links that delay and stall; clients hang, and die. Real are
+Some clients, and workers whose tasks speak through a client of theirs, speak to one scheduler over links that delay and
+stall; they hang, and die. Real are
 ``coordination.tables`` with all that is below, and ``coordination.homes`` with the state that a client keeps; the few
 lines of ``coordination.link`` between them are modelled here. Sessions deliver each message once and in order, or end:
 a broken connection is a link that stalls.
@@ -19,6 +20,8 @@ from distributed.simulation.links import Link
 from distributed.simulation.simulator import Simulator
 
 LEASE_TIMEOUT_S, CHECK_S, GRACE_S = 10.0, 2.0, 5.0
+NOTICED_S = (0.0, 0.05, 3.0)
+"""When a worker has died, the scheduler sees its connection break, or misses its signs of life."""
 DELAYS_S = (0.0001, 0.0005, 0.002, 0.02)
 
 Request = tuple[int, str, dict[str, Any]]
@@ -31,10 +34,10 @@ class _Futures:
 
 
 class SimUser:
-    """One client: its link, the names that it keeps, and its programs."""
+    """One client: its link, the names that it keeps, and its programs. ``is_worker``: it is that of a worker's tasks."""
 
-    def __init__(self, world: Coordinator, name: str) -> None:
-        self.world, self.name, self.sim = world, name, world.sim
+    def __init__(self, world: Coordinator, name: str, is_worker: bool = False) -> None:
+        self.world, self.name, self.sim, self.is_worker = world, name, world.sim, is_worker
         rng = world.sim.stream(f"link {name}")
         self._rng = world.sim.stream(f"loop {name}")
         self.up, self.down = Link(self.sim, rng, DELAYS_S), Link(self.sim, rng, DELAYS_S)
@@ -124,7 +127,9 @@ class SimUser:
         if self.frozen:
             self._heard.append(batch)
             return
-        for kind, *rest in batch if self.alive else ():
+        for kind, *rest in batch:
+            if not self.alive:
+                return
             if kind == "keep":
                 place, name, lease, number, state = rest
                 later = [about for n, (about, _) in self.open.items() if n > number]
@@ -152,7 +157,11 @@ class SimUser:
         if home is not None:
             self.homes.give_back_locked(home)
         self.sim.counts["asked"] += 1
-        self.add(self.request(op, {"name": name, **kwargs()}, lambda answer: then(answer, False)))
+        self.ask(op, {"name": name, **kwargs()}, lambda answer: then(answer, False))
+
+    def ask(self, op: str, kwargs: dict[str, Any], then: Callable[[Any], None] | None = None) -> None:
+        """One operation that is always done at the scheduler."""
+        self.add(self.request(op, kwargs, then))
         self.wake()
 
 
@@ -163,6 +172,8 @@ class Coordinator:
         self.sim = Simulator(seed)
         self.tables = Tables(LEASE_TIMEOUT_S, CHECK_S)
         self.users: dict[str, SimUser] = {}
+        self.wanted: set[Any] = set()
+        """Keys of the futures that the scheduler keeps alive for what lies in the tables."""
         self._due: float | None = None
 
     def receive(self, user: SimUser, batch: list[Request]) -> None:
@@ -182,7 +193,9 @@ class Coordinator:
     def _act(self, answers: list[Any]) -> None:
         tables = self.tables
         tables.validate()
-        tables.held.take_changes()
+        want, release = tables.held.take_changes()
+        assert self.wanted.issuperset(release), "a key is released that was not wanted"
+        self.wanted = (self.wanted | set(want)) - set(release)
         tables.stale.clear()
         told = [*tables.kept.take_news(), *answers]
         told += [(waiter.client, ("answer", waiter.number, value)) for waiter, value in tables.waiters.take_answers()]
@@ -209,6 +222,7 @@ class Coordinator:
             self._act([])
 
     def kill(self, user: SimUser) -> None:
-        """Its process has died; the scheduler waits whether it comes back."""
+        """Its process has died. A client's session is kept in case it comes back; that of a lost worker is over."""
         user.alive = False
-        self.sim.after(GRACE_S, lambda: self.over(user.name))
+        noticed_s = self.sim.stream("noticed").choice(NOTICED_S) if user.is_worker else GRACE_S
+        self.sim.after(noticed_s, lambda: self.over(user.name))

@@ -1,7 +1,9 @@
-"""What programs do with locks, events, queues and variables in the modelled world, and what must be true of it. Pure.
+"""What programs and tasks do with all primitives in the modelled world, and what must be true of it. Pure.
 
-Checked: the tables after every message; one holder of a lock at a time; no item of a queue lost or got twice; nobody
-reads a value that was overwritten before it asked; in the end every program has ended and nothing is left.
+A worker that dies in the middle (holding, waiting, with a value on its way to it) is replaced, and its tasks run again
+on another one. Checked: the tables after every message; no more holders than there may be; no item of a queue lost or
+got twice; nobody reads a value that was overwritten before it asked; in the end every program has ended, no request,
+lease or subscription is left, and futures are kept alive for the items that lie in tables and for nothing else.
 """
 
 from __future__ import annotations
@@ -17,7 +19,9 @@ from distributed.messages.payload import Payload
 from distributed.simulation.coordination import Coordinator, SimUser
 
 NAMES = ("a", "b")
+MANY = ("m", "n", "o")
 FAULTS_S, END_S = 20.0, 200.0
+WHATS = (*("lock", "event", "queue", "variable") * 2, "semaphore", "multi_lock", "topic")
 TIMEOUTS_S = (0.0, 0.5, 3.0)
 # Longer than the patience with a keeper, shorter than a lease.
 FREEZES_S = (0.1, 0.4, 4.0)
@@ -32,6 +36,7 @@ class Program:
         self.name, self.burst = "a", 0
         self.what = "lock"
         self._leases: deque[int] = deque()
+        self._subscription = ""
         self._later(0.0)
 
     def _lost(self, lease: int) -> None:
@@ -47,7 +52,7 @@ class Program:
         rng = self.rng
         if not self.burst:
             self.burst = rng.choice((1, 3, 30))
-            self.name, self.what = rng.choice(NAMES), rng.choice(("lock", "event", "queue", "variable"))
+            self.name, self.what = rng.choice(NAMES), rng.choice(WHATS)
         self.burst -= 1
         getattr(self, f"_{self.what}")()
 
@@ -65,7 +70,7 @@ class Program:
                 self._leases.append(lease)
                 if not self.user.homes.is_here(lease, self._lost):
                     self.user.hold(lease, self._lost)
-            self.episode.enter(self.name, self)
+            self.episode.enter([self.name], 1, self)
             self.user.call_later(self.rng.choice((0.0, 0.001, 0.3)), self._release)
 
         def arguments() -> dict[str, Any]:
@@ -83,7 +88,7 @@ class Program:
             assert held, "the lease was over before it was released"
             self._go_on()
 
-        self.episode.leave(self.name, self)
+        self.episode.leave([self.name], self)
         release: Any = LockHome.release
         self.user.do("semaphore", self.name, lambda home: release(home, self), "semaphore_release", arguments, released)
 
@@ -94,8 +99,7 @@ class Program:
 
     def _queue(self) -> None:
         if self.rng.random() < 0.5:
-            value = self.episode.new_value()
-            packed = {"value": Payload(str(value).encode())}
+            value, packed = self._new_value()
             self.episode.put.add(value)
             self.user.do("queue", self.name, lambda home: home.put(packed), "queue_put", lambda: packed, self._go_on)
             return
@@ -103,6 +107,7 @@ class Program:
         def got(answer: Any, here: bool) -> None:
             if not isinstance(answer, TimeoutError):
                 self.episode.take(int((answer if here else answer[0][0][0]).data))
+                self._arrived(0 if here else answer[1])
             self._go_on()
 
         timeout = {"timeout": self.rng.choice(TIMEOUTS_S)}
@@ -111,8 +116,7 @@ class Program:
     def _variable(self) -> None:
         begun, name = self.episode.world.sim.now, self.name
         if self.rng.random() < 0.5:
-            value = self.episode.new_value()
-            packed = {"value": Payload(str(value).encode())}
+            value, packed = self._new_value()
             write = self.episode.begin_write(name, value, begun)
 
             def written(*ignored: Any) -> None:
@@ -125,10 +129,72 @@ class Program:
         def got(answer: Any, here: bool) -> None:
             if not isinstance(answer, TimeoutError):
                 self.episode.read(name, int((answer if here else answer[0]).data), begun)
+                self._arrived(0 if here else answer[2])
             self._go_on()
 
         timeout = {"timeout": self.rng.choice(TIMEOUTS_S)}
         self.user.do("variable", name, VariableHome.get, "variable_get", lambda: timeout, got)
+
+    def _new_value(self) -> tuple[int, dict[str, Any]]:
+        """A value of its own, now and then with a future in it."""
+        value = self.episode.new_value()
+        packed: dict[str, Any] = {"value": Payload(str(value).encode())}
+        if self.rng.random() < 0.3:
+            packed["keys"] = [f"key-{value % 7}"]
+        return value, packed
+
+    def _arrived(self, transit: int) -> None:
+        if transit and not self.episode.may_die(self.user):
+            self.user.ask("coordination_arrived", {"transit": transit})
+
+    def _semaphore(self) -> None:
+        timeout = {"timeout": self.rng.choice(TIMEOUTS_S)} if self.rng.random() < 0.5 else {}
+        kwargs = {"name": "pair", "max_leases": 2, **timeout}
+        self.user.ask("semaphore_acquire", kwargs, lambda lease: self._held(lease, ["pair"], 2, "semaphore_release"))
+
+    def _multi_lock(self) -> None:
+        names = self.rng.sample(MANY, self.rng.choice((1, 2, 3)))
+        timeout = {"timeout": self.rng.choice(TIMEOUTS_S)} if self.rng.random() < 0.5 else {}
+        kwargs = {"name": "", "names": names, "n": len(names), **timeout}
+        self.user.ask("multi_lock_acquire", kwargs, lambda lease: self._held(lease, names, 1, "multi_lock_release"))
+
+    def _held(self, lease: int | None, names: list[str], limit: int, release: str) -> None:
+        """Granted, or not; to be given back a little later."""
+        if lease is None:
+            self._go_on()
+            return
+        self.user.hold(lease, self._lost)
+        self.episode.enter(names, limit, self)
+        if self.episode.may_die(self.user):
+            return
+
+        def give_back() -> None:
+            self.episode.leave(names, self)
+            self.user.drop(lease)
+            name = names[0] if release == "semaphore_release" else ""
+            self.user.ask(release, {"name": name, "lease": lease}, released)
+
+        def released(held: Any) -> None:
+            assert held, "the lease was over before it was released"
+            self._go_on()
+
+        self.user.call_later(self.rng.choice((0.0, 0.001, 0.3)), give_back)
+
+    def _topic(self) -> None:
+        about = {"name": "news", "id": self._subscription}
+        if not self._subscription:
+            self._subscription = about["id"] = f"subscription-{self.episode.new_value()}"
+            self.user.ask("pubsub_subscribe", about, self._go_on)
+        elif self.rng.random() < 0.5:
+            self.user.ask("pubsub_put", {"name": "news", **self._new_value()[1]}, self._go_on)
+        else:
+
+            def got(answer: Any) -> None:
+                if not isinstance(answer, TimeoutError):
+                    self._arrived(answer[1])
+                self._go_on()
+
+            self.user.ask("pubsub_get", {"timeout": self.rng.choice(TIMEOUTS_S), **about}, got)
 
 
 class CoordinationEpisode:
@@ -141,33 +207,66 @@ class CoordinationEpisode:
         self.taken: set[int] = set()
         self.exact = True
         """No client was killed or hung for longer than the patience with keepers: nothing may be lost or doubled."""
-        self._holders: dict[str, Program] = {}
+        self._holders: dict[str, list[Program]] = {}
         self._writes: dict[str, list[list[Any]]] = {name: [] for name in NAMES}
-        self._n_values = 0
+        self._n_values = self._n_workers = 0
         self._rng = rng = world.sim.stream("faults")
         for i in range(rng.choice((1, 2, 4))):
             user = world.users[f"user-{i}"] = SimUser(world, f"user-{i}")
             for _ in range(rng.choice((1, 2))):
                 self.programs.append(Program(self, user, 120))
+        for _ in range(rng.choice((0, 0, 1, 3))):
+            self._new_worker([60] * rng.choice((1, 2)))
+        self._deadly = rng.random() < 0.5
         if rng.random() < 0.7:
             for _ in range(rng.choice((1, 5))):
-                world.sim.at(rng.uniform(0, FAULTS_S), self._fault)
+                world.sim.at(rng.uniform(0, rng.choice((1.0, FAULTS_S))), self._fault)
 
     def _fault(self) -> None:
         rng, users = self._rng, [user for user in self.world.users.values() if user.alive]
-        user, what = rng.choice(users), rng.random()
-        if what < 0.4:
+        workers = [user for user in users if user.is_worker]
+        user, what = rng.choice(workers if workers and rng.random() < 0.5 else users), rng.random()
+        if what < 0.3:
             for link in (user.up, user.down):
                 link.stall()
                 self.world.sim.after(0.3, link.go_on)
-        elif what < 0.8 and not user.frozen:
+        elif what < 0.6 and not user.frozen:
             seconds = rng.choice(FREEZES_S)
             self.exact &= seconds < 0.5
             user.freeze(seconds)
-        elif len(users) > 1:
-            self.exact = False
-            self.world.kill(user)
-            self._holders = {name: holder for name, holder in self._holders.items() if holder.user is not user}
+        elif self._deadly and (user.is_worker or len(users) > 1):
+            self._kill(user)
+
+    def may_die(self, user: SimUser) -> bool:
+        """Whether a worker dies at this very moment, with what it has just been given."""
+        dies = self._deadly and user.is_worker and user.alive and self._rng.random() < 0.02
+        if dies:
+            self._kill(user)
+        return dies
+
+    def _kill(self, user: SimUser) -> None:
+        self.exact = False
+        self.world.kill(user)
+        for name, holders in self._holders.items():
+            self._holders[name] = [holder for holder in holders if holder.user is not user]
+        if user.is_worker:
+            self._run_again(user)
+
+    def _new_worker(self, tasks: list[int]) -> None:
+        """One more worker, with tasks that do so many operations each."""
+        self._n_workers += 1
+        name = f"worker-{self._n_workers}"
+        user = self.world.users[name] = SimUser(self.world, name, is_worker=True)
+        self.programs += [Program(self, user, n) for n in tasks]
+
+    def _run_again(self, lost: SimUser) -> None:
+        """The tasks of a lost worker, from their beginning, on one that is there or on a new one."""
+        n = len([program for program in self.programs if program.user is lost and program.left])
+        others = [user for user in self.world.users.values() if user.is_worker and user.alive]
+        if others:
+            self.programs += [Program(self, others[i % len(others)], 60) for i in range(n)]
+        else:
+            self._new_worker([60] * n)
 
     def run(self) -> CoordinationEpisode:
         """All of it. Raises AssertionError."""
@@ -178,13 +277,19 @@ class CoordinationEpisode:
         tables = self.world.tables
         assert not tables.kept.by_place, "a name that nobody uses is kept"
         assert not len(tables.waiters) and not len(tables.leases), "somebody waits or holds"
-        inside = {int(item.value.data) for queue in tables.queues.by_name.values() for item in queue.items}
+        assert not tables.held.n_in_transit, "a value is on its way to nobody"
+        items = [item for queue in tables.queues.by_name.values() for item in queue.items]
+        inside = {int(item.value.data) for item in items}
         if self.exact:
             assert not inside & self.taken and inside | self.taken == self.put, "an item is lost, or there twice"
         for name in list(self.world.users):
             assert not self.world.users[name].open, "an answer never came"
             self.world.over(name)
         assert not tables.semaphores.by_name and not tables.events.lines and not tables.variables.lines
+        assert not tables.multi_locks.by_name, "a lock of several is not forgotten"
+        assert not tables.pubsub.topics, "a subscription is left"
+        stored = [*items, *tables.variables.values.values()]
+        assert self.world.wanted == {key for item in stored for key in item.keys}, "futures are kept alive for nothing"
         return self
 
     def new_value(self) -> int:
@@ -192,14 +297,17 @@ class CoordinationEpisode:
         self._n_values += 1
         return self._n_values
 
-    def enter(self, name: str, program: Program) -> None:
-        """A program has a lock."""
-        assert name not in self._holders, f"two hold the lock {name!r}"
-        self._holders[name] = program
+    def enter(self, names: list[str], limit: int, program: Program) -> None:
+        """A program has what ``limit`` may have at a time."""
+        for name in names:
+            holders = self._holders.setdefault(name, [])
+            assert len(holders) < limit, f"{limit + 1} hold {name!r}"
+            holders.append(program)
 
-    def leave(self, name: str, program: Program) -> None:
-        """A program gives a lock back."""
-        assert self._holders.pop(name) is program
+    def leave(self, names: list[str], program: Program) -> None:
+        """A program gives it back."""
+        for name in names:
+            self._holders[name].remove(program)
 
     def take(self, value: int) -> None:
         """A program has got an item."""

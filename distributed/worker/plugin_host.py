@@ -23,12 +23,12 @@ def plugin_name(plugin: Any) -> str:
 
 
 class PluginHost:
-    """The plugins of ``owner`` (a worker or a nanny), by name."""
+    """The plugins of ``owner`` (a worker or a nanny), by name; ``watchers``: those that hear of transitions."""
 
     def __init__(self, owner: Any) -> None:
         self.owner = owner
         self.plugins: dict[str, Any] = {}
-        self._watchers: list[Any] = []
+        self.watchers: list[Any] = []
         self._last_step: Step | None = None
 
     async def add(self, plugin: Any, name: str | None = None) -> None:
@@ -46,13 +46,13 @@ class PluginHost:
             if inspect.isawaitable(result):
                 await result
         if _overrides(plugin, "transition"):
-            self._watchers.append(plugin)
+            self.watchers.append(plugin)
 
     async def remove(self, name: str) -> None:
         """Tear a plugin down. Raises ``KeyError`` for an unknown name, and what its ``teardown`` raises."""
         plugin = self.plugins.pop(name)
-        if plugin in self._watchers:
-            self._watchers.remove(plugin)
+        if plugin in self.watchers:
+            self.watchers.remove(plugin)
         teardown = getattr(plugin, "teardown", None)
         if teardown is not None:
             result = _called(teardown, self.owner)
@@ -77,11 +77,6 @@ class PluginHost:
             except Exception:
                 logger.exception("The plugin %s could not be torn down", name)
 
-    @property
-    def watches(self) -> bool:
-        """Whether any plugin wants to hear of transitions."""
-        return bool(self._watchers)
-
     def tell(self, steps: Any) -> None:
         """Tell of the transitions (a deque, newest last) that have come since the last call."""
         fresh: list[Step] = []
@@ -93,7 +88,7 @@ class PluginHost:
             return
         self._last_step = fresh[0]
         for _, key, start, finish, _ in reversed(fresh):
-            for plugin in self._watchers:
+            for plugin in self.watchers:
                 try:
                     plugin.transition(user_key(key), start, finish)
                 except Exception:

@@ -158,7 +158,7 @@ class Tick(Facts):
         when = state.next_deadline()
         if when is not None and when < self._wakes_at:
             self._wake_at(when)
-        if self.plugin_host.watches:
+        if self.plugin_host.watchers:
             self.plugin_host.tell(state.steps)
         if self.validate:
             state.validate()

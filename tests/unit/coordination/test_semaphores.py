@@ -166,6 +166,31 @@ def test_a_registered_name_is_kept_while_the_client_is_there():
     w.assert_empty()
 
 
+def test_metrics():
+    world = World()
+    assert world.tables.semaphores.metrics() == {}
+    first, second = (world.get("a", "semaphore_acquire", name="x", max_leases=2) for _ in range(2))
+    waiting = world.ask("b", "semaphore_acquire", name="x", max_leases=2)
+    world.pass_time(3)
+    assert world.tables.semaphores.metrics()["x"] == {
+        "max_leases": 2,
+        "active_leases": 2,
+        "pending_leases": 1,
+        "acquire_total": 2,
+        "release_total": 0,
+        "average_pending_lease_time_s": 0.0,
+    }
+    world.get("a", "semaphore_release", name="x", lease=first)
+    assert world.answers.pop(waiting) is not None
+    world.get("a", "semaphore_release", name="x", lease=second)
+    found = world.tables.semaphores.metrics()["x"]
+    assert (found["active_leases"], found["pending_leases"]) == (1, 0)
+    assert (found["acquire_total"], found["release_total"], found["average_pending_lease_time_s"]) == (3, 2, 1.0)
+    for client in ("a", "b"):
+        world.leave(client)
+    assert world.tables.semaphores.metrics() == {}
+
+
 def test_close_with_holders_and_waiters():
     w = World()
     a = acquire(w, "a", max_leases=1)
