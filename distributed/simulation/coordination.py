@@ -34,7 +34,7 @@ class _Futures:
 
 
 class SimUser:
-    """One client: its link, the names that it keeps, and its programs. ``is_worker``: it is that of a worker's tasks."""
+    """One client: its link, the names that it keeps, its programs. ``is_worker``: it is that of a worker's tasks."""
 
     def __init__(self, world: Coordinator, name: str, is_worker: bool = False) -> None:
         self.world, self.name, self.sim, self.is_worker = world, name, world.sim, is_worker

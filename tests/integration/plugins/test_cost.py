@@ -1,4 +1,4 @@
-"""What nobody uses costs nothing on the path of a task: calls into the code of plugins and events are counted, not timed."""
+"""What nobody uses costs nothing on the way of a task: calls into code of plugins and events, counted, not timed."""
 
 from __future__ import annotations
 
