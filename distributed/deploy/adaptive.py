@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import time
 from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Protocol, cast
@@ -39,7 +40,7 @@ class Scalable(Protocol):
 
 
 class AdaptiveCore:
-    """One look, one decision; knows neither time nor what a cluster is. Subclasses say what is wanted and do it.
+    """One look, one decision; does not know what a cluster is. Subclasses say what is wanted and do it.
 
     Parameters
     ----------
@@ -98,13 +99,17 @@ class AdaptiveCore:
         """Close these."""
         raise NotImplementedError
 
+    def _now(self) -> float:
+        return time.monotonic()
+
     async def safe_target(self) -> int:
         """``target()`` within the bounds."""
         return self.policy.bound(await self.target())
 
     async def recommendations(self, target: int) -> dict[str, Any]:
         """What to do to have ``target`` workers: ``{"status": "same" | "up" | "down", ...}``."""
-        plan = self.plan
+        plan, now = self.plan, self._now()
+        self.policy.note(self.requested, self.observed, now)
         verdict = self.policy.compare(target, len(plan))
         if verdict == "up":
             return {"status": "up", "n": target}
@@ -114,7 +119,7 @@ class AdaptiveCore:
         dispensable = self.policy.never_arrived(self.requested, self.observed, surplus)
         if len(dispensable) < surplus:
             dispensable.update(await self.workers_to_close(target))
-        firm = self.policy.agree(dispensable)
+        firm = self.policy.agree(dispensable, now)
         return {"status": "down", "workers": list(firm)} if firm else {"status": "same"}
 
     async def adapt(self) -> None:
@@ -149,6 +154,9 @@ class Adaptive(AdaptiveCore):
         In what time the work at hand should be done; more workers are asked for when it would take longer.
     worker_key : callable
         ``f(WorkerState) -> group``: workers of one group are closed together.
+
+    A worker that is dispensable stays for as long as it took to come, at most a minute; one whose data no other worker
+    can take is not closed.
     """
 
     def __init__(
@@ -243,11 +251,24 @@ class Adaptive(AdaptiveCore):
         await _maybe(self.cluster.scale(n))
 
     async def scale_down(self, workers: Iterable[Any]) -> None:
-        names = list(workers)
+        await self._close(await self._retire(list(workers)))
+
+    async def _retire(self, names: list[Any]) -> list[Any]:
+        """Have them hand over their data. Those that nobody can take it from are not in the result: they stay."""
+        if not names:
+            return []
+        logger.info("Retiring workers %s", names)
+        present = self.observed
+        retired = await self.scheduler.retire_workers(names=names, remove=True, close_workers=True)
+        gone = {worker["name"] for worker in retired.values()}
+        stay = [name for name in names if name in present and name not in gone]
+        if stay:
+            logger.info("Workers %s stay: no other worker can take what they hold", stay)
+        return [name for name in names if name not in stay]
+
+    async def _close(self, names: list[Any]) -> None:
         if not names:
             return
-        logger.info("Retiring workers %s", names)
-        await self.scheduler.retire_workers(names=names, remove=True, close_workers=True)
         scale_down: Any = getattr(self.cluster, "scale_down", None)
         if scale_down is None:
             raise AttributeError(f"{type(self.cluster).__name__} cannot close chosen workers: it has no scale_down")

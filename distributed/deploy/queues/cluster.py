@@ -54,8 +54,9 @@ class _WholeJobs(Adaptive):
         return list(chosen)
 
     async def scale_down(self, workers: Iterable[Any]) -> None:
-        named = set(workers)
-        await super().scale_down([m for job in self._members().values() if named.issuperset(job) for m in job])
+        named, jobs = set(workers), list(self._members().values())
+        gone = set(await self._retire([m for job in jobs if named.issuperset(job) for m in job]))
+        await self._close([m for job in jobs if gone.issuperset(job) for m in job])
 
 
 class _Arrivals(SchedulerPlugin):

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from distributed import LocalCluster, Nanny, Worker
-from distributed.deploy.local import _bare_host, _check_options, _loopback_page, _sizes
+from distributed.deploy.local import _bare_host, _check_options, _sizes, loopback_page
 from distributed.deploy.utils import CPU_COUNT
 
 
@@ -112,4 +112,4 @@ def test_bare_host(host: str, expected: str) -> None:
     ],
 )
 def test_pages_stay_on_loopback(address: Any, expected: Any) -> None:
-    assert _loopback_page(address) == expected
+    assert loopback_page(address) == expected
