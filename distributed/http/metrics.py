@@ -28,7 +28,10 @@ class Metrics(PageHandler):
         found = of_the_scheduler(self.owner) if kind == "scheduler" else of_the_worker(self.owner)
         namespace = settings.get("distributed.dashboard.prometheus.namespace", "dask")
         self.set_header("Content-Type", CONTENT_TYPE)
-        self.finish(as_text(f"{namespace}_{kind}", found))
+        text = as_text(f"{namespace}_{kind}", found)
+        if kind == "scheduler" and (figures := self.owner.extensions["semaphores"].metrics()):
+            text += as_text(f"{namespace}_semaphore", of_semaphores(figures))
+        self.finish(text)
 
 
 def of_the_scheduler(scheduler: Any) -> list[Family]:
@@ -48,6 +51,22 @@ def of_the_scheduler(scheduler: Any) -> list[Family]:
         gauge("tasks_output_bytes", "Bytes of results on all workers", counts["bytes"]),
         gauge("uptime_seconds", "Since this scheduler was made", scheduler.uptime_s),
         *[counter(f"{name}_total", f"Sessions of clients: {name}", n) for name, n in session.items()],
+    ]
+
+
+def of_semaphores(figures: dict[Any, dict[str, float]]) -> list[Family]:
+    """Leases and waits of each semaphore and lock that is in use, by name."""
+    whats = {
+        "max_leases": ("gauge", "Leases that there may be"),
+        "active_leases": ("gauge", "Leases that are taken"),
+        "pending_leases": ("gauge", "Requests that wait for one"),
+        "acquire_total": ("counter", "Leases that were granted"),
+        "release_total": ("counter", "Leases that have ended"),
+        "average_pending_lease_time_s": ("gauge", "Mean seconds for which a lease was waited for"),
+    }
+    return [
+        (name, kind, what, [({"name": str(semaphore)}, found[name]) for semaphore, found in figures.items()])
+        for name, (kind, what) in whats.items()
     ]
 
 
