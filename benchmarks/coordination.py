@@ -1,7 +1,8 @@
-"""Operations a second of locks, queues, variables, events, event logs and actors, from one client.
+"""Operations a second of all primitives, event logs and actors, from one client.
 
 In plain threads and in coroutines; one round is a pair of operations (of an event three, of ``log_event`` and an actor
-one).
+one). The scheduler answers each operation on semaphores, multi-locks and limited queues, as it does for names of locks,
+events, variables and queues that several clients use; those that one client uses alone are kept there.
 
 ``python -m benchmarks.coordination [-n PAIRS]``; as a file, the same script runs with any ``distributed`` that is
 installed: ``/path/to/other/bin/python benchmarks/coordination.py``.
@@ -23,7 +24,7 @@ from typing import Any
 import psutil
 
 import distributed
-from distributed import Client, Event, Lock, Queue, Variable
+from distributed import Client, Event, Lock, MultiLock, Queue, Semaphore, Variable
 
 
 class Counter:
@@ -40,6 +41,7 @@ class Counter:
 def plain(n: int, client: Client, counter: Any) -> dict[str, Callable[[], None]]:
     """One client in the main thread."""
     lock, queue, variable, event = Lock("bench"), Queue("bench"), Variable("bench"), Event("bench")
+    semaphore, several, few = Semaphore(2, "bench-s"), MultiLock(["bench-1", "bench-2"]), Queue("bench-few", maxsize=9)
 
     def lock_pairs() -> None:
         for _ in range(n):
@@ -62,6 +64,21 @@ def plain(n: int, client: Client, counter: Any) -> dict[str, Callable[[], None]]
             event.wait()
             event.clear()
 
+    def semaphore_pairs() -> None:
+        for _ in range(n):
+            semaphore.acquire()
+            semaphore.release()
+
+    def multi_lock_pairs() -> None:
+        for _ in range(n):
+            several.acquire()
+            several.release()
+
+    def limited_queue_pairs() -> None:
+        for i in range(n):
+            few.put(i)
+            few.get()
+
     def logs() -> None:
         for i in range(n):
             client.log_event("bench", i)
@@ -76,6 +93,9 @@ def plain(n: int, client: Client, counter: Any) -> dict[str, Callable[[], None]]
         "queue": queue_pairs,
         "variable": variable_pairs,
         "event": event_rounds,
+        "semaphore": semaphore_pairs,
+        "multi_lock": multi_lock_pairs,
+        "limited_queue": limited_queue_pairs,
         "log_event": logs,
         "actor": actor_calls,
     }
@@ -84,6 +104,7 @@ def plain(n: int, client: Client, counter: Any) -> dict[str, Callable[[], None]]
 def coroutines(n: int, client: Client, counter: Any) -> dict[str, Callable[[], Any]]:
     """The same in coroutines."""
     lock, queue, variable, event = Lock("abench"), Queue("abench"), Variable("abench"), Event("abench")
+    semaphore, several, few = Semaphore(2, "abench-s"), MultiLock(["a-1", "a-2"]), Queue("abench-few", maxsize=9)
 
     async def lock_pairs() -> None:
         for _ in range(n):
@@ -106,6 +127,22 @@ def coroutines(n: int, client: Client, counter: Any) -> dict[str, Callable[[], A
             await event.wait()
             await event.clear()
 
+    async def semaphore_pairs() -> None:
+        await semaphore
+        for _ in range(n):
+            await semaphore.acquire()
+            await semaphore.release()
+
+    async def multi_lock_pairs() -> None:
+        for _ in range(n):
+            await several.acquire()
+            await several.release()
+
+    async def limited_queue_pairs() -> None:
+        for i in range(n):
+            await few.put(i)
+            await few.get()
+
     async def logs() -> None:
         for i in range(n):
             await client.log_event("abench", i)
@@ -120,6 +157,9 @@ def coroutines(n: int, client: Client, counter: Any) -> dict[str, Callable[[], A
         "queue": queue_pairs,
         "variable": variable_pairs,
         "event": event_rounds,
+        "semaphore": semaphore_pairs,
+        "multi_lock": multi_lock_pairs,
+        "limited_queue": limited_queue_pairs,
         "log_event": logs,
         "actor": actor_calls,
     }

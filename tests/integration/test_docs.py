@@ -14,7 +14,7 @@ import distributed
 DOCS = Path(distributed.__file__).parent.parent / "docs"
 
 
-PAGES = [("COORDINATION", 9), ("INSIGHT", 9), ("PLUGINS", 2), ("SECURITY", 2), ("TASKS", 8)]
+PAGES = [("CLUSTER", 8), ("COORDINATION", 10), ("INSIGHT", 12), ("PLUGINS", 2), ("SECURITY", 2), ("TASKS", 8)]
 
 
 @pytest.mark.parametrize(("page", "n_blocks"), PAGES)

@@ -13,7 +13,7 @@ async def test_semaphores() -> None:
     async with Scheduler(dashboard_address=":0") as s:
         assert "dask_semaphore" not in (await fetch(at(s, "/metrics"))).body.decode()
         async with Client(s.address, asynchronous=True, set_as_default=False) as c:
-            semaphore = Semaphore(2, "data \"base\"", c)
+            semaphore = Semaphore(2, 'data "base"', c)
             assert await semaphore.acquire()
             text = (await fetch(at(s, "/metrics"))).body.decode()
         for name, value in {
