@@ -127,7 +127,7 @@ def test_the_scheduler_really_has_none_of_them(client: Client) -> None:
             client.run_on_scheduler(__import__, name)
 
 
-def test_numpy_arrays(client: Client) -> None:
+def test_s85_numpy_arrays(client: Client) -> None:
     import numpy as np
     import user_jobs
 
@@ -150,7 +150,7 @@ def test_dataframes(client: Client) -> None:
     assert future.result(timeout=20)["a"] == 45
 
 
-def test_objects_and_functions_of_the_users_modules(client: Client) -> None:
+def test_s85_objects_and_functions_of_the_users_modules(client: Client) -> None:
     import user_jobs
     import user_models
 

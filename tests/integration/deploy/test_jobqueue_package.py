@@ -37,10 +37,11 @@ def running(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     engine.close()
 
 
-def test_scale_adapt_and_close(
+def test_s86_scale_adapt_and_close(
     running: tuple[str, Any], private_places: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Its workers find the cluster's secret in the user's own store, which all machines must see."""
+    """S86: resource managers are left to classes of other projects. Their workers find the secret in the user's store,
+    which all machines must see."""
     import dask_jobqueue
 
     name, engine = running

@@ -91,7 +91,7 @@ async def test_client_with_another_protocol(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @gen_test()
-async def test_worker_with_another_package(tmp_path: Path, caplog: Any) -> None:
+async def test_s82_worker_with_another_package(tmp_path: Path, caplog: Any) -> None:
     """Let in; each end has a warning that names both, and tasks run."""
     preload = tmp_path / "other.py"
     preload.write_text(OTHER_PACKAGE)
@@ -109,7 +109,7 @@ async def test_worker_with_another_package(tmp_path: Path, caplog: Any) -> None:
 
 
 @gen_test()
-async def test_client_with_another_package(other_cloudpickle: None) -> None:
+async def test_s82_client_with_another_package(other_cloudpickle: None) -> None:
     """Shown at connect, not only when somebody asks for it."""
     async with process("scheduler") as (address, _):
         with pytest.warns(VersionMismatchWarning, match=r"cloudpickle: scheduler [\d.]+, client Client-\S+ 0\.0\.1"):
