@@ -442,6 +442,8 @@ class TaskExecutor:
         try:
             try:
                 value = self._call(job, task)
+                if not self._jobs:
+                    self._wake()  # nothing else is to be run: the loop sleeps, and wakes while the report is made
                 job.inputs = []
                 if type(value) is Onward:
                     onward = value
@@ -539,6 +541,9 @@ class TaskExecutor:
 
     def report(self, event: ExecutorEvent, value: Any) -> None:
         self._reports.append((event, value))
+        self._wake()
+
+    def _wake(self) -> None:
         if not self._awake:  # append, then look: the loop clears the flag, then drains
             self._awake = True
             self.call_loop(self._drain)
