@@ -2,7 +2,9 @@
 
 A pair of :class:`InprocComm` share nothing but two inboxes. ``send`` appends to the peer's inbox and wakes the peer's
 loop once, however many batches follow; there is no handshake, because whoever is in the process has everything
-already. A message that went through must not be changed afterwards by either side.
+already. Between two ends on one loop ``send`` hands the batch over at once, unless that is what the loop is doing
+already: what is sent meanwhile waits for the next turn, so that nobody is called amid a call of the other. A message
+that went through must not be changed afterwards by either side.
 """
 
 from __future__ import annotations
@@ -24,6 +26,18 @@ _HIGH_WATER = 1 << 20
 _LOW_WATER = 1 << 18
 
 
+class Turn:
+    """Whether a batch is being handed over on a loop just now."""
+
+    __slots__ = ("busy",)
+
+    def __init__(self) -> None:
+        self.busy = False
+
+
+_turns: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Turn] = weakref.WeakKeyDictionary()
+
+
 class InprocComm(Comm):
     """One end of a link between two loops of this process (or within one loop)."""
 
@@ -37,6 +51,7 @@ class InprocComm(Comm):
         self._loop = loop
         self._peer: InprocComm | None = None
         self._same_loop = False
+        self._turn: Turn | None = None
         self._inbox: deque[list[Any]] = deque()
         self._inbox_count = 0
         self._woken = False
@@ -62,6 +77,8 @@ class InprocComm(Comm):
         b = InprocComm(loop_b, address_b, address_a, role_b, role_a)
         a._peer, b._peer = b, a
         a._same_loop = b._same_loop = loop_a is loop_b
+        if a._same_loop:
+            a._turn = b._turn = _turns.setdefault(loop_a, Turn())
         return a, b
 
     def start(self, on_batch: OnBatch, on_close: OnClose, codec: WireCodec) -> None:
@@ -85,9 +102,17 @@ class InprocComm(Comm):
         peer = self._peer
         if self._closed or peer is None or peer._closed:
             raise CommClosedError(f"{self!r} is closed")
+        self.sent_bytes += len(batch) * _BYTES_A_MESSAGE
+        turn = self._turn
+        if turn is not None and not turn.busy and not peer._inbox and not peer._paused and peer._on_batch is not None:
+            turn.busy = True
+            try:
+                peer._on_batch(batch)
+            finally:
+                turn.busy = False
+            return
         peer._inbox.append(batch)
         peer._inbox_count += len(batch)
-        self.sent_bytes += len(batch) * _BYTES_A_MESSAGE
         # The order "append, then look at the flag" here and "clear the flag, then pop" in _deliver leaves no gap.
         if not peer._woken:
             try:
@@ -111,12 +136,19 @@ class InprocComm(Comm):
             return
         inbox = self._inbox
         # What arrives while we deliver waits for the next turn, so that two chatting ends cannot starve the loop.
-        for _ in range(len(inbox)):
-            if self._paused or not inbox:
-                break
-            batch = inbox.popleft()
-            self._inbox_count -= len(batch)
-            on_batch(batch)
+        turn = self._turn
+        if turn is not None:
+            turn.busy = True
+        try:
+            for _ in range(len(inbox)):
+                if self._paused or not inbox:
+                    break
+                batch = inbox.popleft()
+                self._inbox_count -= len(batch)
+                on_batch(batch)
+        finally:
+            if turn is not None:
+                turn.busy = False
         if inbox and not self._woken and not self._paused:
             self._wake()
         peer = self._peer

@@ -233,10 +233,10 @@ class TaskExecutor:
     def secede(self, task: RunningTask) -> None:
         """The task gives its slot to a new thread and runs on."""
         task.seceded = True
-        if task.in_slot:
-            task.in_slot = False
-            self.call_loop(self.free_slot)
+        had_slot, task.in_slot = task.in_slot, False
         self._say_slotless(task)
+        if had_slot:  # behind the news: the worker hears of it before of the task that comes next
+            self.call_loop(self.free_slot)
 
     def _say_slotless(self, task: RunningTask) -> None:
         duration = time.monotonic() - task.started
