@@ -13,6 +13,7 @@ import os
 import shutil
 from typing import NamedTuple
 
+from distributed.base import own_files
 from distributed.base.formatting import format_bytes
 from distributed.shuffle.errors import ShuffleFailedError
 from distributed.shuffle.limiter import MemoryLimiter
@@ -28,6 +29,7 @@ class Share(NamedTuple):
     path: str
     nbytes: int
     pieces: list[Piece]
+    file_id: own_files.FileId | None = None
 
 
 class PieceStore:
@@ -63,6 +65,7 @@ class PieceStore:
         self._pending_nbytes = 0
         self._writing: asyncio.Task[None] | None = None
         self._lengths: dict[int, int] = {}
+        self._file_ids: dict[int, own_files.FileId] = {}
         self._closed = False
         if limiter is not None:
             limiter.relieve[self.write_out] = None
@@ -120,16 +123,24 @@ class PieceStore:
             self.write_out()
 
     def _append(self, batch: _Batch) -> dict[int, int]:
-        os.makedirs(self.directory, exist_ok=True)
+        os.makedirs(self.directory, 0o700, exist_ok=True)
         written: dict[int, int] = {}
         for partition in list(batch):
             block = pack_block(batch.pop(partition), self._compression)
-            with open(self._path(partition), "ab", buffering=0) as file:
+            with os.fdopen(self._file(partition), "ab", buffering=0) as file:
                 view = memoryview(block)
                 while view:
                     view = view[file.write(view) :]
             written[partition] = len(block)
         return written
+
+    def _file(self, partition: int) -> int:
+        """The partition's file, for appending."""
+        path, known = self._path(partition), self._file_ids.get(partition)
+        if known is not None:
+            return own_files.reopen(path, known, os.O_WRONLY | os.O_APPEND)
+        fd, self._file_ids[partition] = own_files.create(path)
+        return fd
 
     async def settle(self) -> None:
         """Wait until no file is being written. Raises what went wrong with files so far."""
@@ -142,7 +153,8 @@ class PieceStore:
         """Where to :func:`read` a partition."""
         await self.settle()
         length = self._lengths.get(partition, 0)
-        return Share(partition, self._path(partition), length, list(self._pending.get(partition, ())))
+        pieces = list(self._pending.get(partition, ()))
+        return Share(partition, self._path(partition), length, pieces, self._file_ids.get(partition))
 
     async def close(self) -> None:
         """Forget everything, remove the files."""
@@ -169,12 +181,13 @@ def read(share: Share) -> list[Piece]:
     Raises
     ------
     OSError
-        The file is gone (the run has ended), or cannot be read.
+        The file is gone (the run has ended), or is another one, or cannot be read.
     """
     pieces = list(share.pieces)
     if share.nbytes:
+        assert share.file_id is not None
         content = bytearray(share.nbytes)
-        with open(share.path, "rb", buffering=0) as file:
+        with os.fdopen(own_files.reopen(share.path, share.file_id), "rb", buffering=0) as file:
             view = memoryview(content)
             while view:
                 count = file.readinto(view)

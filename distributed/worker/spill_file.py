@@ -14,6 +14,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from distributed.base import own_files
 from distributed.base.keys import Key
 from distributed.messages.payload import Attached, Payload
 from distributed.protocol import compression, serialize
@@ -45,13 +46,21 @@ class SpillFile:
         Gets the path when the file is of no use any more.
     """
 
-    __slots__ = ("key", "path", "nbytes", "producer", "segments", "_finalizer", "__weakref__")
+    __slots__ = ("key", "path", "file_id", "nbytes", "producer", "segments", "_finalizer", "__weakref__")
 
     def __init__(
-        self, key: Key, path: str, nbytes: int, segments: list[_Segment], producer: str, remove: Callable[[str], None]
+        self,
+        key: Key,
+        path: str,
+        file_id: own_files.FileId,
+        nbytes: int,
+        segments: list[_Segment],
+        producer: str,
+        remove: Callable[[str], None],
     ) -> None:
         self.key = key
         self.path = path
+        self.file_id = file_id
         self.nbytes = nbytes
         self.segments = segments
         self.producer = producer
@@ -63,7 +72,8 @@ class SpillFile:
         self._finalizer()
 
     def payload(self) -> Payload:
-        """The value's bytes, in the file where they may be. Raises ``OSError`` when the file is gone or damaged."""
+        """The value's bytes, in the file where they may be. Raises ``OSError`` when the file is gone, damaged or
+        another one."""
         content = self._content()
         first, *others = [self._segment(content, segment) for segment in self.segments]
         return Payload(b"", Attached([first, *others]))
@@ -77,7 +87,7 @@ class SpillFile:
         return compression.decompress(segment.method, view, segment.nbytes) if segment.method else view
 
     def _content(self) -> memoryview:
-        fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = own_files.reopen(self.path, self.file_id)
         try:
             found = os.fstat(fd).st_size
             if found != self.nbytes:
@@ -128,7 +138,7 @@ def write(key: Key, payload: Payload, path: str, method: str | None, producer: s
         segments.append(_Segment(end + gap, view_out.nbytes, number, view.nbytes))
         end += gap + view_out.nbytes
         pieces.append(view_out)
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    fd, file_id = own_files.create(path)
     try:
         _write_all(fd, pieces)
     except BaseException:
@@ -136,7 +146,7 @@ def write(key: Key, payload: Payload, path: str, method: str | None, producer: s
         raise
     finally:
         os.close(fd)
-    return SpillFile(key, path, end, segments, producer, remove)
+    return SpillFile(key, path, file_id, end, segments, producer, remove)
 
 
 def _write_all(fd: int, pieces: list[memoryview]) -> None:

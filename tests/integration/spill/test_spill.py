@@ -361,6 +361,7 @@ async def test_a_file_that_was_given_up_takes_no_later_value_along(c: Client, s:
     key, file = next(iter(a.data.slow.items()))
     del first
     await async_poll_for(lambda: not a.data, 10)
+    await async_poll_for(lambda: not os.path.exists(file.path), 10)  # the thread that writes removes it
     with pytest.raises(OSError):
         file.open()
     again = await c.scatter({key: make(7)})
