@@ -89,8 +89,7 @@ async def test_one_batch_for_each_peer():
 async def test_late_worker_gets_waiting_tasks():
     async with scheduler() as s, FakeClient(s) as c:
         c.submit("x-1")
-        await until(lambda: "x-1" in s.tasks)
-        assert s.tasks["x-1"].state in ("queued", "no-worker")
+        await until(lambda: "x-1" in s.tasks and s.tasks["x-1"].state in ("queued", "no-worker"))
         async with FakeWorker(s):
             await until(lambda: c.of(KeyInMemory))
 
