@@ -29,6 +29,7 @@ __all__ = [
     "KilledWorker",
     "NoValidWorkerError",
     "NoWorkerError",
+    "PeerAlert",
     "RemoteError",
     "Reschedule",
     "SerializationError",
@@ -382,6 +383,10 @@ class InsecureListenError(PermissionError):
 
 class FrameError(CommClosedError):
     """The bytes on a connection are not what this protocol sends; the connection is closed, nothing was allocated."""
+
+
+class PeerAlert(FrameError):
+    """The peer says within TLS that it cannot use what came from here; what it sent itself was in order."""
 
 
 # ---------------------------------------------------------------- pickles

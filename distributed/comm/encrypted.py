@@ -13,7 +13,7 @@ import ssl
 from collections.abc import Sequence
 from typing import Any
 
-from distributed.base.errors import FrameError
+from distributed.base.errors import FrameError, PeerAlert
 from distributed.comm.sockets import SocketComm
 
 _JOIN = 64 * 1024
@@ -28,13 +28,17 @@ class EncryptedStream:
         self._tls = tls
         # What TLS has begun to send is given to it again unchanged until it has gone.
         self._stuck: Any = None
+        # Found behind bytes that were good: TLS tells it once, and the next read shall.
+        self._broken: OSError | None = None
 
     def pending(self) -> bool:
-        """Whether bytes wait that have been decrypted already."""
-        return self._tls.fileno() >= 0 and self._tls.pending() > 0
+        """Whether bytes wait that have been decrypted already, or an error."""
+        return self._tls.fileno() >= 0 and (self._broken is not None or self._tls.pending() > 0)
 
     def recv_into(self, view: memoryview) -> int:
         """Fill as much of ``view`` as there is; 0 at the peer's farewell."""
+        if self._broken is not None:
+            raise self._broken
         have = 0
         size = len(view)
         try:
@@ -49,6 +53,7 @@ class EncryptedStream:
         except ssl.SSLError as e:
             if not have:
                 raise _told(e) from e
+            self._broken = _told(e)
         return have
 
     def recv(self, nbytes: int, flags: int = 0) -> bytes:
@@ -132,7 +137,8 @@ def _next_chunk(views: Sequence[Any], skip: int) -> Any:
 def _told(error: ssl.SSLError) -> OSError:
     if isinstance(error, ssl.SSLEOFError):
         return ConnectionResetError("the peer ended without a farewell")
-    return FrameError(f"the encrypted stream cannot be used: {error.reason or error}")
+    kind = PeerAlert if "ALERT" in (error.reason or "") else FrameError
+    return kind(f"the encrypted stream cannot be used: {error.reason or error}")
 
 
 async def encrypt(

@@ -25,7 +25,7 @@ from collections import Counter, deque
 from typing import Any, ClassVar
 
 from distributed.base import settings
-from distributed.base.errors import CommClosedError, FrameError
+from distributed.base.errors import CommClosedError, FrameError, PeerAlert
 from distributed.base.log_limit import LogLimit
 from distributed.comm.offers import share_no_more
 from distributed.comm.transport import Comm, OnBatch, OnClose, WireCodec
@@ -400,6 +400,9 @@ class SocketComm(Comm):
     def _fail_badly(self, error: Exception) -> None:
         """What came is not what the peer sent, or not what it may send: nothing of it is used."""
         if self._closed:
+            return
+        if isinstance(error, PeerAlert):  # it is counted where it was noticed
+            self._fail(error)
             return
         peer = self.peer_address
         host = peer.rpartition(":")[0] if peer.startswith("tcp") else peer
