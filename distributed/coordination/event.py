@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Any
 
+from distributed.coordination.handle import Handle, timeout_seconds
 from distributed.coordination.homes import HOMES, MISS, Change, Home
-from distributed.coordination.link import Handle, timeout_seconds
 from distributed.coordination.waiters import Name, Waiter, Waiters, leave_lines
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Self
 
-from distributed.coordination.link import Handle, timeout_seconds
+from distributed.coordination.handle import Handle, timeout_seconds
 
 
 class HeldHandle(Handle):

@@ -14,9 +14,9 @@ from operator import index
 from typing import Any
 
 from distributed.base.keys import as_key
+from distributed.coordination.handle import checked_name, new_id
 from distributed.coordination.held import HeldHandle, patience
 from distributed.coordination.leases import Lease, Leases
-from distributed.coordination.link import checked_name, new_id
 from distributed.coordination.waiters import Name, Waiter, Waiters
 
 logger = logging.getLogger("distributed.coordination")

@@ -12,8 +12,8 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import Any
 
 from distributed.base.keys import Key
+from distributed.coordination.handle import Handle, new_id, timeout_seconds
 from distributed.coordination.held_keys import HeldKeys, Stored
-from distributed.coordination.link import Handle, new_id, timeout_seconds
 from distributed.coordination.values import pack, unpack
 from distributed.coordination.waiters import Name, Waiter, Waiters
 

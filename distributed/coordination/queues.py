@@ -15,9 +15,9 @@ from operator import index
 from typing import Any
 
 from distributed.base.keys import Key
+from distributed.coordination.handle import Handle, timeout_seconds
 from distributed.coordination.held_keys import HeldKeys, Stored
 from distributed.coordination.homes import HOMES, MISS, Change, Home
-from distributed.coordination.link import Handle, timeout_seconds
 from distributed.coordination.values import is_small, opened, pack, unpack
 from distributed.coordination.waiters import Name, Waiter, Waiters
 from distributed.messages.payload import Payload

@@ -24,9 +24,9 @@ import logging
 from collections import OrderedDict, deque
 from typing import Any
 
+from distributed.coordination.handle import timeout_seconds
 from distributed.coordination.held import HeldHandle
 from distributed.coordination.leases import Lease, Leases
-from distributed.coordination.link import timeout_seconds
 from distributed.coordination.waiters import Name, Waiter, Waiters
 
 logger = logging.getLogger("distributed.coordination")

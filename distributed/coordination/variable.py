@@ -10,9 +10,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from distributed.base.keys import Key
+from distributed.coordination.handle import Handle, timeout_seconds
 from distributed.coordination.held_keys import HeldKeys, Stored
 from distributed.coordination.homes import HOMES, MISS, Change, Home
-from distributed.coordination.link import Handle, timeout_seconds
 from distributed.coordination.values import is_small, opened, pack, unpack
 from distributed.coordination.waiters import Name, Waiter, Waiters, leave_lines
 from distributed.messages.payload import Payload
