@@ -78,9 +78,7 @@ class Queue(Handle):
         """
         timeout_s = timeout_seconds(timeout)
         packed = pack(value, self.client)
-        if self.maxsize:
-            return self._put(packed, timeout_s, value)
-        return self._here(lambda home: home.put(packed), lambda: self._put(packed, timeout_s, value))
+        return self._here(lambda home: home.put(packed, self.maxsize), lambda: self._put(packed, timeout_s, value))
 
     def _put(self, packed: dict[str, Any], timeout_s: float | None, value: Any) -> Any:
         if timeout_s is None and self._no_limit is self._link().epoch and is_small(packed["value"]):
@@ -115,7 +113,7 @@ class Queue(Handle):
         n = -1 if batch is True else int(batch)
         kwargs = {"timeout": timeout_seconds(timeout), "n": n, **self._limit()}
         return self._here(
-            lambda home: home.get(n),
+            lambda home: home.get(n, self.maxsize),
             lambda: self._ask("queue_get", kwargs, self._opened if n else self._opened_one, self._give_back),
             _loaded if n else opened,
         )
@@ -134,7 +132,7 @@ class Queue(Handle):
 
     def qsize(self, **kwargs: Any) -> Any:
         """How many items are in it."""
-        return self._here(QueueHome.size, lambda: self._ask("queue_size", self._limit()))
+        return self._here(lambda home: home.size(self.maxsize), lambda: self._ask("queue_size", self._limit()))
 
     def close(self) -> Any:
         """Drop all items; whoever waits gets an error. A later ``put`` begins anew. Harmless when called again."""
@@ -159,25 +157,32 @@ class QueueHome(Home):
     """A queue that this client keeps. The first ``n_told`` of its items are at the scheduler, too, behind ``n_taken``
     others that have been taken out here."""
 
-    __slots__ = ("items", "n_taken", "n_told")
+    __slots__ = ("items", "limit", "n_taken", "n_told")
 
     def __init__(self, kind: str, name: Name, lease: int, state: tuple[Any, ...]) -> None:
         super().__init__(kind, name, lease, state)
+        self.limit: int = state[0]
         self.items: deque[Payload] = deque()
         self.n_told = self.n_taken = 0
 
-    def put(self, packed: dict[str, Any]) -> Any:
-        if len(self.items) >= MAX_KEPT or "keys" in packed or not is_small(packed["value"]):
+    def put(self, packed: dict[str, Any], maxsize: int = 0) -> Any:
+        if (
+            len(self.items) >= min(self.limit or MAX_KEPT, MAX_KEPT)
+            or "keys" in packed
+            or not is_small(packed["value"])
+        ):
             return MISS
+        if maxsize and not self.limit:
+            return MISS  # the first limit that is given
         self.items.append(packed["value"])
         self.dirty = True
         return None
 
-    def get(self, n: int) -> Any:
-        if n == 0:
-            return self._take() if self.items else MISS
-        if n > len(self.items):
+    def get(self, n: int, maxsize: int = 0) -> Any:
+        if n > len(self.items) or (n == 0 and not self.items) or (maxsize and not self.limit):
             return MISS
+        if n == 0:
+            return self._take()
         return [self._take() for _ in range(len(self.items) if n < 0 else n)]
 
     def _take(self) -> Payload:
@@ -187,8 +192,8 @@ class QueueHome(Home):
             self.dirty = True
         return self.items.popleft()
 
-    def size(self) -> int:
-        return len(self.items)
+    def size(self, maxsize: int = 0) -> Any:
+        return MISS if maxsize and not self.limit else len(self.items)
 
     def changes(self) -> list[Change]:
         changes: list[Change] = [("queue_drop", {"n": self.n_taken})] if self.n_taken else []
@@ -315,8 +320,13 @@ class Queues:
         self._settle(queue)
 
     def at_rest(self, name: Name, client: str) -> tuple[Any, ...] | None:
-        """Only empty queues without a limit are kept at a client: names that are not here."""
-        return None if name in self.by_name else ()
+        """The limit of an empty queue at which nobody waits, if there is one that this client has given."""
+        queue = self.by_name.get(name)
+        if queue is None:
+            return (0,)
+        if queue.items or queue.getters or queue.putters or client not in queue.keepers:
+            return None
+        return (queue.maxsize,)
 
     def size(self, waiter: Waiter, now: float, name: Name, maxsize: int = 0) -> None:
         """Answered with the number of items."""

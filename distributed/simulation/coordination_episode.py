@@ -20,6 +20,8 @@ from distributed.simulation.coordination import Coordinator, SimUser
 
 NAMES = ("a", "b")
 MANY = ("m", "n", "o")
+LIMITED, LIMIT = "b", 3
+"""One of the queues has a limit."""
 FAULTS_S, END_S = 20.0, 200.0
 WHATS = (*("lock", "event", "queue", "variable") * 2, "semaphore", "multi_lock", "topic")
 TIMEOUTS_S = (0.0, 0.5, 3.0)
@@ -98,10 +100,20 @@ class Program:
         self.user.do("event", self.name, getattr(EventHome, verb), f"event_{verb}", lambda: kwargs, self._go_on)
 
     def _queue(self) -> None:
+        limit = {"maxsize": LIMIT} if self.name == LIMITED else {}
         if self.rng.random() < 0.5:
             value, packed = self._new_value()
             self.episode.put.add(value)
-            self.user.do("queue", self.name, lambda home: home.put(packed), "queue_put", lambda: packed, self._go_on)
+
+            def was_put(answer: Any, here: bool) -> None:
+                if isinstance(answer, TimeoutError):
+                    self.episode.put.discard(value)
+                self._go_on()
+
+            arguments = {**packed, **limit, **({"timeout": self.rng.choice(TIMEOUTS_S)} if limit else {})}
+            self.user.do(
+                "queue", self.name, lambda home: home.put(packed, **limit), "queue_put", lambda: arguments, was_put
+            )
             return
 
         def got(answer: Any, here: bool) -> None:
@@ -110,8 +122,10 @@ class Program:
                 self._arrived(0 if here else answer[1])
             self._go_on()
 
-        timeout = {"timeout": self.rng.choice(TIMEOUTS_S)}
-        self.user.do("queue", self.name, lambda home: QueueHome.get(home, 0), "queue_get", lambda: timeout, got)
+        timeout = {"timeout": self.rng.choice(TIMEOUTS_S), **limit}
+        self.user.do(
+            "queue", self.name, lambda home: QueueHome.get(home, 0, **limit), "queue_get", lambda: timeout, got
+        )
 
     def _variable(self) -> None:
         begun, name = self.episode.world.sim.now, self.name

@@ -113,6 +113,55 @@ def test_what_was_done_at_a_client_that_has_gone_is_there(places):
     poll_for(lambda: not tables.kept.by_place and not len(tables.leases), BOUND_S)
 
 
+LIMITED = """
+import sys
+from distributed import Client, Queue
+from distributed.coordination.link import link_of
+
+client = Client(sys.argv[1])
+queue, homes = Queue("few", maxsize=3), link_of(client).homes
+while not homes.by_place:
+    queue.put(0)
+    assert queue.get() == 0
+n_done = homes.n_done
+for i in range(3):
+    queue.put(i)
+assert homes.n_done > n_done, "nothing was done here"
+try:
+    queue.put(3, timeout=0.05)
+except TimeoutError as error:
+    assert "was full" in str(error)
+else:
+    raise AssertionError("four fit into three")
+assert queue.qsize() == 3 and Queue("few").get(batch=True) == [0, 1, 2]
+while not homes.by_place:
+    queue.put(0)
+    queue.get()
+for i in range(3):
+    queue.put(i)
+print("full", flush=True)
+sys.stdin.readline()
+queue.put("behind")  # waits until somebody has taken one out
+"""
+
+
+def test_the_limit_of_a_queue_holds_where_it_is_kept(places):
+    cluster, _ = places
+    with start(LIMITED, cluster.scheduler_address, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as program:
+        assert program.stdout.readline() == "full\n"
+        queue = Queue("few")
+        assert queue.qsize() == 3
+        with pytest.raises(TimeoutError, match="was full"):
+            queue.put("too much", timeout=0.05)
+        program.stdin.write("\n")
+        program.stdin.flush()
+        tables = cluster.scheduler.extensions["coordination"].tables
+        poll_for(lambda: len(tables.waiters), BOUND_S)
+        assert [queue.get(timeout=BOUND_S) for _ in range(4)] == [0, 1, 2, "behind"]
+        assert program.wait(BOUND_S) == 0
+    queue.close()
+
+
 def use_alone():
     """Until the worker's client keeps the names; returns with the lock held."""
     lock, variable, queue = Lock("mine"), Variable("mine"), Queue("mine")
