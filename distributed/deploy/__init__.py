@@ -18,13 +18,14 @@ if TYPE_CHECKING:
         SLURMCluster,
         SlurmCluster,
     )
+    from distributed.deploy.ray import RayCluster
     from distributed.deploy.spec import ProcessInterface, SpecCluster
     from distributed.deploy.ssh import SSHCluster
     from distributed.deploy.subprocess import SubprocessCluster
 
 __all__ = ["Adaptive", "Cluster", "HTCondorCluster", "JobQueueCluster", "LocalCluster", "PBSCluster",
-           "ProcessInterface", "SGECluster", "SLURMCluster", "SSHCluster", "SlurmCluster", "SpecCluster",
-           "SubprocessCluster"]  # fmt: skip
+           "ProcessInterface", "RayCluster", "SGECluster", "SLURMCluster", "SSHCluster", "SlurmCluster",
+           "SpecCluster", "SubprocessCluster"]  # fmt: skip
 
 _HOMES = {
     "Adaptive": "distributed.deploy.adaptive",
@@ -34,6 +35,7 @@ _HOMES = {
     "LocalCluster": "distributed.deploy.local",
     "PBSCluster": "distributed.deploy.queues",
     "ProcessInterface": "distributed.deploy.spec",
+    "RayCluster": "distributed.deploy.ray",
     "SGECluster": "distributed.deploy.queues",
     "SLURMCluster": "distributed.deploy.queues",
     "SSHCluster": "distributed.deploy.ssh",

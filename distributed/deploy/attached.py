@@ -73,6 +73,8 @@ class AttachedProcess(ProcessInterface):
     """
 
     what = "program"
+    silence_logs: int | None = None
+    """Least level of its log lines; None: as the settings say."""
 
     def __init__(
         self, place: str, secret: Secret, on_line: OnLine, log_directory: str | None = None, name: Any = None
@@ -96,8 +98,13 @@ class AttachedProcess(ProcessInterface):
         raise NotImplementedError
 
     def settings(self) -> dict[str, Any]:
-        """What the program's settings should be: those of this process."""
-        return settings.snapshot()
+        """What the program's settings should be: those of this process, and as quiet as ``silence_logs``."""
+        found = settings.snapshot()
+        if not self.silence_logs:
+            return found
+        own = dict(found.get("distributed") or {})
+        own["logging"] = {**(own.get("logging") or {}), "distributed": self.silence_logs}
+        return {**found, "distributed": own}
 
     async def start(self) -> None:
         """Start the program, and wait until it listens. ``RuntimeError`` says where and what was wrong."""

@@ -89,14 +89,6 @@ class Subprocess(AttachedProcess):
         super().__init__(place, secret or secrets.from_environment() or Secret.new(), _print, name=name)
         self.silence_logs = silence_logs
 
-    def settings(self) -> dict[str, Any]:
-        found = super().settings()
-        if not self.silence_logs:
-            return found
-        own = dict(found.get("distributed") or {})
-        own["logging"] = {**(own.get("logging") or {}), "distributed": self.silence_logs}
-        return {**found, "distributed": own}
-
     async def launch(self) -> _LocalProgram:
         environment = {name: value for name, value in os.environ.items() if name not in secrets.SECRET_VARIABLES}
         pipe = asyncio.subprocess.PIPE
@@ -209,7 +201,9 @@ class SubprocessCluster(SpecCluster):
             n_workers, threads = nprocesses_nthreads()
             threads_per_worker = threads_per_worker or threads
         options: dict[str, Any] = {"host": host or "127.0.0.1", "nthreads": threads_per_worker or 1}
-        options |= {"memory_limit": MEMORY_LIMIT // max(n_workers, 1), **(worker_kwargs or {})}
+        options |= {"memory_limit": MEMORY_LIMIT // max(n_workers, 1)}
+        options |= {"silence_logs": silence_logs} if silence_logs else {}
+        options |= worker_kwargs or {}
         of_scheduler = {
             "host": host or "127.0.0.1",
             "port": scheduler_port,

@@ -37,7 +37,7 @@ def programs() -> list[psutil.Process]:
     return found
 
 
-def test_everything_runs_elsewhere_and_ends() -> None:
+def test_everything_runs_elsewhere_and_ends(capfd: pytest.CaptureFixture[str]) -> None:
     with cluster(n_workers=2) as own, Client(own) as client:
         client.wait_for_workers(2, timeout=60)
         assert client.gather(client.map(inc, range(10))) == list(range(1, 11))
@@ -60,6 +60,7 @@ def test_everything_runs_elsewhere_and_ends() -> None:
     assert not psutil.wait_procs(began, timeout=10)[1]
     assert not programs()
     assert not list(secrets.store_directory().glob("*"))
+    assert "INFO" not in capfd.readouterr().err
 
 
 def test_a_worker_that_is_killed_is_replaced_and_its_end_is_told(capfd: pytest.CaptureFixture[str]) -> None:
