@@ -9,6 +9,7 @@ from typing import Any
 from distributed.base import settings
 from distributed.client.retry import Retry
 from distributed.client.run_rules import OWN, make_max_restarts, make_rules
+from distributed.messages.amounts import LEAST
 from distributed.messages.client_to_scheduler import TaskOptions
 from distributed.protocol.plain import dumps_plain
 
@@ -111,7 +112,7 @@ def make_options(
     if executor is not None and not isinstance(executor, str):
         raise TypeError(f"the annotation executor must be the name of an executor, not {executor!r}")
     return TaskOptions(
-        priority=float(priority),
+        priority=max(LEAST, float(priority)),
         retries=int(retries),
         workers=worker_names(workers),
         allow_other_workers=bool(allow_other_workers),

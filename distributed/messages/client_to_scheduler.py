@@ -7,6 +7,7 @@ from typing import Any
 from msgspec import Struct
 
 from distributed.base.keys import Key
+from distributed.messages.amounts import Amount, Count, Nbytes, Number
 from distributed.messages.payload import FunctionBlob, Payload
 from distributed.messages.rules import Backoff, RunRules
 
@@ -23,11 +24,11 @@ class TaskOptions(Struct, array_like=True, omit_defaults=True, frozen=True):
     actor is made anew when its worker is lost.
     """
 
-    priority: float = 0
-    retries: int = 0
+    priority: Number = 0
+    retries: Count = 0
     workers: tuple[str, ...] | None = None
     allow_other_workers: bool = False
-    resources: dict[str, float] | None = None
+    resources: dict[str, Amount] | None = None
     actor: bool = False
     executor: str | None = None
     annotations: dict[str, Any] | None = None
@@ -125,7 +126,7 @@ class ReplicaOnWorkers(Struct, array_like=True, omit_defaults=True):
 
     key: Key
     workers: tuple[str, ...]
-    nbytes: int
+    nbytes: Nbytes
     type_name: str = ""
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from distributed.messages.amounts import Amount, Count, Nbytes
 from distributed.messages.payload import ErrorInfo, Payload
 
 
@@ -26,9 +27,9 @@ class RegisterWorker(Struct, tag="register-worker", array_like=True, omit_defaul
     address: str
     name: str
     host: str
-    nthreads: int
-    memory_limit: int = 0
-    resources: dict[str, float] = {}
+    nthreads: Count
+    memory_limit: Nbytes = 0
+    resources: dict[str, Amount] = {}
     nanny: str | None = None
     pid: int = 0
     local_directory: str = ""

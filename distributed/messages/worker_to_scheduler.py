@@ -7,6 +7,7 @@ from typing import Any
 from msgspec import Struct
 
 from distributed.base.keys import Key
+from distributed.messages.amounts import Nbytes, Seconds
 from distributed.messages.payload import ErrorInfo, Payload
 
 
@@ -18,8 +19,8 @@ class TaskFinished(Struct, tag="task-finished", array_like=True, omit_defaults=T
 
     key: Key
     run_id: int
-    nbytes: int
-    duration_s: float
+    nbytes: Nbytes
+    duration_s: Seconds
     type_name: str = ""
     inline: Payload | None = None
     started: float = 0.0
@@ -34,7 +35,7 @@ class TaskErred(Struct, tag="task-erred", array_like=True, omit_defaults=True):
     key: Key
     run_id: int
     error: ErrorInfo
-    duration_s: float = 0.0
+    duration_s: Seconds = 0.0
     started: float = 0.0
     thread: int = 0
     retriable: bool = True
@@ -52,7 +53,7 @@ class TaskLongRunning(Struct, tag="task-long-running", array_like=True):
 
     key: Key
     run_id: int
-    duration_s: float
+    duration_s: Seconds
 
 
 class StealResponse(Struct, tag="steal-response", array_like=True):
@@ -66,7 +67,7 @@ class StealResponse(Struct, tag="steal-response", array_like=True):
 class ReplicasAdded(Struct, tag="replicas-added", array_like=True):
     """Copies of these (key, bytes) have arrived here."""
 
-    keys: list[tuple[Key, int]]
+    keys: list[tuple[Key, Nbytes]]
 
 
 class ReplicasDropped(Struct, tag="replicas-dropped", array_like=True):
@@ -100,10 +101,10 @@ class Heartbeat(Struct, tag="heartbeat", array_like=True, omit_defaults=True):
     """Sign of life. ``metrics`` is plain data; ``executing`` holds (key, seconds since it started)."""
 
     metrics: dict[str, Any]
-    executing: list[tuple[Key, float]] = []
-    managed_bytes: int = 0
-    process_bytes: int = 0
-    spilled_bytes: int = 0
+    executing: list[tuple[Key, Seconds]] = []
+    managed_bytes: Nbytes = 0
+    process_bytes: Nbytes = 0
+    spilled_bytes: Nbytes = 0
 
 
 class WorkerClosing(Struct, tag="worker-closing", array_like=True, omit_defaults=True):

@@ -201,15 +201,21 @@ class TestGuard:
         def __init__(self, role):
             self.peer_role = role
 
+    @staticmethod
+    def note_in(noted):
+        return lambda op, connection, outcome: noted.append((op, connection.peer_role, outcome))
+
     def test_roles(self):
-        handler = guarded("op", lambda x: x + 1, frozenset(["client"]))
-        assert handler(x=1) == 2
+        noted = []
+        handler = guarded("op", lambda x: x + 1, frozenset(["client"]), self.note_in(noted))
+        assert handler(x=1) == 2 and not noted
         assert handler(connection=self.Peer("client"), x=1) == 2
         with pytest.raises(PermissionError, match="a worker may not ask a scheduler for 'op'"):
             handler(connection=self.Peer("worker"), x=1)
+        assert noted == [("op", "client", "done"), ("op", "worker", "refused")]
 
     def test_connection_is_handed_on_to_who_wants_it(self):
-        handler = guarded("op", lambda connection: connection.peer_role, frozenset(["client"]))
+        handler = guarded("op", lambda connection: connection.peer_role, frozenset(["client"]), self.note_in([]))
         assert handler(connection=self.Peer("client")) == "client"
 
 
