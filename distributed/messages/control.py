@@ -22,7 +22,7 @@ class RegisterClient(Struct, tag="register-client", array_like=True, omit_defaul
 
 
 class RegisterWorker(Struct, tag="register-worker", array_like=True, omit_defaults=True):
-    """First message of a worker: everything that placement must know of it."""
+    """First message of a worker: everything that placement must know of it. ``session``: see RegisterClient."""
 
     address: str
     name: str
@@ -37,13 +37,17 @@ class RegisterWorker(Struct, tag="register-worker", array_like=True, omit_defaul
     versions: dict[str, Any] = {}
     extra: dict[str, Any] = {}
     name_is_int: bool = False
+    session: str = ""
+    applied: int = 0
 
 
-class RegisterNanny(Struct, tag="register-nanny", array_like=True):
-    """First message of a nanny."""
+class RegisterNanny(Struct, tag="register-nanny", array_like=True, omit_defaults=True):
+    """First message of a nanny. ``session``: see :class:`RegisterClient`."""
 
     address: str
     name: str
+    session: str = ""
+    applied: int = 0
 
 
 class Registered(Struct, tag="registered", array_like=True, omit_defaults=True):
@@ -103,6 +107,29 @@ class Unsendable(Struct, tag="unsendable", array_like=True):
     """In the place of a numbered message that could not be encoded."""
 
 
+class Applied(Struct, tag="applied", array_like=True, omit_defaults=True):
+    """The sender has taken in ``number`` messages of the session. ``ask``: say at once how far you are."""
+
+    number: int
+    ask: bool = False
+
+
+class SchedulerEnds(Struct, tag="scheduler-ends", array_like=True, omit_defaults=True):
+    """To workers and nannies: the connection that closes now will not be opened again."""
+
+    reason: str = ""
+
+
 Control = (
-    RegisterClient | RegisterWorker | RegisterNanny | Registered | Refused | Request | Reply | BatchHeader | Unsendable
+    RegisterClient
+    | RegisterWorker
+    | RegisterNanny
+    | Registered
+    | Refused
+    | Request
+    | Reply
+    | BatchHeader
+    | Applied
+    | SchedulerEnds
+    | Unsendable
 )

@@ -20,7 +20,7 @@ from distributed.comm import registry
 from distributed.comm.addressing import get_address_host
 from distributed.comm.keys import Secret
 from distributed.comm.transport import Comm
-from distributed.messages.control import RegisterNanny
+from distributed.messages.control import Applied, RegisterNanny, SchedulerEnds
 from distributed.messages.nanny import WorkerProcessExited, WorkerProcessStarted, WorkerVouched
 from distributed.messages.payload import ErrorInfo
 from distributed.nanny import environment
@@ -32,6 +32,7 @@ from distributed.protocol import serialize
 from distributed.rpc.connection import Connection
 from distributed.rpc.server import Server
 from distributed.worker import memory, registration, remote_calls, scratch
+from distributed.worker.member_link import MemberLink
 from distributed.worker.plugin_host import PluginHost
 
 logger = logging.getLogger("distributed.nanny")
@@ -144,7 +145,9 @@ class Nanny(Server):
         self._listen_options = (host, port, interface, protocol)
         self._contact_address = contact_address
         self._silence_logs = silence_logs
-        self._connection: Connection | None = None
+        self.link = MemberLink(
+            "this nanny", self._open_connection, self._from_scheduler, self._on_scheduler_lost, begins_anew=True
+        )
         self._opened: Comm | None = None
         self._policy = RestartPolicy()
         self._started: asyncio.Future[str] | None = None
@@ -284,9 +287,10 @@ class Nanny(Server):
         await self.listen(where, contact_host=contact)
         for preload in self._preloads:
             await preload.start()
+        first = RegisterNanny(self.address, str(self._name if self._name is not None else self.address))
         connection, registered = await registration.register(
             self.scheduler_address,
-            RegisterNanny(self.address, str(self._name if self._name is not None else self.address)),
+            first,
             role="nanny",
             secret=self.secret,
             security=self.security,
@@ -294,16 +298,25 @@ class Nanny(Server):
             blocked=self.blocked_handlers,
             tasks=self._handler_tasks,
             deadline=deadline,
-            who="nanny",
             look_again=self._look_again,
             opened=self._opened,
         )
-        self._connection = connection
-        connection.on_messages = lambda messages: None
-        connection.add_on_closed(self._on_scheduler_lost)
+        self.link.begin(connection, first, registered)
         await self.plugin_host.add_all([*registered.plugins])
         logger.info("        Start Nanny at: %r", self.address)
         await self.instantiate()
+
+    async def _open_connection(self, timeout: float) -> Connection:
+        assert self.scheduler_address is not None
+        return await registration.open_connection(
+            self.scheduler_address, timeout, role="nanny", secret=self.secret, security=self.security,
+            handlers=self.handlers, blocked=self.blocked_handlers, tasks=self._handler_tasks,
+        )  # fmt: skip
+
+    def _from_scheduler(self, messages: list[Any]) -> None:
+        for message in messages:
+            if type(message) in (Applied, SchedulerEnds):
+                self.link.on_control(message)
 
     def _look_again(self) -> tuple[str, Secret | None] | None:
         found = registration.newer_address(self.scheduler_file, self.scheduler_address)
@@ -460,11 +473,7 @@ class Nanny(Server):
 
     def _scheduler_cut(self, leaving: Mapping[str, Any]) -> bool:
         """The worker has lost the scheduler, and we have not: a new one may fare better."""
-        return (
-            leaving["reason"] == "scheduler-connection-lost"
-            and self._connection is not None
-            and not self._connection.closed
-        )
+        return leaving["reason"] == "scheduler-connection-lost" and self.link.stands
 
     async def _restart_after(self, delay: float) -> None:
         if delay:
@@ -540,8 +549,9 @@ class Nanny(Server):
             await self.kill(timeout, reason)
         finally:
             self.process = None
-        if self._connection is not None:
-            await self._connection.close(1.0)
+        self.link.stop()
+        if self.link.connection is not None:
+            await self.link.close(1.0)
         elif self._opened is not None:
             self._opened.abort()
         self._log_tail.detach()
@@ -556,16 +566,13 @@ class Nanny(Server):
         _closing_tasks.add(task)
         task.add_done_callback(_closing_tasks.discard)
 
-    def _on_scheduler_lost(self, error: BaseException | None) -> None:
+    def _on_scheduler_lost(self, why: str, fenced: bool) -> None:
         if self.status in _NOT_CLOSING:
-            logger.info("Connection to scheduler broken. Closing. (%s)", error or "it was closed")
+            logger.info("Connection to scheduler broken. Closing. (%s)", why)
             self._close_soon("scheduler-connection-lost")
 
     def _tell(self, message: WorkerProcessStarted | WorkerProcessExited | WorkerVouched) -> None:
-        connection = self._connection
-        if connection is not None and not connection.closed:
-            connection.send(message)
-            connection.flush()
+        self.link.send([message])
 
     # -- operations
 

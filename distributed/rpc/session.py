@@ -10,11 +10,8 @@ What is kept is bounded. From an eighth of the limit on an end asks for an ackno
 ``full``, and its owner stops sending or gives the session up.
 
 :class:`SessionEnd` is pure (no clock, no I/O) and all that a simulator needs. :class:`SessionLink` puts it on a
-connection. Neither knows what the messages mean, so a link of other peers is made the same way: the first message
-after the handshake says ``session`` and ``applied`` (``RegisterClient`` does; ``RegisterWorker`` would), the answer
-(``Registered``) says them in return, both attach the connection with the other's number, and what ``receive`` returns
-is taken in. For workers the scheduler would keep the worker's link for a grace in ``Streams.workers``, as
-``Streams.clients`` does.
+connection. Neither knows what the messages mean. The links of workers and nannies have the same without headers:
+``rpc.counted``.
 """
 
 from __future__ import annotations
@@ -248,7 +245,7 @@ class SessionLink:
             header.ask = True
         connection = self.connection
         if connection is None or connection.closed:
-            end.weigh(_size(messages))
+            end.weigh(size_of(messages))
             return
         comm = connection.comm
         before = comm.sent_bytes
@@ -271,7 +268,7 @@ class SessionLink:
         return fresh
 
 
-def _size(messages: list[Any]) -> int:
+def size_of(messages: list[Any]) -> int:
     """Bytes that the messages would take on a wire."""
     try:
         return sum([memoryview(segment).nbytes for segment in codec_for("", "").encode(messages)])

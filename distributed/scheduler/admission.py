@@ -5,22 +5,36 @@ What is raised here is the reason that the peer is given for being turned away.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
 from distributed.base import versions
-from distributed.messages.control import RegisterClient, Registered, RegisterNanny, RegisterWorker
+from distributed.messages.control import Applied, RegisterClient, Registered, RegisterNanny, RegisterWorker
+from distributed.messages.payload import Payload
 from distributed.messages.worker_to_scheduler import WorkerClosing
 from distributed.rpc.connection import Connection
+from distributed.rpc.counted import CountedLink
 from distributed.rpc.session import SessionLink
 from distributed.scheduler.event_log import ALL, SENT_TO_ALL
 from distributed.scheduler.fleet_admin import FleetAdmin
+from distributed.scheduler.inquiries import Inquiries
 from distributed.scheduler.shell import Shell
-from distributed.scheduler.state_machine.events import ClientJoined, ClientLeft, ClientLost, WorkerJoined, WorkerLost
+from distributed.scheduler.state_machine.events import (
+    ClientJoined,
+    ClientLeft,
+    ClientLost,
+    WorkerAway,
+    WorkerBack,
+    WorkerJoined,
+    WorkerLost,
+)
 
 logger = logging.getLogger("distributed.scheduler")
+
+TOO_FAR_BEHIND = "more was to be said to it than is kept (distributed.comm.session-buffer)"
 
 
 class Admission:
@@ -31,6 +45,7 @@ class Admission:
         self._shell = shell
         self._fleet = fleet
         self._tidy_after = tidy_after
+        self._inquiries = Inquiries(shell)
 
     def admit(self, connection: Connection, first: RegisterClient | RegisterWorker | RegisterNanny) -> None:
         """Let the peer in. Raises ValueError with the reason when it may not come."""
@@ -118,62 +133,143 @@ class Admission:
         address = first.address
         if not address or first.nthreads < 0:
             raise ValueError("a worker needs an address and a number of threads")
+        if first.session:
+            self._worker_back(connection, first)
+            return
         known = shell.streams.workers.get(address)
-        if known is not None and not known.closed:
+        if known is not None and known.stands:
             raise ValueError(f"address taken: a worker at {address} is connected")
         if address in state.workers:
-            # Its earlier self has vanished, and its nanny has not said so yet.
+            # Its earlier self has vanished, and nobody has said so yet.
             shell.apply_now(WorkerClosing("replaced by a new worker at the same address"), source=address)
         warning = _mismatch("worker", address, first.versions)
         shell.apply(WorkerJoined(first), source=address)
         if address not in state.workers:
             shell.beat()
             raise ValueError(shell.effects.refusals.pop(address, "the scheduler does not take this worker"))
-        connection.name = address
-        shell.streams.workers[address] = connection
-        connection.send(
-            Registered(
-                self._scheduler.address,
-                self._scheduler.id,
-                heartbeat_interval(len(state.workers)),
-                list(self._fleet.worker_plugins.items()),
-                warning,
-            )
-        )
+        link = shell.streams.workers[address] = CountedLink(shell.streams.limit_bytes)
+        plugins = list(self._fleet.worker_plugins.items())
+        connection.send(self._registered(link, connection, plugins, warning))
+        self._attach_worker(address, link, connection, 0)
         logger.info("A worker joins: %s (name %s)", address, first.name)
         shell.events.log([ALL, address], {"action": "add-worker", "worker": address, "name": first.name})
         shell.plugins.call("add_worker", scheduler=self._scheduler, worker=address)
-        connection.on_messages = partial(shell.receive_from_worker, address)
-        connection.add_on_closed(lambda error: self._worker_gone(address, connection, error))
 
-    def _worker_gone(self, address: str, connection: Connection, error: BaseException | None) -> None:
+    def _registered(
+        self, link: CountedLink, connection: Connection, plugins: list[tuple[str, Payload]], warning: str = ""
+    ) -> Registered:
         shell = self._shell
-        if shell.streams.workers.get(address) is not connection:
+        return Registered(
+            self._scheduler.address,
+            self._scheduler.id,
+            heartbeat_interval(len(shell.state.workers)),
+            plugins,
+            warning,
+            "" if connection.same_process else link.id,
+            link.end.applied,
+            grace_s=grace_of(shell.state.settings.worker_grace_s),
+        )
+
+    def _attach_worker(self, address: str, link: CountedLink, connection: Connection, peer_applied: int) -> None:
+        connection.name = address
+        old = link.attach(connection, peer_applied)
+        if old is not None:
+            old.abort()
+        connection.on_messages = partial(self._from_worker, address, link, connection)
+        connection.add_on_closed(lambda error: self._worker_gone(address, link, connection, error))
+
+    def _worker_back(self, connection: Connection, first: RegisterWorker) -> None:
+        """It goes on with its session; or is fenced: whatever it has done since it was given up does not count."""
+        shell = self._shell
+        address = first.address
+        shell.beat()  # what is decided already may end the session
+        link = shell.streams.workers.get(address)
+        ws = shell.state.workers.get(address)
+        if link is None or link.id != first.session or ws is None or not ws.alive:
+            raise ValueError(f"fenced: {shell.streams.farewell(first.session)}")
+        if not link.end.can_resume(first.applied):
+            shell.apply_now(WorkerLost(address, TOO_FAR_BEHIND), source=address)
+            raise ValueError(f"fenced: {TOO_FAR_BEHIND}")
+        connection.send(self._registered(link, connection, []))
+        before = link.end.n_resent
+        self._attach_worker(address, link, connection, first.applied)
+        shell.apply(WorkerBack(address))
+        logger.info("Worker %s is back (%d messages are sent again)", address, link.end.n_resent - before)
+        shell.events.log([ALL, address], {"action": "worker-back", "worker": address, "name": first.name})
+
+    def _from_worker(self, address: str, link: CountedLink, connection: Connection, messages: list[Any]) -> None:
+        fresh = link.receive(connection, messages)
+        if fresh:
+            self._shell.receive_from_worker(address, fresh)
+
+    def _worker_gone(
+        self, address: str, link: CountedLink, connection: Connection, error: BaseException | None
+    ) -> None:
+        shell = self._shell
+        if link.connection is not connection:
             return
-        del shell.streams.workers[address]
-        if not shell.closed and address in shell.state.workers:
-            cause = "the connection was closed" if error is None else f"connection lost: {error}"
+        link.detach()
+        if shell.closed or shell.streams.workers.get(address) is not link:
+            return
+        ws = shell.state.workers.get(address)
+        if ws is None:
+            del shell.streams.workers[address]
+            return
+        cause = "the connection was closed" if error is None else f"connection lost: {error}"
+        if not link.keeps:
             shell.apply(WorkerLost(address, cause))
+            return
+        shell.apply(WorkerAway(address, cause))
+        logger.info("Lost the connection to worker %s (%s)", address, cause)
+        shell.events.log([ALL, address], {"action": "worker-away", "worker": address, "cause": cause})
+        self._inquiries.begin(ws, connection.peer_address)
 
     # ---------------------------------------------------------------- nannies
 
     def _nanny(self, connection: Connection, first: RegisterNanny) -> None:
         _must_be(connection, "nanny")
-        streams = self._shell.streams
+        shell = self._shell
+        nannies = shell.streams.nannies
         address = first.address
+        link = nannies.get(address)
+        back = link is not None and first.session == link.id and link.end.can_resume(first.applied)
+        if link is None or not back:
+            link = nannies[address] = CountedLink(shell.streams.limit_bytes)
         connection.name = address
-        streams.nannies[address] = connection
-        plugins = list(self._fleet.nanny_plugins.items())
-        connection.send(Registered(self._scheduler.address, self._scheduler.id, 5.0, plugins))
-        connection.on_messages = partial(self._shell.receive_from_nanny, address)
+        connection.send(self._registered(link, connection, [] if back else list(self._fleet.nanny_plugins.items())))
+        old = link.attach(connection, first.applied if back else 0)
+        if old is not None:
+            old.abort()
+        connection.on_messages = partial(self._from_nanny, address, link, connection)
+        connection.add_on_closed(lambda error: self._nanny_gone(address, link, connection))
 
-        def gone(error: BaseException | None) -> None:
-            if streams.nannies.get(address) is connection:
-                del streams.nannies[address]
-            if not self._shell.closed:
-                self._tidy_after(address)
+    def _from_nanny(self, address: str, link: CountedLink, connection: Connection, messages: list[Any]) -> None:
+        fresh = link.receive(connection, messages)
+        for message in fresh:
+            if type(message) is Applied:
+                link.on_applied(message)
+        if fresh:
+            self._shell.receive_from_nanny(address, fresh)
 
-        connection.add_on_closed(gone)
+    def _nanny_gone(self, address: str, link: CountedLink, connection: Connection) -> None:
+        if link.connection is not connection:
+            return
+        link.detach()
+        if self._shell.closed or self._shell.streams.nannies.get(address) is not link:
+            return
+        self._tidy_after(address)
+        grace_s = grace_of(self._shell.state.settings.worker_grace_s) if link.keeps else 0.0
+        asyncio.get_running_loop().call_later(grace_s, self._forget_nanny, address, link)
+
+    def _forget_nanny(self, address: str, link: CountedLink) -> None:
+        nannies = self._shell.streams.nannies
+        if nannies.get(address) is link and link.connection is None:
+            del nannies[address]
+
+
+def grace_of(setting: float | None) -> float:
+    """Seconds to wait for a worker that is away, for others than the core: a day when there is no limit."""
+    return 86400.0 if setting is None else setting
 
 
 def heartbeat_interval(n_workers: int) -> float:

@@ -104,7 +104,7 @@ class Effects:
 
     def _remove_worker(self, removed: WorkerRemoved, messages: Sequence[Any]) -> None:
         address = removed.address
-        self._streams.drop_worker(address, messages)
+        self._streams.drop_worker(address, messages, removed.cause)
         self._forget(address, removed.expected)
         log = logger.info if removed.expected else logger.warning
         log("Removed worker %s (%s): %s", address, removed.name, removed.cause)

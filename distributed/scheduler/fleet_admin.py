@@ -46,16 +46,17 @@ class FleetAdmin:
 
     async def ask_worker(self, address: str, op: str, kwargs: dict[str, Any]) -> Any:
         """One question to a worker that is connected; raises CommClosedError when it is not."""
-        connection = self._shell.streams.workers.get(address)
+        connection = self._shell.streams.worker(address)
         if connection is None:
-            raise CommClosedError(f"there is no worker at {address}")
+            away = " now: its connection is broken" if address in self._shell.streams.workers else ""
+            raise CommClosedError(f"there is no worker at {address}{away}")
         return await _ask(connection, op, kwargs)
 
     async def ask_nanny(self, address: str | None, op: str, kwargs: dict[str, Any]) -> Any:
         """One question to a nanny, over its own connection or a new one."""
         if address is None:
             raise ValueError("this worker has no nanny")
-        connection = self._shell.streams.nannies.get(address)
+        connection = self._shell.streams.nanny(address)
         if connection is None:
             connection = await self._pool.connect(address)
         return await _ask(connection, op, kwargs)
@@ -157,7 +158,8 @@ class FleetAdmin:
         return await self._all_nannies("plugin_remove", {"name": name})
 
     async def _all_nannies(self, op: str, kwargs: dict[str, Any]) -> dict[str, Any]:
-        links = dict(self._shell.streams.nannies)
+        streams = self._shell.streams
+        links = streams.connections(streams.nannies)
         answers = await asyncio.gather(*[_ask(link, op, kwargs) for link in links.values()], return_exceptions=True)
         return {
             address: as_info(answer) if isinstance(answer, Exception) else answer

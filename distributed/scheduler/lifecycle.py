@@ -43,6 +43,7 @@ def core_settings(allowed_failures: int | None = None, worker_ttl: Any = None) -
         suspect_s=_limit(settings.get(_PREFIX + "suspect-after", defaults.suspect_s)),
         lost_s=_limit(settings.get(_PREFIX + "lost-after", defaults.lost_s)),
         lost_alone_s=_limit(settings.get(_PREFIX + "lost-after-alone", defaults.lost_alone_s)),
+        worker_grace_s=_limit(settings.get(_PREFIX + "worker-grace", defaults.worker_grace_s)),
         client_grace_s=_limit(settings.get(_PREFIX + "client-grace", defaults.client_grace_s)),
         no_workers_timeout_s=_limit(settings.get(_PREFIX + "no-workers-timeout", None)),
     )

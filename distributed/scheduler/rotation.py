@@ -28,7 +28,8 @@ async def rotate(scheduler: Any, overlap: Any) -> Secret:
     old, new = scheduler.secret, Secret.new()
     scheduler.rotation.change(new)
     streams = scheduler.shell.streams
-    members = [("worker", c) for c in streams.workers.values()] + [("nanny", c) for c in streams.nannies.values()]
+    kinds = (("worker", streams.workers), ("nanny", streams.nannies))
+    members = [(kind, connection) for kind, links in kinds for connection in streams.connections(links).values()]
     missed = await hand_out(members, new, overlap_s)
     scheduler.rotation.end_overlap_in(overlap_s)
     secrets.remove(old)

@@ -155,7 +155,7 @@ class Routes:
         ts = self._shell.state.tasks.get(as_key(key))
         ws = ts.processing_on if ts is not None else None
         found["there"] = None
-        if ws is not None and ws.alive and ws.suspect_since is None:
+        if ws is not None and ws.alive and ws.suspect_since is None and ws not in self._shell.state.away:
             try:
                 async with asyncio.timeout(EXPLAIN_S):
                     found["there"] = await self._fleet.ask_worker(ws.address, "explain", {"key": as_key(key)})

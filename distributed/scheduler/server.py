@@ -22,7 +22,7 @@ from distributed.base.status import Status
 from distributed.comm import registry, secrets
 from distributed.comm.addressing import get_address_host
 from distributed.comm.keys import Secret
-from distributed.messages.control import RegisterClient, RegisterNanny, RegisterWorker
+from distributed.messages.control import RegisterClient, RegisterNanny, RegisterWorker, SchedulerEnds
 from distributed.messages.scheduler_to_client import SchedulerClosing
 from distributed.messages.scheduler_to_worker import CloseWorkerOrder
 from distributed.rpc.connection import Connection
@@ -388,8 +388,10 @@ class Scheduler(Orders, LiveState, Server):
         if self.shell.state.out:
             self.shell.beat()
         self.shell.stop()
-        orders = [CloseWorkerOrder(reason or "scheduler-close")] if close_workers else []
-        await self.shell.streams.last_words([SchedulerClosing(reason or "scheduler-close")], orders)
+        why = reason or "scheduler-close"
+        ends = SchedulerEnds(why)
+        orders = [ends, CloseWorkerOrder(why)] if close_workers else [ends]
+        await self.shell.streams.last_words([SchedulerClosing(why)], orders, [ends])
         await self._services.stop()
         self._remove_scheduler_file()
         if secrets.from_environment() is None:

@@ -15,6 +15,7 @@ from typing import Any
 from distributed.base import defaults
 from distributed.base.keys import user_key
 from distributed.messages.client_to_scheduler import ClientLogEvent, SessionRequest, TaskOptions, UpdateGraph
+from distributed.messages.control import Applied
 from distributed.messages.scheduler_to_client import EventLogged
 from distributed.messages.worker_to_scheduler import WorkerLogEvent
 from distributed.rpc.session import LIMIT_BYTES
@@ -105,8 +106,13 @@ class Shell:
         """A batch of a worker."""
         self._receive(messages, address)
         for message in messages:
-            if type(message) is WorkerLogEvent:
+            kind = type(message)
+            if kind is WorkerLogEvent:
                 self.events.log(message.topics, message.msg)
+            elif kind is Applied:
+                link = self.streams.workers.get(address)
+                if link is not None:
+                    link.on_applied(message)
 
     def receive_from_client(self, client: str, messages: list[Any]) -> None:
         """A batch of a client."""

@@ -1,7 +1,6 @@
 """The links to clients, workers and nannies, by id and address; the only place that sends to them. Shell.
 
-A client has a session, which keeps what is sent to it while its connection is broken. A message to another peer that is
-gone is dropped: its connection's end is an event of its own, and comes (or came) by itself.
+Each has a session, which keeps what is sent to it while its connection is broken.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from distributed.base.errors import CommClosedError
 from distributed.messages.scheduler_to_client import KeyInMemory
 from distributed.messages.scheduler_to_worker import FreeKeys
 from distributed.rpc.connection import Connection
+from distributed.rpc.counted import CountedEnd, CountedLink
 from distributed.rpc.session import LIMIT_BYTES, SessionEnd, SessionLink
 
 CLOSE_S = 2.0
@@ -29,7 +29,7 @@ class Streams:
     spawn
         Runs a coroutine in the background.
     limit_bytes
-        How much may be on its way to one client.
+        How much may be on its way to one peer.
 
     Attributes
     ----------
@@ -43,25 +43,28 @@ class Streams:
         self.too_far_behind: dict[str, None] = {}
         self._farewells: dict[str, str] = {}
         self._past = (0, 0, 0)
-        self.workers: dict[str, Connection] = {}
+        self.workers: dict[str, CountedLink] = {}
         self._received: dict[str, int] = {}
-        self.nannies: dict[str, Connection] = {}
+        self.nannies: dict[str, CountedLink] = {}
         self._spawn = spawn
 
     def senders(self) -> list[str]:
         """Addresses of the workers from which bytes have come since this was last asked."""
         before = self._received
-        self._received = now = {address: c.comm.received_bytes for address, c in self.workers.items()}
+        self._received = now = {
+            address: link.connection.comm.received_bytes
+            for address, link in self.workers.items()
+            if link.connection is not None
+        }
         return [address for address, nbytes in now.items() if nbytes != before.get(address)]
 
     def to_worker(self, address: str, messages: list[Any]) -> None:
         """Send now, as one batch. What is only to be forgotten waits a moment for company: nobody waits for it, and it
         would wake a worker while another one is to begin a task."""
-        connection = self.workers.get(address)
-        if len(messages) == 1 and type(messages[0]) is FreeKeys and connection is not None and not connection.closed:
-            connection.send_later(messages, FREE_AFTER_S)
-        else:
-            _send(connection, messages)
+        link = self.workers.get(address)
+        if link is not None:
+            quiet = len(messages) == 1 and type(messages[0]) is FreeKeys
+            link.send(messages, FREE_AFTER_S if quiet else 0.0)
 
     def to_client(self, client: str, messages: list[Any]) -> None:
         """Send now, as one batch; or keep it until the client is back. One that is behind gets no values with it."""
@@ -83,32 +86,57 @@ class Streams:
         self._past = _added(self._past, link.end)
         if not abort:
             return
-        while len(self._farewells) >= MAX_FAREWELLS:
-            del self._farewells[next(iter(self._farewells))]
-        self._farewells[client] = cause
+        self._bid_farewell(client, cause)
         connection = link.connection
         link.detach()
         if connection is not None:
             connection.abort()
 
-    def farewell(self, client: str) -> str:
-        """Why the last session of this client has ended, in words."""
-        return self._farewells.pop(client, "") or "this scheduler does not know it: it is another one, or was restarted"
+    def _bid_farewell(self, name: str, cause: str) -> None:
+        while len(self._farewells) >= MAX_FAREWELLS:
+            del self._farewells[next(iter(self._farewells))]
+        self._farewells[name] = cause
+
+    def farewell(self, name: str) -> str:
+        """Why the last session of this client, or this session of a worker, has ended, in words."""
+        return self._farewells.pop(name, "") or "this scheduler does not know it: it is another one, or was restarted"
 
     def counts(self) -> dict[str, int]:
         """Of all sessions so far: how often one went on over a new connection, messages sent again, and received again
         (and dropped)."""
         total = self._past
-        for link in self.clients.values():
-            total = _added(total, link.end)
+        ends: list[SessionEnd | CountedEnd] = [link.end for link in self.clients.values()]
+        ends += [link.end for link in self.workers.values()]
+        for end in ends:
+            total = _added(total, end)
         return dict(zip(("sessions_resumed", "messages_resent", "messages_doubled"), total, strict=True))
 
-    def drop_worker(self, address: str, messages: Iterable[Any] = ()) -> None:
-        """The worker is out: send it these last messages and close."""
-        connection = self.workers.pop(address, None)
+    def drop_worker(self, address: str, messages: Iterable[Any] = (), cause: str = "") -> None:
+        """The worker is out: send it these last messages and close. Should it come back, it will be told ``cause``."""
+        link = self.workers.pop(address, None)
+        if link is None:
+            return
+        self._past = _added(self._past, link.end)
+        self._bid_farewell(link.id, cause)
+        connection = link.connection
         if connection is not None:
             _send(connection, messages)
+            link.detach()
             self._spawn(connection.close(CLOSE_S))
+
+    def worker(self, address: str) -> Connection | None:
+        """The connection to this worker that stands now."""
+        link = self.workers.get(address)
+        return None if link is None else link.connection
+
+    def nanny(self, address: str) -> Connection | None:
+        """The connection to this nanny that stands now."""
+        link = self.nannies.get(address)
+        return None if link is None else link.connection
+
+    def connections(self, links: dict[str, CountedLink]) -> dict[str, Connection]:
+        """Those that stand now."""
+        return {address: link.connection for address, link in links.items() if link.connection is not None}
 
     def client_of(self, connection: Connection | None) -> str | None:
         """Id of the client at the other end."""
@@ -119,14 +147,17 @@ class Streams:
                 return client
         return None
 
-    async def last_words(self, to_clients: list[Any], to_workers: list[Any], timeout: float = CLOSE_S) -> None:
+    async def last_words(
+        self, to_clients: list[Any], to_workers: list[Any], to_nannies: list[Any], timeout: float = CLOSE_S
+    ) -> None:
         """Send these to everybody, and wait until they are on their way."""
         links = [link.connection for link in self.clients.values() if link.connection is not None]
-        links.extend(self.workers.values())
         for link in self.clients.values():
             link.send(list(to_clients))
-        for connection in self.workers.values():
-            _send(connection, to_workers)
+        for members, messages in ((self.workers, to_workers), (self.nannies, to_nannies)):
+            for connection in self.connections(members).values():
+                _send(connection, messages)
+                links.append(connection)
         drains = [asyncio.ensure_future(_drained(link)) for link in links if not link.closed]
         if drains:
             _, late = await asyncio.wait(drains, timeout=timeout)
@@ -134,8 +165,9 @@ class Streams:
                 task.cancel()
 
 
-def _added(counts: tuple[int, int, int], end: SessionEnd) -> tuple[int, int, int]:
-    return counts[0] + max(0, end.n_resumed), counts[1] + end.n_resent, counts[2] + end.n_duplicates
+def _added(counts: tuple[int, int, int], end: SessionEnd | CountedEnd) -> tuple[int, int, int]:
+    doubled = end.n_duplicates if isinstance(end, SessionEnd) else 0
+    return counts[0] + max(0, end.n_resumed), counts[1] + end.n_resent, counts[2] + doubled
 
 
 def _without_value(message: Any) -> Any:

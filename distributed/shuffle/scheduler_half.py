@@ -6,6 +6,7 @@ pickle of its barrier task, which goes to the workers unopened.
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import logging
 from collections.abc import Iterable
@@ -28,6 +29,9 @@ from distributed.shuffle.scheduling import (
 )
 
 logger = logging.getLogger("distributed.shuffle")
+
+AGAIN_S = 0.2
+"""How often it is tried to tell something to a worker whose connection is broken."""
 
 
 class ShuffleSchedulerPlugin:
@@ -144,9 +148,8 @@ class ShuffleSchedulerPlugin:
         told = self._told.pop(it.shuffle_id, {})
         kwargs = {"id": it.shuffle_id, "run_id": it.run_id, "reason": it.reason}
         for address in {**dict.fromkeys(it.holders), **told}:
-            connection = self.scheduler.shell.streams.workers.get(address)
-            if connection is not None and not connection.closed:
-                self.scheduler.shell.spawn(_tell(connection, kwargs))
+            if address in self.scheduler.shell.streams.workers:
+                self.scheduler.shell.spawn(_tell(self.scheduler.shell.streams, address, kwargs))
 
     def _recompute(self, it: Recompute) -> None:
         events = events_of(self.scheduler.state, it)
@@ -159,8 +162,21 @@ class ShuffleSchedulerPlugin:
         self.scheduler.log_event([TOPIC, f"{TOPIC}-{id}"], {"action": f"p2p-{action}", "id": id, **facts})
 
 
-async def _tell(connection: Any, kwargs: dict[str, Any]) -> None:
+async def _tell(streams: Any, address: str, kwargs: dict[str, Any]) -> None:
+    """Until it has heard it, or is gone: its connection may break, and stand again."""
+    while address in streams.workers:
+        connection = streams.worker(address)
+        if connection is None or not await _told(connection, kwargs):
+            await asyncio.sleep(AGAIN_S)
+        else:
+            return
+
+
+async def _told(connection: Any, kwargs: dict[str, Any]) -> bool:
     try:
         await connection.request("shuffle_end", kwargs)
-    except (CommClosedError, ValueError) as error:
+    except CommClosedError:
+        return False
+    except ValueError as error:
         logger.debug("Could not tell %s of the end of a shuffle: %s", connection.peer_address, error)
+    return True

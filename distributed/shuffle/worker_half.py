@@ -222,7 +222,7 @@ class ShuffleWorkerPlugin:
         return run
 
     async def _ask_scheduler(self, op: str, **kwargs: Any) -> Any:
-        return await self.worker.connection.request(op, kwargs)
+        return await self.worker.link.ask(op, kwargs)
 
     async def _ask(self, address: str, op: str, message: dict[str, Any]) -> Any:
         if address == self.worker.address:

@@ -18,14 +18,14 @@ from typing import Any
 from distributed.messages.nanny import WorkerProcessExited
 from distributed.messages.worker_to_scheduler import TaskErred, TaskFinished, WorkerClosing
 from distributed.scheduler.state_machine.entities import TaskState
-from distributed.scheduler.state_machine.events import Restart, WorkerJoined, WorkerLost
+from distributed.scheduler.state_machine.events import Restart, WorkerAway, WorkerJoined, WorkerLost
 from distributed.scheduler.state_machine.state import SchedulerState
 from distributed.simulation.client import NOT_DONE
 from distributed.simulation.cluster import Cluster
 from distributed.simulation.process import Process
 
 # Events that may take a worker out; None is a deadline.
-_REMOVALS = (WorkerLost, WorkerProcessExited, WorkerClosing, WorkerJoined, Restart)
+_REMOVALS = (WorkerLost, WorkerAway, WorkerProcessExited, WorkerClosing, WorkerJoined, Restart)
 ENDED = frozenset(["memory", "erred"])
 
 
@@ -171,14 +171,14 @@ def pending_keys(cluster: Cluster) -> list[tuple[str, Any]]:
 def is_quiet(cluster: Cluster) -> bool:
     """Whether nothing is under way anywhere."""
     core = cluster.core
-    if core.retirements or core.moves or core.vanished or core.steals or not cluster.network.quiet:
+    if core.retirements or core.moves or core.vanished or core.away or core.steals or not cluster.network.quiet:
         return False
     if any(node.process is None and not node.ended for node in cluster.nodes.values()):
         return False
     for process in cluster.processes():
         if process.executor.busy or any(ts.state != "memory" for ts in process.core.tasks.values()):
             return False
-        if not process.registered or not process.connection.quiet:
+        if not process.registered or not process.connected or not process.connection.quiet:
             return False
     return all(client.connected and client.connection.quiet for client in cluster.clients.values())
 
@@ -224,7 +224,7 @@ def check_nothing_left(cluster: Cluster) -> None:
     core = cluster.core
     require(not core.tasks, "I8 no task is left", list(core.tasks.values())[:5])
     require(not core.task_groups, "I8 no group is left", list(core.task_groups))
-    for name in ("unrunnable", "steals", "vanished", "retirements", "moves", "ready"):
+    for name in ("unrunnable", "steals", "vanished", "away", "retirements", "moves", "ready"):
         require(not getattr(core, name), f"I8 {name} is empty", getattr(core, name))
     require(not len(core.queued), "I8 the queue is empty", len(core.queued))
     for cs in core.clients.values():

@@ -230,6 +230,9 @@ class Cluster:
         connection = self._connection(act.peer)
         if connection is not None:
             connection.cut(act.kept_up, act.kept_down)
+        process = self._process(act.peer)
+        if process is not None:
+            process.cut_off(act.for_s)
 
     def _connection(self, peer: str) -> Any:
         if peer in self.clients:

@@ -151,6 +151,7 @@ class Episode:
         cluster.network.heal()
         for process in cluster.processes():
             process.thaw()
+            process.cut_off_until = 0.0
         connections = [process.connection for process in cluster.processes()]
         for connection in [*connections, *[client.connection for client in cluster.clients.values()]]:
             for link in (connection.up, connection.down):
@@ -210,7 +211,7 @@ class Episode:
     def _restless(self) -> list[str]:
         cluster = self.cluster
         core = cluster.core
-        tables = {name: list(getattr(core, name)) for name in ("retirements", "moves", "vanished", "steals")}
+        tables = {name: list(getattr(core, name)) for name in ("retirements", "moves", "vanished", "away", "steals")}
         found = [f"{name} {left}" for name, left in tables.items() if left]
         found += [
             f"{process.address} {ts}"

@@ -134,11 +134,22 @@ def make_script(seed: int, n_acts: int = 40) -> Script:
     if (chance := Random(f"shuffle {seed}")).random() < SHUFFLED:
         script += shuffles(chance, clients, workers, now)
         script.sort(key=lambda act: act.at)
+    grace = _broken_links(Random(f"links {seed}"), script)
     return Script(
-        seed, clients, script, _scheduler_settings(rng, features), {**_worker_settings(rng), **spilling},
+        seed, clients, script, {**_scheduler_settings(rng, features), **grace}, {**_worker_settings(rng), **spilling},
         rng.choice([(0.0001, 0.0002, 0.001, 0.02), (0.0001,), (0.0001, 0.3)]), rng.choice([0.0, 0.0, 0.5]),
         0.25 if "heartbeats" in features else 0.0, tuple(chosen),
     )  # fmt: skip
+
+
+def _broken_links(rng: Random, script: list[acts.Act]) -> dict[str, Any]:
+    """For how long links stay broken, which deaths nobody sees, and how long the scheduler waits for a worker."""
+    for act in script:
+        if type(act) is acts.CutLink:
+            act.for_s = rng.choice([0.0, 0.0, 0.1, 1.0, 5.0])
+        elif type(act) is acts.Crash:
+            act.silent = rng.random() < 0.2
+    return {"worker_grace_s": rng.choice([0.0, 0.3, 2.0, 30.0])}
 
 
 def _scheduler_settings(rng: Random, features: frozenset[str]) -> dict[str, Any]:

@@ -8,7 +8,15 @@ from typing import Any
 from distributed.messages.control import Refused, RegisterClient, Registered, RegisterWorker
 from distributed.messages.worker_to_scheduler import WorkerClosing
 from distributed.rpc.session import SessionEnd
-from distributed.scheduler.state_machine.events import ClientJoined, ClientLeft, ClientLost, WorkerJoined, WorkerLost
+from distributed.scheduler.state_machine.events import (
+    ClientJoined,
+    ClientLeft,
+    ClientLost,
+    WorkerAway,
+    WorkerBack,
+    WorkerJoined,
+    WorkerLost,
+)
 from distributed.scheduler.state_machine.instructions import (
     ClientRemoved,
     RetirementEnded,
@@ -19,13 +27,15 @@ from distributed.scheduler.state_machine.outbox import OutboxBatch
 from distributed.scheduler.state_machine.settings import SchedulerSettings
 from distributed.scheduler.state_machine.state import SchedulerState
 from distributed.simulation.links import Connection
+from distributed.simulation.member import Member
 from distributed.simulation.shuffle_messages import Ask
 from distributed.simulation.simulator import Simulator
 
-WELCOME = Registered("tcp://scheduler:8786", "scheduler")
 # How long a worker that was told to close after its retirement may take before it counts as gone.
 REMOVAL_S = 10.0
 LAZY_S = 0.0005
+INQUIRY_S = (0.005, 0.1, 1.0)
+"""How long it takes to find out that the process behind a broken connection has ended."""
 
 
 def _nobody(address: str) -> None:
@@ -78,7 +88,7 @@ class Host:
     ) -> None:
         self.sim = sim
         self.core = SchedulerState(settings, sim.seed)
-        self.workers: dict[str, Connection] = {}
+        self.workers: dict[str, Member] = {}
         self.sessions: dict[str, _Session] = {}
         self._lazy = lazy
         self._rng = sim.stream("host")
@@ -111,11 +121,12 @@ class Host:
             return
         name = connection.name
         session = self.sessions.get(name)
-        if self.workers.get(name) is connection:
+        member = self.workers.get(name)
+        if member is not None and member.connection is connection:
             if type(batch[0]) is Ask:
                 self.on_ask(connection, batch[0])
             else:
-                self.apply(batch, name)
+                self.apply(member.take_in(batch), name)
         elif session is not None and session.connection is connection:
             fresh = session.end.receive(batch)
             assert not session.end.fault, f"{name}: {session.end.fault}"
@@ -143,7 +154,11 @@ class Host:
 
     def _admit_worker(self, connection: Connection, first: RegisterWorker) -> None:
         address = first.address
-        if address in self.workers:
+        if first.session:
+            self._worker_back(connection, first)
+            return
+        member = self.workers.get(address)
+        if member is not None and member.connection is not None:
             self._refuse(connection, f"address taken: a worker at {address} is connected")
             return
         if address in self.core.workers:
@@ -152,11 +167,47 @@ class Host:
         self._handle([WorkerJoined(first)], address)
         if address in self.core.workers:
             connection.name = address
-            self.workers[address] = connection
-            connection.down.send([WELCOME])
+            self._n_sessions += 1
+            member = Member(f"the scheduler, of {address},", False, f"worker-{self._n_sessions}")
+            self.workers[address] = member
+            self._welcome(member, connection, 0)
         self.beat()
         if address not in self.core.workers:
             self._refuse(connection, self._refused.pop(address, "not taken"))
+
+    def _welcome(self, member: Member, connection: Connection, peer_applied: int) -> None:
+        assert connection.member is not None
+        member.peer, connection.member.peer = connection.member, member
+        grace_s = self.core.settings.worker_grace_s
+        answer = Registered(
+            "", "", session=member.id, applied=member.end.applied, grace_s=1e9 if grace_s is None else grace_s
+        )
+        connection.down.send([answer])
+        if member.connection is not None:  # it has come before its lost connection was noticed
+            member.connection.down.end()
+        member.attach(connection, peer_applied)
+
+    def _worker_back(self, connection: Connection, first: RegisterWorker) -> None:
+        address = first.address
+        self.beat()  # what is decided already may end the session
+        member = self.workers.get(address)
+        ws = self.core.workers.get(address)
+        if member is None or member.id != first.session or ws is None or not ws.alive:
+            self._refuse(connection, "fenced")
+            return
+        connection.name = address
+        self._welcome(member, connection, first.applied)
+        self.apply([WorkerBack(address)], "")
+
+    def _inquire(self, address: str, member: Member, connection: Connection) -> None:
+        """Has the process ended? (A machine that is gone does not say so: that is left to the grace.)"""
+        ws = self.core.workers.get(address)
+        if self.workers.get(address) is member and member.connection is None and ws in self.core.away:
+            owner = connection.member
+            if owner is not None and owner.ended and not owner.silent_end:
+                self.apply([WorkerLost(address, "its process has ended")], "")
+            else:
+                self.sim.after(1.0, lambda: self._inquire(address, member, connection))
 
     def _refuse(self, connection: Connection, reason: str) -> None:
         connection.down.send([Refused(reason)])
@@ -165,10 +216,15 @@ class Host:
     def _ended(self, connection: Connection) -> None:
         name = connection.name
         connection.down.end()
-        if self.workers.get(name) is connection:
-            del self.workers[name]
+        member = self.workers.get(name)
+        if member is not None and member.connection is connection:
+            member.connection = None
             if name in self.core.workers:
-                self.apply([WorkerLost(name, "connection lost")], "")
+                self.apply([WorkerAway(name, "connection lost")], "")
+                delay_s = self._rng.choice(INQUIRY_S)
+                self.sim.after(delay_s, lambda: self._inquire(name, member, connection))
+            else:
+                del self.workers[name]
         session = self.sessions.get(name)
         if session is not None and session.connection is connection:
             session.connection = None
@@ -213,10 +269,12 @@ class Host:
         for instruction in out.instructions:
             self.sim.note("scheduler does", instruction)
             if type(instruction) is WorkerRemoved:
-                connection = self.workers.pop(instruction.address, None)
-                if connection is not None:
-                    connection.down.send(last_words[instruction.address])
+                member = self.workers.pop(instruction.address, None)
+                if member is not None and member.connection is not None:
+                    connection = member.connection
+                    member.send(last_words[instruction.address])
                     connection.down.end()
+                    member.connection = None
             elif type(instruction) is ClientRemoved:
                 session = self.sessions.pop(instruction.client, None)
                 if session is not None and session.connection is not None:
@@ -234,7 +292,7 @@ class Host:
     def _send(self, out: OutboxBatch) -> None:
         for address, messages in out.to_workers.items():
             if address in self.workers:
-                self.workers[address].down.send(messages)
+                self.workers[address].send(messages)
         for client, messages in out.to_clients.items():
             if client in self.sessions:
                 self.sessions[client].send(messages)

@@ -12,10 +12,12 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any
 
+from distributed.messages.control import Applied
 from distributed.messages.worker_to_scheduler import Heartbeat
 from distributed.simulation.simulator import Simulator
 
 _END = object()
+_SIGNS = frozenset([Heartbeat, Applied])
 
 
 def _nobody(*_: Any) -> None:
@@ -87,7 +89,7 @@ class Link:
     @property
     def quiet(self) -> bool:
         """Whether nothing but heartbeats is under way."""
-        return all(item is not _END and type(item[0]) is Heartbeat for _, item in self._flying)
+        return all(item is not _END and type(item[0]) in _SIGNS for _, item in self._flying)
 
     def _push(self, item: Any) -> None:
         delay_s = self._rng.choice(self._delays_s)
@@ -107,15 +109,17 @@ class Link:
 
 
 class Connection:
-    """Both directions between a peer and the scheduler: ``up`` to it, ``down`` from it; named on admission."""
+    """Both directions between a peer and the scheduler: ``up`` to it, ``down`` from it; named on admission. ``member``:
+    the session of the worker that has made it."""
 
-    __slots__ = ("down", "name", "up")
+    __slots__ = ("down", "member", "name", "up")
 
     def __init__(self, sim: Simulator, peer: str, delays_s: Sequence[float]) -> None:
         rng = sim.stream(f"link {peer}")
         self.up = Link(sim, rng, delays_s)
         self.down = Link(sim, rng, delays_s)
         self.name = ""
+        self.member: Any = None
 
     @property
     def quiet(self) -> bool:

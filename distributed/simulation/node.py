@@ -59,7 +59,7 @@ class Node:
         """The process dies."""
         if self.process is not None:
             self._next_report = how
-            self.process.crash(how.kept)
+            self.process.crash(how.kept, how.silent)
 
     def pause_for(self, seconds: float) -> None:
         """Short of memory for a while."""

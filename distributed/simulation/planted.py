@@ -14,8 +14,17 @@ from typing import Any
 from msgspec.structs import replace
 
 from distributed.messages.worker_to_scheduler import StealResponse, TaskFinished
+from distributed.rpc.counted import CountedEnd
 from distributed.rpc.session import SessionEnd
-from distributed.scheduler.state_machine import deadlines, fleet, graph_update, replicas, resources, stealing
+from distributed.scheduler.state_machine import (
+    deadlines,
+    fleet,
+    graph_update,
+    liveness,
+    replicas,
+    resources,
+    stealing,
+)
 from distributed.scheduler.state_machine.handlers import from_clients, from_workers
 from distributed.scheduler.state_machine.transitions import assign, finish, lost, release
 from distributed.shuffle.plan import ShufflePlan
@@ -25,7 +34,7 @@ from distributed.worker.state_machine.instructions import CancelExecute
 from distributed.worker.state_machine.transitions import executing, fetching, queueing
 
 Function = Callable[..., Any]
-_CLASSES = (SessionEnd, ShufflePlan, RunWatch)
+_CLASSES = (SessionEnd, CountedEnd, ShufflePlan, RunWatch)
 _CORES = ("distributed.scheduler.state_machine", "distributed.worker.state_machine")
 
 
@@ -248,6 +257,12 @@ BUGS: dict[str, tuple[str, Function, Callable[[Function], Function]]] = {
         SessionEnd.resume,
         _first_forgotten,
     ),
+    "workers-session-forgets": (
+        "of what a worker or its scheduler sends again after a break the first is missing",
+        CountedEnd.resume,
+        _first_forgotten,
+    ),
+    "away-for-ever": ("a worker that does not come back stays away for ever", liveness.give_up_away, _nothing),
     "follower-not-recalled": ("what was sent ahead stays when its input moves", assign.recall, _nothing),
     "exit-never-awaited-in-vain": (
         "a vanished worker whose nanny never reports is never removed",

@@ -11,8 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from msgspec.structs import replace
+
 from distributed.base.keys import Key
-from distributed.messages.control import Refused, Registered, RegisterWorker
+from distributed.messages.control import Applied, Refused, Registered, RegisterWorker
 from distributed.messages.scheduler_to_worker import CloseWorkerOrder, DefineFunction
 from distributed.messages.worker_to_scheduler import Heartbeat, WorkerClosing
 from distributed.shuffle.plan import EndRun
@@ -20,6 +22,7 @@ from distributed.simulation.executor import UNSHIPPABLE, Executor
 from distributed.simulation.host import Host
 from distributed.simulation.ledger import RunLedger
 from distributed.simulation.links import Connection
+from distributed.simulation.member import Member
 from distributed.simulation.network import Network
 from distributed.simulation.script import TaskPlan
 from distributed.simulation.shuffle_member import ShuffleMember, inputs_of
@@ -48,6 +51,9 @@ from distributed.worker.state_machine.instructions import (
     Unload,
 )
 
+RETURN_S = (0.0, 0.02, 0.5)
+PATIENCE = 3.0
+"""For how many times the grace a worker looks for its scheduler: one who comes too late is told to start anew."""
 SPILL_S = (0.0, 0.0001, 0.005, 0.1)
 
 
@@ -107,16 +113,70 @@ class Process:
         self._on_joined: list[Callable[[], None]] = []
         self._timer: float | None = None
         self._on_end = on_end
-        self.connection = connection = Connection(sim, info.address, around.delays_s)
-        connection.down.deliver = lambda batch: self.awake(lambda: self._hear(batch))
-        connection.down.on_end = lambda: self.awake(lambda: self.close("scheduler-connection-lost", None))
+        self.member = Member(info.address, True)
+        self.grace_s = 0.0
+        self.cut_off_until = 0.0
+        self._lost_at = 0.0
+        self._returns = sim.stream(f"returns of {info.address}")
         self.shuffle = ShuffleMember(
-            self, around.network, lambda ask: connection.up.send([ask]),
+            self, around.network, lambda ask: self.connection.up.send([ask]),
             lambda shuffle: inputs_of(around.runs.plans, shuffle),
         )  # fmt: skip
         around.network.peers[info.address] = self
-        around.host.accept(connection)
+        self.connection = self._connect(info)
+
+    # the link
+
+    @property
+    def connected(self) -> bool:
+        """Whether the connection stands, as far as is known here."""
+        return self.member.connection is not None
+
+    def _connect(self, info: RegisterWorker) -> Connection:
+        connection = Connection(self.sim, f"{info.address} {self.sim.now!r}", self.around.delays_s)
+        connection.member = self.member
+        connection.down.deliver = lambda batch: self.awake(lambda: self._hear(connection, batch))
+        connection.down.on_end = lambda: self.awake(lambda: self._lost(connection))
+        self.around.host.accept(connection)
         connection.up.send([info])
+        return connection
+
+    def _lost(self, connection: Connection) -> None:
+        if connection is not self.connection:
+            return
+        connection.up.end()
+        if not self.member.id or not self.grace_s:
+            self.close("scheduler-connection-lost", None)
+            return
+        if self.connected:
+            self._lost_at = self.sim.now
+        self.member.connection = None
+        self.sim.note(self.address, "connection lost")
+        self._after(self._returns.choice(RETURN_S), self._return)
+
+    def cut_off(self, for_s: float) -> None:
+        """It can make no connection to the scheduler for so long."""
+        self.cut_off_until = max(self.cut_off_until, self.sim.now + for_s)
+
+    def _return(self) -> None:
+        if self.sim.now - self._lost_at > PATIENCE * self.grace_s:
+            self.close("scheduler-connection-lost", None)
+        elif self.sim.now < self.cut_off_until:
+            self._after(self._returns.choice(RETURN_S), self._return)
+        else:
+            self.connection = self._connect(replace(self.info, session=self.member.id, applied=self.member.end.applied))
+
+    def _enter(self, connection: Connection, registered: Registered) -> None:
+        self.grace_s = registered.grace_s
+        self.member.id = registered.session
+        self.member.attach(connection, registered.applied)
+        self.shuffle.ask_again()
+        if not self.registered:
+            self.registered = True
+            self._beat()
+            on_joined, self._on_joined = self._on_joined, []
+            for act in on_joined:
+                self.awake(act)
 
     # life
 
@@ -145,21 +205,24 @@ class Process:
         for act in backlog:
             self.awake(act)
 
-    def crash(self, kept: float = 1.0) -> None:
-        """The process is gone; this share of what it has sent arrives."""
+    def crash(self, kept: float = 1.0, silent: bool = False) -> None:
+        """The process is gone; this share of what it has sent arrives. ``silent``: and its machine, so that nobody can
+        say so."""
         if self.alive:
+            self.member.silent_end = silent
             self.connection.up.cut(kept)
             self._gone("crashed", None)
 
     def close(self, reason: str, restart: bool | None) -> None:
         """Orderly end. ``restart``: as the order said; None: by itself."""
         if self.alive:
-            self.connection.up.send([WorkerClosing(reason)])
+            self.member.send([WorkerClosing(reason)])
             self.connection.up.end()
             self._gone(reason, restart)
 
     def _gone(self, reason: str, restart: bool | None) -> None:
         self.alive = self.frozen = False
+        self.member.ended = True
         self.connection.down.die()
         self.around.network.gone(self.address)
         self.around.runs.process_gone(self.address)
@@ -170,26 +233,35 @@ class Process:
 
     # events in
 
-    def _hear(self, batch: list[Any]) -> None:
+    def _hear(self, connection: Connection, batch: list[Any]) -> None:
+        if connection is not self.connection:
+            return  # one of before: what comes over it is sent again
+        first = batch[0]
+        if type(first) is Registered:
+            self._enter(connection, first)
+        elif type(first) is Refused:
+            if self.registered:
+                self.sim.note(self.address, "fenced")
+                self.close("fenced", True)
+            else:
+                self.crash()
+            return
+        elif type(first) is Answer:
+            self.shuffle.answered(first)
+        else:
+            self._obey(self.member.take_in(batch))
+            return
+        self._act()
+
+    def _obey(self, batch: list[Any]) -> None:
         closing: CloseWorkerOrder | None = None
         for message in batch:
             kind = type(message)
-            if kind is Registered:
-                self.registered = True
-                self._beat()
-                on_joined, self._on_joined = self._on_joined, []
-                for act in on_joined:
-                    self.awake(act)
-            elif kind is Refused:
-                self.crash()
-                return
-            elif kind is Answer:
-                self.shuffle.answered(message)
-            elif kind is EndRun:
+            if kind is EndRun:
                 self.shuffle.ended(message)
             elif kind is CloseWorkerOrder:
                 closing = message
-            elif kind is not DefineFunction:
+            elif kind is not DefineFunction and kind is not Applied:
                 self._handle(message)
         self._act()
         if closing is not None:
@@ -230,7 +302,9 @@ class Process:
     def _beat(self) -> None:
         heartbeat_s = self.around.heartbeat_s
         if heartbeat_s and self.alive:
-            self.connection.up.send([Heartbeat({}, self.core.executing_s(self.sim.now), self.core.managed_nbytes)])
+            if self.connected:
+                heartbeat = Heartbeat({}, self.core.executing_s(self.sim.now), self.core.managed_nbytes)
+                self.member.send([heartbeat, self.member.end.tell(ask=True)])
             self._after(heartbeat_s, self._beat)
 
     def _ring(self, due: float) -> None:
@@ -258,7 +332,7 @@ class Process:
     def _perform(self, item: Any) -> None:
         match item:
             case SendToScheduler():
-                self.connection.up.send(item.messages)
+                self.member.send(item.messages)
             case Execute():
                 missing = [key for key in item.dependencies if key not in self.store]
                 assert not missing, f"{self.address}: inputs {missing} of {item.key!r} are not here"

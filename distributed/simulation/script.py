@@ -153,13 +153,15 @@ class StopWorker(Struct, tag="stop-worker", omit_defaults=True):
 
 
 class Crash(Struct, tag="crash", omit_defaults=True):
-    """The worker's process dies; ``kept`` of what it has sent arrives. ``reported``: its nanny's report arrives."""
+    """The worker's process dies; ``kept`` of what it has sent arrives. ``reported``: its nanny's report arrives.
+    ``silent``: its machine is gone with it, so that nobody finds out that it has ended."""
 
     at: float
     worker: str
     kept: float = 0.0
     reported: bool = True
     report_delay_s: float = 0.0
+    silent: bool = False
 
 
 class Freeze(Struct, tag="freeze", omit_defaults=True):
@@ -220,12 +222,14 @@ class RestartCluster(Struct, tag="restart", omit_defaults=True):
 
 
 class CutLink(Struct, tag="cut-link", omit_defaults=True):
-    """The connection of a worker or client to the scheduler breaks; shares of what is under way still arrive."""
+    """The connection of a worker or client to the scheduler breaks; shares of what is under way still arrive. A worker
+    can make no other one for ``for_s``."""
 
     at: float
     peer: str
     kept_up: float = 0.0
     kept_down: float = 0.0
+    for_s: float = 0.0
 
 
 class StallLink(Struct, tag="stall-link", omit_defaults=True):

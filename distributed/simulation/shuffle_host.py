@@ -95,6 +95,6 @@ class ShuffleHost:
 
     def _end(self, it: EndRun) -> None:
         for address in {**dict.fromkeys(it.holders), **self._told.pop(it.shuffle_id, {})}:
-            connection = self.host.workers.get(address)
-            if connection is not None:
-                connection.down.send([it])
+            member = self.host.workers.get(address)
+            if member is not None:  # (Really a question, which is asked again when its connection breaks.)
+                member.send([it])

@@ -64,13 +64,20 @@ class ShuffleMember:
         self._send = send
         self._inputs_of = inputs_of
         self._n_asked = 0
-        self._asked: dict[int, Callable[[Any], None]] = {}
+        self._asked: dict[int, tuple[Ask, Callable[[Any], None]]] = {}
 
     # the scheduler
 
     def answered(self, answer: Answer) -> None:
         """The scheduler's answer has come."""
-        self._asked.pop(answer.number)(answer.value)
+        _, then = self._asked.pop(answer.number, (None, None))
+        if then is not None:  # else it was asked twice
+            then(answer.value)
+
+    def ask_again(self) -> None:
+        """The connection broke, and another one stands."""
+        for ask, _ in list(self._asked.values()):
+            self._send(ask)
 
     def ended(self, it: EndRun) -> None:
         """The scheduler has ended a run."""
@@ -80,8 +87,9 @@ class ShuffleMember:
 
     def _ask(self, then: Callable[[Any], None], op: str, shuffle: str, **facts: Any) -> None:
         self._n_asked += 1
-        self._asked[self._n_asked] = then
-        self._send(Ask(self._n_asked, op, shuffle, **facts))
+        ask = Ask(self._n_asked, op, shuffle, **facts)
+        self._asked[self._n_asked] = (ask, then)
+        self._send(ask)
 
     def _share(self, shuffle: str, at_least: int, may_open: bool, then: Callable[[Share | None], None]) -> None:
         known = self.shares.get(shuffle)

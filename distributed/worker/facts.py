@@ -8,6 +8,7 @@ from collections.abc import Mapping, MutableMapping
 from typing import Any
 
 from distributed.base import preloading
+from distributed.base.errors import CommClosedError
 from distributed.base.keys import Key, user_key
 from distributed.base.log_tail import LogTail
 from distributed.client import current as client_room
@@ -18,6 +19,7 @@ from distributed.worker.data_service import DataService
 from distributed.worker.data_store import DataStore
 from distributed.worker.data_transfer import DataTransfer
 from distributed.worker.executor import TaskExecutor
+from distributed.worker.member_link import MemberLink
 from distributed.worker.plugin_host import PluginHost
 from distributed.worker.runtime import get_task_key
 from distributed.worker.state_machine.state import WorkerState
@@ -38,7 +40,7 @@ class Facts(Server):
     last_metrics: Mapping[str, Any]
     actors: dict[Key, Any]
     extensions: dict[str, Any]
-    _connection: Connection | None
+    link: MemberLink
     _store: DataStore
     _preloads: list[preloading.Preload]
     _log_tail: LogTail
@@ -64,10 +66,14 @@ class Facts(Server):
 
     @property
     def connection(self) -> Connection:
-        """The link to the scheduler. Raises ``ValueError`` while there is none."""
-        if self._connection is None:
+        """The connection to the scheduler. Raises ``ValueError`` before there is one, CommClosedError while it is
+        broken."""
+        connection = self.link.connection
+        if connection is None:
+            if self.link.down_since is not None:
+                raise CommClosedError(f"{self!r} has lost the scheduler, and is looking for it")
             raise ValueError(f"{self!r} is not connected to a scheduler")
-        return self._connection
+        return connection
 
     @property
     def client(self) -> Any:

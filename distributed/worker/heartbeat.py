@@ -48,8 +48,11 @@ class Heart:
         self.beat(**metrics)
 
     def beat(self, **user_metrics: Any) -> None:
-        """Send one now."""
+        """Send one now, if the scheduler can be reached."""
         worker = self._worker
+        worker.link.beat()
+        if not worker.link.stands:
+            return
         worker.last_metrics = metrics = {**worker.metrics(), **user_metrics}
         spilling = worker.state.spilling
         heartbeat = Heartbeat(

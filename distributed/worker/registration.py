@@ -113,6 +113,31 @@ def _too_late(who: str, address: str, seconds: float, error: BaseException) -> s
     )
 
 
+async def open_connection(
+    address: str,
+    timeout: float,
+    *,
+    role: str,
+    secret: Secret | None,
+    security: Any,
+    handlers: Mapping[str, Callable[..., Any]],
+    blocked: Any = (),
+    tasks: set[asyncio.Task[Any]] | None = None,
+    opened: Comm | None = None,
+) -> Connection:
+    """Connect to the scheduler, unless ``opened`` is a comm to it that has carried nothing yet. Raises what
+    ``comm.connect`` does, and HandshakeRefused when it is no scheduler."""
+    comm = opened
+    if comm is None:
+        comm = await registry.connect(address, timeout, role=role, secret=secret, security=security)
+    elif secret is not None:
+        secrets.remember(secret)
+    if comm.peer_role not in ("scheduler", ""):
+        comm.abort()
+        raise HandshakeRefused(f"who listens at {address} is a {comm.peer_role}, not a scheduler")
+    return Connection(comm, handlers, unpickle=True, blocked=blocked, owner=role, tasks=tasks)
+
+
 async def register(
     address: str,
     first_message: Any,
@@ -123,7 +148,6 @@ async def register(
     blocked: Any = (),
     tasks: set[asyncio.Task[Any]] | None = None,
     deadline: float | None = None,
-    who: str = "worker",
     security: Any = None,
     look_again: Callable[[], tuple[str, Secret | None] | None] = lambda: None,
     opened: Comm | None = None,
@@ -150,16 +174,12 @@ async def register(
             limit = max(0.01, min(limit, deadline - loop.time()))
         try:
             comm, opened = opened, None
-            if comm is None:
-                comm = await registry.connect(address, limit, role=role, secret=secret, security=security)
-            elif secret is not None:
-                secrets.remember(secret)
-            if comm.peer_role not in ("scheduler", ""):
-                comm.abort()
-                raise HandshakeRefused(f"who listens at {address} is a {comm.peer_role}, not a scheduler")
-            connection = Connection(comm, handlers, unpickle=True, blocked=blocked, owner=who, tasks=tasks)
+            connection = await open_connection(
+                address, limit, role=role, secret=secret, security=security, handlers=handlers, blocked=blocked,
+                tasks=tasks, opened=comm,
+            )  # fmt: skip
             rest_s = None if deadline is None else max(0.01, deadline - loop.time())
-            return connection, await _introduce(connection, first_message, rest_s)
+            return connection, await introduce(connection, first_message, rest_s)
         except HandshakeRefused:
             found = look_again()
             if found is None:
@@ -172,7 +192,7 @@ async def register(
                 address, secret = found
                 continue
             if deadline is not None and now + pause >= deadline:
-                raise TimeoutError(_too_late(who, address, now - begin, error)) from error
+                raise TimeoutError(_too_late(role, address, now - begin, error)) from error
             if not warned and now - begin > 1.0:
                 warned = True
                 logger.info("The scheduler at %s cannot be reached yet (%s)", address, error)
@@ -191,7 +211,9 @@ def newer_address(path: str | None, address: str | None) -> tuple[str, Secret | 
     return (str(document["address"]), secret) if document["address"] != address else None
 
 
-async def _introduce(connection: Connection, first_message: Any, timeout: float | None) -> Registered:
+async def introduce(connection: Connection, first_message: Any, timeout: float | None) -> Registered:
+    """Say who we are over a new connection, and take the answer. Raises ValueError when we are refused, OSError or
+    TimeoutError when there is no answer."""
     answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
     def on_first(messages: list[Any]) -> None:

@@ -22,7 +22,7 @@ class SchedulerCalls:
             raise AttributeError(op)
 
         async def call(**kwargs: Any) -> Any:
-            return await self._worker.connection.request(op, kwargs)
+            return await self._worker.link.ask(op, kwargs)
 
         return call
 

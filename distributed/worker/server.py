@@ -19,18 +19,15 @@ from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from types import MappingProxyType
 from typing import Any, ClassVar
 
-from distributed.base import defaults, preloading, settings, settings_check, versions
+from distributed.base import defaults, preloading, settings, settings_check
 from distributed.base.formatting import parse_timedelta
 from distributed.base.keys import Key
 from distributed.base.log_tail import LogTail
 from distributed.base.status import Status
-from distributed.comm.addressing import get_address_host, parse_address
+from distributed.comm.addressing import parse_address
 from distributed.comm.keys import Secret
 from distributed.comm.transport import Comm
-from distributed.messages.control import Registered, RegisterWorker
-from distributed.messages.scheduler_to_worker import CloseWorkerOrder
 from distributed.messages.worker_to_scheduler import WorkerClosing
-from distributed.rpc.connection import Connection
 from distributed.worker import memory, options, registration, scratch
 from distributed.worker.actor_calls import ActorCalls
 from distributed.worker.data_service import DataService
@@ -40,13 +37,13 @@ from distributed.worker.effects import Effects
 from distributed.worker.executing_page import ExecutingPage
 from distributed.worker.executor import TaskExecutor
 from distributed.worker.heartbeat import Heart
+from distributed.worker.joining import Joining
 from distributed.worker.plugin_host import PluginHost, plugin_name
 from distributed.worker.profiling import ProfileHistory, sampler
 from distributed.worker.routes import worker_routes
 from distributed.worker.runtime import current_task, current_worker
 from distributed.worker.scheduler_calls import SchedulerCalls
 from distributed.worker.self_watch import SelfWatch
-from distributed.worker.services import Services
 from distributed.worker.spilling import Spiller
 from distributed.worker.state_machine.state import WorkerState
 
@@ -59,7 +56,7 @@ NONE_GIVEN: Mapping[str, Callable[..., Any]] = MappingProxyType({})
 _QUIET_S = 0.003
 
 
-class Worker(Services):
+class Worker(Joining):
     """Runs tasks, holds their results and gives them to others.
 
     Parameters
@@ -242,7 +239,6 @@ class Worker(Services):
         self.data: DataStore | MutableMapping[Any, Any]
         self._preloads: list[preloading.Preload] = []
         self._self_watch: SelfWatch | None = None
-        self._connection: Connection | None = None
         self._opened: Comm | None = None
         self._client: Any = None
         self.actor_calls = ActorCalls(self)
@@ -264,6 +260,7 @@ class Worker(Services):
         self.state = WorkerState(self._settings(spills=False), "", self.nthreads, dict(self.total_resources))
         self.plugin_host = PluginHost(self)
         self.heart = Heart(self)
+        self._make_link()
         self.scheduler = SchedulerCalls(self)
         store = options.make_store(data)
         self._store = store
@@ -333,20 +330,6 @@ class Worker(Services):
             loop.call_later(self.lifetime, self._lifetime_ends)
         await self._set_up([*registered.plugins])
 
-    async def _set_up(self, plugins: list[tuple[str | None, Any]]) -> None:
-        """Add the cluster's plugins. Tasks that arrive meanwhile wait for them; an order to close does not."""
-        held: list[Any] = []
-
-        def receive(messages: list[Any]) -> None:
-            held.extend([message for message in messages if type(message) is not CloseWorkerOrder])
-            self._on_messages([message for message in messages if type(message) is CloseWorkerOrder])
-
-        assert self._connection is not None
-        self._connection.on_messages = receive
-        await self.plugin_host.add_all(plugins)
-        self._connection.on_messages = self._on_messages
-        self._on_messages(held)
-
     async def _listen(self, address: str | int | None) -> None:
         host, port, interface, protocol = self._listen_options
         assert self.scheduler_address is not None
@@ -367,66 +350,6 @@ class Worker(Services):
             except OSError:
                 if candidate is candidates[-1]:
                     raise
-
-    def _look_again(self) -> tuple[str, Secret | None] | None:
-        found = registration.newer_address(self.scheduler_file, self.scheduler_address)
-        if found is not None:
-            self.scheduler_address, self.secret = found
-        return found
-
-    async def _join(self, deadline: float | None) -> Registered:
-        assert self.scheduler_address is not None
-        extra = {}
-        for key, function in self.startup_information.items():
-            try:
-                value = function(self)
-                extra[key] = await value if inspect.isawaitable(value) else value
-            except Exception:
-                logger.exception("startup_information[%r] failed", key)
-        message = RegisterWorker(
-            address=self.address,
-            name=str(self.name),
-            host=get_address_host(self.address),
-            nthreads=self.nthreads,
-            memory_limit=self.memory_limit or 0,
-            resources=dict(self.total_resources),
-            nanny=self.nanny,
-            pid=os.getpid(),
-            local_directory=self.local_directory,
-            services=self.services,
-            versions=versions.own_versions(),
-            extra=extra,
-            name_is_int=isinstance(self.name, int),
-        )
-        logger.info("      Start worker at: %26s", self.address)
-        connection, registered = await registration.register(
-            self.scheduler_address,
-            message,
-            role="worker",
-            secret=self.secret,
-            security=self.security,
-            handlers=self.handlers,
-            blocked=self.blocked_handlers,
-            tasks=self._handler_tasks,
-            deadline=deadline,
-            look_again=self._look_again,
-            opened=self._opened,
-        )
-        self._connection = connection
-        logger.info("        Registered to: %26s", self.scheduler_address)
-        if registered.warning:
-            logger.warning(registered.warning)
-        if registered.heartbeat_interval_s > 0:
-            self.heartbeat_interval = registered.heartbeat_interval_s
-        connection.name = "scheduler"
-        connection.add_on_closed(self._on_scheduler_lost)
-        self.heart.start()
-        if self._page is not None:
-            self._page.beat()
-        self.joined.set()
-        if self.on_registered is not None:
-            self.on_registered()
-        return registered
 
     async def close(  # type: ignore[override]
         self,
@@ -469,9 +392,9 @@ class Worker(Services):
             self._deadline_timer.cancel()
         if self._self_watch is not None:
             self._self_watch.stop()
-        connection = self._connection
-        if connection is not None and not connection.closed:
-            connection.send(WorkerClosing(reason))
+        self.link.stop()
+        if self.link.stands:
+            self.link.send([WorkerClosing(reason)])
         elif self._opened is not None:
             self._opened.abort()
         for preload in self._preloads:
@@ -503,8 +426,7 @@ class Worker(Services):
                     await asyncio.wait_for(result, 2)
                 except (TimeoutError, OSError):
                     pass
-        if connection is not None:
-            await connection.close(1.0)
+        await self.link.close(1.0)
         self._store.close()
         self.actors.clear()
         if self.local_directory:
@@ -519,7 +441,7 @@ class Worker(Services):
             return
         self.status = Status.closing_gracefully
         try:
-            await self.connection.request(
+            await self.link.ask(
                 "retire_workers", {"workers": [self.address], "close_workers": False, "remove": False}, 30
             )
         except (ValueError, TypeError, OSError, TimeoutError) as error:
@@ -528,12 +450,6 @@ class Worker(Services):
 
     def _lifetime_ends(self) -> None:
         self.add_close_task(self.close_gracefully(reason="worker-lifetime-reached"))
-
-    def _on_scheduler_lost(self, error: BaseException | None) -> None:
-        if self.status in (Status.closing, Status.closed, Status.failed):
-            return
-        logger.info("Connection to scheduler broken. Closing. (%s)", error or "it was closed")
-        self.add_close_task(self.close(reason="scheduler-connection-lost"))
 
 
 def _worker_or_none() -> Any:

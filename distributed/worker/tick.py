@@ -15,6 +15,7 @@ from msgspec import structs
 
 from distributed.base.keys import Key, user_key
 from distributed.base.status import Status
+from distributed.messages.control import Applied, SchedulerEnds
 from distributed.messages.scheduler_to_worker import CloseWorkerOrder, DefineFunction, SetStatus
 from distributed.messages.worker_to_scheduler import WorkerLogEvent
 from distributed.worker import memory
@@ -40,6 +41,7 @@ logger = logging.getLogger("distributed.worker")
 
 # How long a report may wait for company when everybody who needs the result is here.
 _QUIET_S = 0.003
+_OF_THE_SHELL = frozenset([DefineFunction, SetStatus, CloseWorkerOrder, Applied, SchedulerEnds])
 _closing_tasks: set[asyncio.Task[Any]] = set()
 
 
@@ -59,16 +61,19 @@ class Tick(Facts):
         now = time.monotonic()
         for message in messages:
             kind = type(message)
-            if kind is DefineFunction:
+            if kind not in _OF_THE_SHELL:
+                handle(message, now)
+            elif kind is DefineFunction:
                 self.executor.define(message.blob)
+            elif kind is SetStatus:
+                self._set_status(message.status)
+                handle(message, now)
             elif kind is CloseWorkerOrder:
                 self.add_close_task(
                     self.close(reason=message.reason or "scheduler-close", nanny=True, restart=message.restart)
                 )
             else:
-                if kind is SetStatus:
-                    self._set_status(message.status)
-                handle(message, now)
+                self.link.on_control(message)
         self._act()
 
     def _set_status(self, text: str) -> None:
@@ -177,12 +182,7 @@ class Tick(Facts):
         self._act()
 
     def send(self, messages: list[Any], quiet: bool = False) -> None:
-        connection = self._connection
-        if connection is not None and not connection.closed:
-            if quiet:
-                connection.send_later(messages, _QUIET_S)
-            else:
-                connection.send_now(messages)
+        self.link.send(messages, _QUIET_S if quiet else 0.0)
 
     def _on_loop(self, function: Callable[[], None]) -> None:
         if threading.get_ident() == self.thread_id:

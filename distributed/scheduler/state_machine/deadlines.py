@@ -6,7 +6,7 @@ from __future__ import annotations
 from distributed.scheduler.state_machine.delays import delay_deadline, make_due_ready
 from distributed.scheduler.state_machine.fleet import remove
 from distributed.scheduler.state_machine.handlers.from_clients import remove_client
-from distributed.scheduler.state_machine.liveness import liveness_deadline, look
+from distributed.scheduler.state_machine.liveness import give_up_away, liveness_deadline, look
 from distributed.scheduler.state_machine.no_worker import look_at_unrunnable, no_worker_deadline
 from distributed.scheduler.state_machine.retirement import retirement_deadline
 from distributed.scheduler.state_machine.stealing import steal_deadline
@@ -22,6 +22,7 @@ def next_deadline(state: Tables) -> float | None:
         or state.unrunnable
         or state.no_workers_since is not None
         or state.vanished
+        or state.away
         or state.absent
         or state.retirements
         or state.delayed
@@ -29,7 +30,7 @@ def next_deadline(state: Tables) -> float | None:
         return look_at
     candidates: list[float | None] = [look_at, steal_deadline(state), no_worker_deadline(state)]
     candidates.extend([vanished.deadline for vanished in state.vanished.values()])
-    candidates.extend([absence.deadline for absence in state.absent.values()])
+    candidates.extend([absence.deadline for absence in (*state.absent.values(), *state.away.values())])
     if state.delayed:
         candidates.append(delay_deadline(state))
     if state.retirements:
@@ -50,5 +51,7 @@ def handle_deadlines(state: Tables) -> None:
     make_due_ready(state)
     look_at_unrunnable(state)
     look(state)
+    if state.away:
+        give_up_away(state)
     if state.retirements:
         state.retire_again = True

@@ -43,8 +43,21 @@ class WorkerJoined(Struct):
     info: RegisterWorker
 
 
+class WorkerAway(Struct):
+    """The connection to a worker broke without ``WorkerClosing``; its process may well live, and come back."""
+
+    address: str
+    cause: str = "connection lost"
+
+
+class WorkerBack(Struct):
+    """A worker goes on with its session over a new connection."""
+
+    address: str
+
+
 class WorkerLost(Struct):
-    """The connection to a worker broke without ``WorkerClosing``."""
+    """A worker is gone without ``WorkerClosing``: nobody can come back, or its process is known to have ended."""
 
     address: str
     cause: str = "connection lost"
@@ -117,6 +130,8 @@ SchedulerEvent = (
     | ClientLost
     | ClientLeft
     | WorkerJoined
+    | WorkerAway
+    | WorkerBack
     | WorkerLost
     | WorkerSends
     | Restart

@@ -101,7 +101,7 @@ def _processing(state: Tables, ts: TaskState) -> Explanation:
     missing = [dep for dep in ts.dependencies if dep.state != "memory"]
     silence = silence_text(state, ws)
     if silence:
-        text = f"its worker {ws.address} is suspect: {silence}"
+        text = f"its worker {ws.address} is {'away' if ws in state.away else 'suspect'}: {silence}"
     elif ws in state.vanished:
         text = f"its worker {ws.address} has vanished; the report of its nanny is awaited"
     elif ts in ws.long_running:

@@ -3,6 +3,9 @@
 A death is blamed on the tasks that were executing: the nanny's report names their run ids, and the one whose thread has
 ended the process if that is known; without a report it is the first by priority, one a thread. A worker with a nanny
 that vanished is kept aside for ``exit_report_s``: the report names the cause.
+
+A broken connection is no death: the worker is *away* for up to ``worker_grace_s``. It keeps its tasks and its data, and
+gets no new tasks; nothing is stolen from it or computed again. It comes back, or is known to be dead, or is given up.
 """
 
 from __future__ import annotations
@@ -13,20 +16,26 @@ from distributed.scheduler.state_machine.entities import DeathRecord, TaskState,
 from distributed.scheduler.state_machine.events import WorkerJoined
 from distributed.scheduler.state_machine.instructions import RetirementEnded, WorkerRefused, WorkerRemoved
 from distributed.scheduler.state_machine.queuing import sort_by_priority
-from distributed.scheduler.state_machine.tables import Tables, Vanished, note
+from distributed.scheduler.state_machine.tables import Absence, Tables, Vanished, note
 from distributed.scheduler.state_machine.transitions.assign import requeue
 from distributed.scheduler.state_machine.transitions.fail import fail
 from distributed.scheduler.state_machine.transitions.lost import lose_values, remove_replica
+
+LEAST_GRACE_S = 5.0
+"""A worker whose connection breaks after a long silence still has so long to come back."""
 
 
 def join(state: Tables, event: WorkerJoined) -> None:
     """A worker has registered. A taken name is refused; a taken address means that the old worker is dead."""
     info = event.info
     holder = state.aliases.get(info.name)
-    if holder is not None and (vanished := state.vanished.get(state.workers[holder])) is not None:
-        # No report of its end has come, and none is needed any more: its successor is here.
-        remove(state, state.workers[holder], vanished.cause, blame=True)
-        holder = None
+    if holder is not None:
+        former = state.workers[holder]
+        gone = state.vanished.get(former) or state.away.get(former)
+        if gone is not None:
+            # No report of its end has come, and none is needed any more: its successor is here.
+            remove(state, former, gone.cause, blame=True)
+            holder = None
     if holder is not None and holder != info.address:
         state.out.instructions.append(WorkerRefused(info.address, f"name taken: a worker named {info.name!r} exists"))
         return
@@ -48,7 +57,8 @@ def join(state: Tables, event: WorkerJoined) -> None:
 def set_status(state: Tables, ws: WorkerState, status: str) -> None:
     """The worker's status has changed: it may be given tasks, or no longer."""
     ws.status_name = status
-    ws.running = ws.alive and status == "running" and ws.nthreads > 0 and ws.suspect_since is None
+    in_touch = ws.alive and ws.suspect_since is None and ws not in state.away
+    ws.running = in_touch and status == "running" and ws.nthreads > 0
     if ws.running:
         state.running[ws] = None
     else:
@@ -68,8 +78,21 @@ def _fleet_changed(state: Tables) -> None:
     state.fleet_changed = True
 
 
+def go_away(state: Tables, ws: WorkerState, cause: str) -> None:
+    """The connection broke; the worker may come back."""
+    grace = state.settings.worker_grace_s
+    if grace is not None and grace <= 0:
+        lose(state, ws, cause)
+    elif ws.alive and ws not in state.away:
+        # It was last heard some time before the connection broke, which counts; but one has to get here first.
+        deadline = None if grace is None else max(ws.last_seen + grace, state.now + min(grace, LEAST_GRACE_S))
+        state.away[ws] = Absence(cause, state.now, deadline)
+        set_status(state, ws, ws.status_name)
+
+
 def lose(state: Tables, ws: WorkerState, cause: str) -> None:
-    """The connection broke."""
+    """The worker is gone, and will not come back."""
+    state.away.pop(ws, None)
     if ws.nanny is None or state.settings.exit_report_s <= 0:
         remove(state, ws, cause, blame=True)
         return
@@ -108,6 +131,7 @@ def remove(
     """The worker is gone for good: run its tasks elsewhere, compute its values again."""
     ws.alive = False
     state.vanished.pop(ws, None)
+    state.away.pop(ws, None)
     if state.retirements.pop(ws, None) is not None:
         n_left = sum([len(ts.who_has) == 1 for ts in ws.has_what])
         reason = f"the worker went away before it was empty: {cause}"

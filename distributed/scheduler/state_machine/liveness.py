@@ -9,10 +9,13 @@ with the worker; it looks at the process and *vouches* for it (``WorkerVouched``
 silence of the worker         and                                                                it is
 ============================= ================================================================== ===========
 ``suspect_s`` (5 s)           whatever is known                                                  suspect
-``lost_s`` (15 s)             it has a nanny, which has not vouched for it all that time         lost
+``lost_s`` (15 s)             its nanny says that it stands still, or has ceased to vouch for it  lost
+``worker_grace_s`` (30 s)     its nanny is as silent: both are cut off                           lost
 ``lost_alone_s`` (60 s)       it has no nanny                                                    lost
 ``worker_ttl_s`` (300 s)      whatever is known                                                  lost
 ============================= ================================================================== ===========
+
+A worker whose connection broke is *away*, and has ``worker_grace_s`` to come back (see ``fleet.py``).
 
 A suspect gets no new tasks; what it has stays there. The tasks of a lost worker run elsewhere under new run ids, so
 that nothing it still says counts; it is told to start anew, and reads that when it comes back.
@@ -28,7 +31,7 @@ from distributed.base.keys import Key
 from distributed.messages.nanny import WorkerVouched
 from distributed.messages.scheduler_to_worker import CloseWorkerOrder, PeerLost
 from distributed.scheduler.state_machine.entities import Vouch, WorkerState
-from distributed.scheduler.state_machine.events import WorkerSends
+from distributed.scheduler.state_machine.events import WorkerBack, WorkerSends
 from distributed.scheduler.state_machine.fleet import remove, set_status
 from distributed.scheduler.state_machine.instructions import WorkerAnswered, WorkerSuspected
 from distributed.scheduler.state_machine.tables import Tables
@@ -36,6 +39,9 @@ from distributed.scheduler.state_machine.tables import Tables
 # Checks in the time after which a silent worker is suspect, and how late one may come before we are the ones who slept.
 _CHECKS = 5
 _LATE = 2.0
+
+OUT_OF_TOUCH_S = 3.0
+"""Longer than between two heartbeats, however many workers there are."""
 
 STOPPED = frozenset(["stopped", "tracing-stop", "zombie", "dead"])
 """States of a process (names of psutil) for which nobody can vouch."""
@@ -68,7 +74,7 @@ def look(state: Tables) -> None:
     if late > max(_LATE * interval, 0.5):
         _forgive(state, late)
     for ws in list(state.workers.values()):
-        if ws in state.vanished:
+        if ws in state.vanished or ws in state.away:
             continue
         why = _lost_because(state, ws)
         if why:
@@ -85,6 +91,16 @@ def _forgive(state: Tables, late: float) -> None:
         ws.last_seen += late
         if ws.vouch is not None:
             ws.vouch.seen += late
+    for absence in state.away.values():
+        if absence.deadline is not None:
+            absence.deadline += late
+
+
+def give_up_away(state: Tables) -> None:
+    """The grace of workers whose connection broke is over."""
+    for ws, absence in list(state.away.items()):
+        if absence.deadline is not None and absence.deadline <= state.now:
+            _give_up(state, ws, f"{absence.cause}; it has not come back within {state.now - absence.since:.3g} s")
 
 
 def _lost_because(state: Tables, ws: WorkerState) -> str:
@@ -100,6 +116,9 @@ def _lost_because(state: Tables, ws: WorkerState) -> str:
     vouch = ws.vouch
     if vouch is not None and now - vouch.seen <= limit:
         return ""
+    grace = inf if settings.worker_grace_s is None else settings.worker_grace_s
+    if vouch is None and ws.nanny is not None and silence <= grace:
+        return ""
     return f"no sign of life for {silence:.0f} s{_known(ws)}"
 
 
@@ -114,10 +133,18 @@ def _known(ws: WorkerState) -> str:
 
 
 def silence_text(state: Tables, ws: WorkerState) -> str:
-    """Why no new task goes to a suspect worker; empty for others."""
+    """Why no new task goes to a suspect worker, or to one that is away; empty for others."""
+    absence = state.away.get(ws)
+    if absence is not None:
+        return f"disconnected for {state.now - absence.since:.0f} s ({absence.cause}), and may come back"
     if ws.suspect_since is None:
         return ""
     return f"no heartbeat for {state.now - ws.last_seen:.0f} s{_known(ws)}"
+
+
+def out_of_touch(state: Tables, ws: WorkerState) -> bool:
+    """Whether the worker, as it seems, cannot be reached by anybody for now."""
+    return ws in state.away or ws.suspect_since is not None or state.now - ws.last_seen > OUT_OF_TOUCH_S
 
 
 def _suspect(state: Tables, ws: WorkerState, silence: float) -> None:
@@ -160,6 +187,19 @@ def on_worker_sends(state: Tables, event: WorkerSends, source: str) -> None:
         if ws.suspect_since is not None or ws.vouch is not None:
             answered(state, ws)
         ws.last_seen = state.now
+
+
+def on_worker_back(state: Tables, event: WorkerBack, source: str) -> None:
+    """What both ends have missed of one another follows."""
+    ws = state.workers.get(event.address)
+    if ws is None or not ws.alive:
+        return
+    was_away = state.away.pop(ws, None) is not None
+    answered(state, ws)
+    ws.last_seen = state.now
+    if was_away:
+        set_status(state, ws, ws.status_name)
+        state.retire_again = True
 
 
 def answered(state: Tables, ws: WorkerState) -> None:

@@ -8,6 +8,7 @@ from distributed.messages.scheduler_to_worker import AcquireReplicas, HoldersCha
 from distributed.messages.worker_to_scheduler import MissingData, ReplicasAdded, ReplicasDropped, WhoHas
 from distributed.scheduler.state_machine.entities import ClientState, Members, TaskState, WorkerState
 from distributed.scheduler.state_machine.events import MoveReplicas
+from distributed.scheduler.state_machine.liveness import out_of_touch
 from distributed.scheduler.state_machine.reports import holder_addresses, names_of, report_key
 from distributed.scheduler.state_machine.tables import Move, Tables, note, set_state
 from distributed.scheduler.state_machine.transitions.cancel import cancel_lost
@@ -76,14 +77,15 @@ def on_replicas_dropped(state: Tables, event: ReplicasDropped, source: str) -> N
 
 def on_missing_data(state: Tables, event: MissingData, source: str) -> None:
     """A worker could not get a value from a holder: strike the holder off, and tell it to forget what it may have. The
-    only copy of what cannot be computed again stays where it is when just nobody could reach it: the worker asks
-    again."""
+    only copy of what cannot be computed again stays where it is when just nobody could reach it, and so does that of a
+    holder which is cut off from everybody and may come back: the worker asks again."""
     ts = state.tasks.get(event.key)
     holder = state.workers.get(event.holder)
     if ts is None or holder is None or ts.state != "memory" or holder not in ts.who_has:
         return
     note(state, ts.key, "missing", event.holder)
-    if event.unreached and ts.run_spec is None and len(ts.who_has) == 1 and holder.alive:
+    may_come_back = ts.run_spec is None or out_of_touch(state, holder)
+    if event.unreached and may_come_back and len(ts.who_has) == 1 and holder.alive:
         return
     last = remove_replica(state, ts, holder)
     if holder.alive:

@@ -63,8 +63,12 @@ def unsatisfied(state: Tables, policy: Policy) -> list[str]:
     elif policy.resources and not any(has_resources(ws, policy.resources) for ws in state.workers.values()):
         reasons.append(f"no worker has the resources {policy.resources}")
     if not reasons:
-        states = sorted(
-            {"suspect" if ws.suspect_since is not None else ws.status_name for ws in state.workers.values()}
-        )
+        states = sorted({_word(state, ws) for ws in state.workers.values()})
         reasons.append(f"all workers that qualify are {' or '.join(states)}")
     return reasons
+
+
+def _word(state: Tables, ws: WorkerState) -> str:
+    if ws in state.away:
+        return "away"
+    return "suspect" if ws.suspect_since is not None else ws.status_name

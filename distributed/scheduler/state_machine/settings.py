@@ -41,6 +41,8 @@ class SchedulerSettings:
     lost_s: float | None = 15.0
     lost_alone_s: float | None = 60.0
     worker_ttl_s: float | None = 300.0
+    # How long a worker whose connection broke may take to come back; 0: it is lost at once.
+    worker_grace_s: float | None = 30.0
     # How long the wishes of a client whose connection broke are kept.
     client_grace_s: float | None = 30.0
     # A task that no worker qualifies for: told after the one, given up after the other.

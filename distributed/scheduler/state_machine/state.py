@@ -30,7 +30,7 @@ from distributed.scheduler.state_machine import deadlines, events
 from distributed.scheduler.state_machine.events import SchedulerEvent
 from distributed.scheduler.state_machine.explain import Explanation, explain
 from distributed.scheduler.state_machine.handlers import from_clients, from_operators, from_workers
-from distributed.scheduler.state_machine.liveness import on_worker_sends, on_worker_vouched
+from distributed.scheduler.state_machine.liveness import on_worker_back, on_worker_sends, on_worker_vouched
 from distributed.scheduler.state_machine.no_worker import watch_queue
 from distributed.scheduler.state_machine.outbox import Outbox
 from distributed.scheduler.state_machine.pins import on_pin_tasks, on_recompute_tasks
@@ -69,6 +69,7 @@ HANDLERS: dict[type, Handler] = {
     from_client.ClientLogEvent: _ignore,
     from_client.SessionRequest: _ignore,
     control.Unsendable: _ignore,
+    control.Applied: _ignore,
     from_worker.TaskFinished: from_workers.on_task_finished,
     from_worker.TaskErred: from_workers.on_task_erred,
     from_worker.TaskRescheduled: from_workers.on_task_rescheduled,
@@ -89,6 +90,8 @@ HANDLERS: dict[type, Handler] = {
     events.ClientLost: from_clients.on_client_lost,
     events.ClientLeft: from_clients.on_client_left,
     events.WorkerJoined: from_operators.on_worker_joined,
+    events.WorkerAway: from_operators.on_worker_away,
+    events.WorkerBack: on_worker_back,
     events.WorkerLost: from_operators.on_worker_lost,
     events.WorkerSends: on_worker_sends,
     events.Restart: from_operators.on_restart,

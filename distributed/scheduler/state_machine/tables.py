@@ -44,7 +44,7 @@ class Vanished:
 
 
 class Absence:
-    """A client whose connection broke, and which has not come back yet."""
+    """A client or worker whose connection broke, and which has not come back yet."""
 
     __slots__ = ("cause", "since", "deadline")
 
@@ -84,9 +84,9 @@ class Tables:
                  "queued", "unrunnable", "ready", "touched", "levels", "running", "idle", "saturated", "epoch",
                  "fleet_changed", "functions", "orphan_functions", "run_counter", "stimulus", "context", "event",
                  "generation", "generation_started", "default_policy", "fire_and_forget", "steals", "next_steal",
-                 "vanished", "absent", "delayed", "delays", "retirements", "retire_again", "moves", "replicated",
-                 "lost_data", "log", "record", "tracing", "told_needs", "no_workers_since", "no_workers_told",
-                 "next_look", "n_workers_seen", "stolen_count")  # fmt: skip
+                 "vanished", "away", "absent", "delayed", "delays", "retirements", "retire_again", "moves",
+                 "replicated", "lost_data", "log", "record", "tracing", "told_needs", "no_workers_since",
+                 "no_workers_told", "next_look", "n_workers_seen", "stolen_count")  # fmt: skip
 
     def __init__(self, settings: SchedulerSettings | None = None, seed: int = 0) -> None:
         self.settings = settings = settings if settings is not None else SchedulerSettings()
@@ -135,6 +135,7 @@ class Tables:
         self.next_steal: float | None = None
         self.stolen_count = 0
         self.vanished: dict[WorkerState, Vanished] = {}
+        self.away: dict[WorkerState, Absence] = {}
         self.absent: dict[ClientState, Absence] = {}
         # Tasks that run again at a time (see delays.py), and these times in a heap; what is not in the first is void.
         self.delayed: dict[TaskState, float] = {}

@@ -115,6 +115,7 @@ def _validate_worker(state: Tables, ws: WorkerState) -> None:
     require(state.aliases.get(ws.info.name) == ws.address, "names lead to workers", ws)
     require(ws in state.hosts.get(ws.host, {}), "hosts list their workers", ws)
     require(ws.alive or ws in state.vanished, "a dead worker is on its way out", ws)
+    require(ws not in state.away or (ws.alive and not ws.running), "a worker that is away gets no tasks", ws)
     if ws not in state.touched:
         require((ws.level >= 0) == ws.running, "running workers have a level", ws)
         if ws.level >= 0:
@@ -162,7 +163,8 @@ def _validate_tables(state: Tables) -> None:
     for level, workers in enumerate(state.levels):
         for ws in workers:
             require(ws.level == level and state.workers.get(ws.address) is ws, "levels hold known workers", ws)
-    for ws in (*state.running, *state.saturated, *state.idle.values(), *state.retirements, *state.vanished):
+    known = (*state.running, *state.saturated, *state.idle.values(), *state.retirements, *state.vanished)
+    for ws in (*known, *state.away):
         require(state.workers.get(ws.address) is ws, "lists of workers hold known ones", ws)
     delays = {(ts, due) for due, _, ts in state.delays}
     for ts, due in state.delayed.items():

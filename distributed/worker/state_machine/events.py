@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 from msgspec import Struct
 
 from distributed.base.keys import Key
+from distributed.messages.control import Unsendable
 from distributed.messages.payload import ErrorInfo, Payload
 from distributed.messages.scheduler_to_worker import (
     AcquireReplicas,
@@ -167,6 +168,7 @@ SchedulerOrder: TypeAlias = (
     | HoldersChanged
     | SetStatus
     | CloseWorkerOrder
+    | Unsendable
     | PeerLost
 )
 

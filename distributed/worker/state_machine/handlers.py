@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
+from distributed.messages.control import Unsendable
 from distributed.messages.scheduler_to_worker import (
     AcquireReplicas,
     CloseWorkerOrder,
@@ -239,8 +240,8 @@ def on_deadline(t: Tables, event: Deadline) -> None:
         stopping.look(t)
 
 
-def on_others(t: Tables, event: DefineFunction | CloseWorkerOrder) -> None:
-    """Matters of the shell alone."""
+def on_others(t: Tables, event: DefineFunction | CloseWorkerOrder | Unsendable) -> None:
+    """Matters of the shell alone, or nobody's (what the scheduler could not encode)."""
 
 
 HANDLERS: Final[dict[type, Callable[[Tables, Any], None]]] = {
@@ -256,6 +257,7 @@ HANDLERS: Final[dict[type, Callable[[Tables, Any], None]]] = {
     PeerLost: on_peer_lost,
     DefineFunction: on_others,
     CloseWorkerOrder: on_others,
+    Unsendable: on_others,
     ExecuteSuccess: on_execute_success,
     ExecuteFailure: on_execute_failure,
     ExecuteRescheduled: on_execute_rescheduled,

@@ -65,7 +65,7 @@ async def test_a_member_that_lost_its_scheduler_is_replaced(cls: Any) -> None:
     async with SpecCluster(workers={0: spec}, scheduler=SCHEDULER, asynchronous=True) as cluster:
         first = cluster.workers[0]
         streams = cluster.scheduler.shell.streams
-        for connection in list((streams.workers if cls is Worker else streams.nannies).values()):
+        for connection in streams.connections(streams.workers if cls is Worker else streams.nannies).values():
             connection.abort()
         await async_poll_for(lambda: cluster.workers.get(0) not in (None, first), timeout=30)
         await async_poll_for(lambda: cluster.observed == {0}, timeout=30)

@@ -97,27 +97,6 @@ async def test_the_scheduler_is_not_there_for_a_while() -> None:
             assert await c.submit(inc, 10).result() == 11
 
 
-@gen_test(timeout=60)
-async def test_reset_of_a_workers_link(tmp_path: Any) -> None:
-    """Its tasks run again on another; each result is there once."""
-    journal = Journal(tmp_path / "runs")
-    async with scheduler_here() as s, FaultProxy(s.address) as proxy:
-        async with process("nanny", proxy.address, name="far"), process("nanny", s.address, name="near"):
-            async with client(s.address) as c:
-                futures = [c.submit(slow_note, journal.path, f"n{i}", pure=False) for i in range(20)]
-                await until(lambda: len(journal.lines()) >= 4)
-                proxy.reset()
-                assert await asyncio.wait_for(c.gather(futures), 40) == [f"n{i}" for i in range(20)]
-                assert set(journal.lines()) == {f"n{i}" for i in range(20)}
-                assert len(journal.lines()) <= 24, "only what ran on the lost worker, or lay there, runs again"
-
-
-def slow_note(path: str, word: str) -> str:
-    note(path, word)
-    time.sleep(0.05)
-    return word
-
-
 @pytest.mark.parametrize("direction", ["up", "down"])
 def test_bytes_that_come_twice(direction: str, caplog: Any, tmp_path: Any) -> None:
     """A repeated piece of the stream is not applied: the link ends, and the text says which message was awaited."""

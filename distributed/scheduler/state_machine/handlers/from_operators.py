@@ -5,8 +5,23 @@ from __future__ import annotations
 from distributed.messages.nanny import WorkerProcessExited, WorkerProcessStarted
 from distributed.messages.scheduler_to_client import ClusterRestarted
 from distributed.messages.scheduler_to_worker import CloseWorkerOrder, StealRequest
-from distributed.scheduler.state_machine.events import Restart, SetResources, SetThreads, WorkerJoined, WorkerLost
-from distributed.scheduler.state_machine.fleet import join, lose, process_exited, remove, set_nthreads, set_status
+from distributed.scheduler.state_machine.events import (
+    Restart,
+    SetResources,
+    SetThreads,
+    WorkerAway,
+    WorkerJoined,
+    WorkerLost,
+)
+from distributed.scheduler.state_machine.fleet import (
+    go_away,
+    join,
+    lose,
+    process_exited,
+    remove,
+    set_nthreads,
+    set_status,
+)
 from distributed.scheduler.state_machine.graph_update import release_pin
 from distributed.scheduler.state_machine.restrictions import has_resources
 from distributed.scheduler.state_machine.tables import Tables
@@ -15,6 +30,12 @@ from distributed.scheduler.state_machine.transitions.release import release_unne
 
 def on_worker_joined(state: Tables, event: WorkerJoined, source: str) -> None:
     join(state, event)
+
+
+def on_worker_away(state: Tables, event: WorkerAway, source: str) -> None:
+    ws = state.workers.get(event.address)
+    if ws is not None:
+        go_away(state, ws, event.cause)
 
 
 def on_worker_lost(state: Tables, event: WorkerLost, source: str) -> None:

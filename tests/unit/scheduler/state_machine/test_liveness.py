@@ -62,19 +62,19 @@ def test_task_of_a_suspect_says_so() -> None:
         env.ignore_all()
 
 
-def test_nobody_vouches_so_it_is_lost_and_fenced() -> None:
+def test_worker_and_nanny_are_cut_off_for_too_long_so_it_is_lost_and_fenced() -> None:
     with TestEnv({}, **WATCHED) as env:
         env.join("a", nanny="tcp://n:1")
         env.join("b")
         env.submit(a_task("x"))
         (order,) = env.computes("a")
         old = order.run_id
-        pass_time(env, 14, alive="b")
+        pass_time(env, 29, alive="b")
         assert kinds(env.instructed()) == ["WorkerSuspected"]
         pass_time(env, 2, alive="b")
         (removed,) = env.instructed()
         assert isinstance(removed, WorkerRemoved) and removed.n_rerun == 1
-        assert removed.cause.startswith("no sign of life for 1")
+        assert removed.cause.startswith("no sign of life for 3")
         (close,) = env.sent("a")
         assert isinstance(close, CloseWorkerOrder) and close.restart
         lost, again = env.sent("b")

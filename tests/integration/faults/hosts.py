@@ -1,0 +1,159 @@
+"""Hosts on one machine: network namespaces behind a router, whose rules drop or refuse what goes from one to another.
+
+Takes root, and a kernel that makes namespaces. The test process is host 0.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+NET = "10.214"
+
+MEMBER = """
+import asyncio, json, sys
+from distributed.nanny import Nanny
+from distributed.worker import Worker
+async def main():
+    kind, address, options = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
+    async with {"worker": Worker, "nanny": Nanny}[kind](address, **options) as member:
+        print(member.address, flush=True)
+        ended = asyncio.ensure_future(member.finished())
+        stop = asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+        await asyncio.wait([ended, stop], return_when=asyncio.FIRST_COMPLETED)
+if __name__ == "__main__":
+    asyncio.run(main())
+"""
+
+
+def _run(command: str, **options: Any) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(command.split(), capture_output=True, **options)
+
+
+class Hosts:
+    """``n`` hosts beside this one.
+
+    Skips the test where there cannot be any.
+    """
+
+    def __init__(self, n: int) -> None:
+        self.n = n
+        self.name = f"dl{os.getpid() % 100000}"
+
+    def ip(self, host: int) -> str:
+        """Address of a host; that of the test is 0."""
+        return f"{NET}.{host}.2"
+
+    def __enter__(self) -> Hosts:
+        if os.geteuid() != 0:
+            pytest.skip("network namespaces take root")
+        name = self.name
+        if _run(f"ip netns add {name}").returncode:
+            pytest.skip("this machine makes no network namespaces")
+        try:
+            forward = "echo 1 > /proc/sys/net/ipv4/ip_forward"
+            subprocess.run(["ip", "netns", "exec", name, "sh", "-c", forward], check=True)
+            for command in self._commands():
+                _run(command, check=True)
+        except subprocess.CalledProcessError as error:
+            self.__exit__()
+            pytest.skip(f"this machine makes no hosts: {error.stderr.decode()}")
+        return self
+
+    def _commands(self) -> list[str]:
+        name = self.name
+        commands = [
+            f"ip link add {name} type veth peer name p0 netns {name}",
+            f"ip addr add {self.ip(0)}/24 dev {name}",
+            f"ip link set {name} up",
+            f"ip -n {name} addr add {NET}.0.1/24 dev p0",
+            f"ip -n {name} link set p0 up",
+            f"ip route add {NET}.0.0/16 via {NET}.0.1",
+        ]
+        for i in range(1, self.n + 1):
+            commands += [
+                f"ip netns add {name}-{i}",
+                f"ip -n {name} link add p{i} type veth peer name e0 netns {name}-{i}",
+                f"ip -n {name}-{i} link set lo up",
+                f"ip -n {name}-{i} addr add {self.ip(i)}/24 dev e0",
+                f"ip -n {name}-{i} link set e0 up",
+                f"ip -n {name} addr add {NET}.{i}.1/24 dev p{i}",
+                f"ip -n {name} link set p{i} up",
+                f"ip -n {name}-{i} route add default via {NET}.{i}.1",
+            ]
+        return commands
+
+    def __exit__(self, *exc: object) -> None:
+        for i in range(1, self.n + 1):
+            _run(f"ip netns del {self.name}-{i}")
+        _run(f"ip netns del {self.name}")
+        _run(f"ip link del {self.name}")
+
+    # --- faults
+
+    def cut(self, one: int, other: int, how: str = "blackhole") -> None:
+        """Nothing goes from one to the other, nor back."""
+        self.cut_one_way(one, other, how)
+        self.cut_one_way(other, one, how)
+
+    def cut_one_way(self, source: int, target: int, how: str = "blackhole") -> None:
+        """Nothing goes from ``source`` to ``target``: it is dropped, or (``unreachable``) refused."""
+        _run(f"ip -n {self.name} rule add pref 100 from {self.ip(source)} to {self.ip(target)} {how}", check=True)
+
+    def heal(self) -> None:
+        """All is as at first."""
+        while not _run(f"ip -n {self.name} rule del pref 100").returncode:
+            pass
+
+    def unplug(self, host: int) -> None:
+        """Pull the cable of a host."""
+        _run(f"ip -n {self.name} link set p{host} down", check=True)
+
+    def plug(self, host: int) -> None:
+        """Put it in again."""
+        _run(f"ip -n {self.name} link set p{host} up", check=True)
+
+    def limit(self, host: int, rate: str) -> bool:
+        """Slow down what goes to a host; False where this machine cannot."""
+        command = f"tc -n {self.name} qdisc replace dev p{host} root tbf rate {rate} burst 16k latency 400ms"
+        return not _run(command).returncode
+
+    # --- programs
+
+    @contextlib.asynccontextmanager
+    async def program(self, host: int, *command: str) -> AsyncIterator[asyncio.subprocess.Process]:
+        """A Python program on a host; it is told to end by the end of its input."""
+        process = await asyncio.create_subprocess_exec(
+            *("ip", "netns", "exec", f"{self.name}-{host}", sys.executable, *command),
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT,
+        )  # fmt: skip
+        try:
+            yield process
+        finally:
+            if process.stdin is not None:
+                process.stdin.close()
+            try:
+                await asyncio.wait_for(process.wait(), 15)
+            except TimeoutError:
+                process.kill()
+                await process.wait()
+
+    @contextlib.asynccontextmanager
+    async def member(self, host: int, kind: str, scheduler: str, **options: Any) -> AsyncIterator[str]:
+        """A worker or nanny on a host: its address."""
+        given = {"host": self.ip(host), "nthreads": 1, **options}
+        async with self.program(host, "-c", MEMBER, kind, scheduler, json.dumps(given)) as process:
+            assert process.stdout is not None
+            address = (await asyncio.wait_for(process.stdout.readline(), 60)).decode().strip()
+            assert address, "it has not started"
+            yield address
