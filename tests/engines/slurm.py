@@ -43,7 +43,7 @@ SelectTypeParameters=CR_Core
 SchedulerParameters=batch_sched_delay=0,bf_interval=2,sched_min_interval=0
 KillWait=3
 MinJobAge=300
-NodeName=n[1-{nodes}] NodeHostname={host} NodeAddr=127.0.0.1 Port=[{first}-{last}] CPUs=4 RealMemory=16000
+NodeName=n[1-{nodes}] NodeHostname={host} NodeAddr=127.0.0.1 Port=[{first}-{last}] CPUs={cpus} RealMemory=16000
 PartitionName=debug Nodes=n[1-{nodes}] Default=YES MaxTime=INFINITE State=UP
 PartitionName=short Nodes=n1 MaxTime=10:00 State=UP
 """
@@ -61,12 +61,18 @@ def require_slurm() -> None:
 class Slurm:
     """Running daemons; ``environment`` is what makes the commands find them."""
 
-    def __init__(self, folder: Path, nodes: int = 3) -> None:
+    def __init__(self, folder: Path, nodes: int = 3, cpus: int = 4) -> None:
         self.folder, self.nodes = folder, nodes
         folder.chmod(0o755)
         ports = free_ports(nodes + 1)
         config = folder / "slurm.conf"
-        names = {"host": socket.gethostname().partition(".")[0], "user": "root", "folder": folder, "nodes": nodes}
+        names = {
+            "host": socket.gethostname().partition(".")[0],
+            "user": "root",
+            "folder": folder,
+            "nodes": nodes,
+            "cpus": cpus,
+        }
         config.write_text(_CONFIG.format(**names, port=ports[0], first=ports[1], last=ports[-1]))
         (folder / "cgroup.conf").write_text("CgroupPlugin=cgroup/v1\n")
         for name in ("state", *(f"spool-n{i + 1}" for i in range(nodes))):
