@@ -4,8 +4,9 @@ BIN := .venv/bin
 SEEDS ?= 1000
 MINUTES ?= 5
 SEED ?= 1
+MUTATIONS ?= 10000000
 
-.PHONY: demo test engines check bench bench-plots bench-core sim docs chaos ecosystem clean
+.PHONY: demo test engines check bench bench-plots bench-core sim docs chaos fuzz ecosystem clean
 
 .venv/made: pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -50,6 +51,9 @@ docs: .venv/made  ## draw docs/states.md from the tables of the state machines
 
 chaos: .venv/made  ## a real cluster under kills, stops and scaling, with known results; see docs/CHAOS.md
 	$(BIN)/python -m distributed.testing.chaos --minutes $(MINUTES) --seed $(SEED)
+
+fuzz: .venv/made  ## changed bytes against all that reads bytes of peers: MUTATIONS (ten million take some ten minutes), SEED
+	$(BIN)/python -m distributed.testing.fuzz --mutations $(MUTATIONS) --seed $(SEED)
 
 .ecosystem-venv/made: pyproject.toml ecosystem/requirements.txt ecosystem/constraints.txt
 	$(PYTHON) -m venv .ecosystem-venv
