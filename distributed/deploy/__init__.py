@@ -9,6 +9,7 @@ from distributed.base.lazy import lazy_names
 if TYPE_CHECKING:
     from distributed.deploy.adaptive import Adaptive
     from distributed.deploy.cluster import Cluster
+    from distributed.deploy.kubernetes import KubeCluster
     from distributed.deploy.local import LocalCluster
     from distributed.deploy.queues import (
         HTCondorCluster,
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
     from distributed.deploy.ssh import SSHCluster
     from distributed.deploy.subprocess import SubprocessCluster
 
-__all__ = ["Adaptive", "Cluster", "HTCondorCluster", "JobQueueCluster", "LocalCluster", "PBSCluster",
-           "ProcessInterface", "RayCluster", "SGECluster", "SLURMCluster", "SSHCluster", "SlurmCluster",
+__all__ = ["Adaptive", "Cluster", "HTCondorCluster", "JobQueueCluster", "KubeCluster", "LocalCluster",
+           "PBSCluster", "ProcessInterface", "RayCluster", "SGECluster", "SLURMCluster", "SSHCluster", "SlurmCluster",
            "SpecCluster", "SubprocessCluster"]  # fmt: skip
 
 _HOMES = {
@@ -32,6 +33,7 @@ _HOMES = {
     "Cluster": "distributed.deploy.cluster",
     "HTCondorCluster": "distributed.deploy.queues",
     "JobQueueCluster": "distributed.deploy.queues",
+    "KubeCluster": "distributed.deploy.kubernetes",
     "LocalCluster": "distributed.deploy.local",
     "PBSCluster": "distributed.deploy.queues",
     "ProcessInterface": "distributed.deploy.spec",
