@@ -45,12 +45,14 @@ class CountedEnd:
         in here; that the peer was told of.
     n_bytes
         Bytes sent so far, as far as the owner knows: it adds to it.
+    ask_at
+        From so many bytes sent on the peer is to be asked.
     n_resent, n_resumed
         Messages sent again; how often the session went on over a new connection.
     """
 
     __slots__ = ("limit_bytes", "tell_every", "sent", "acknowledged", "dropped", "applied", "told", "n_bytes",
-                 "n_resent", "n_resumed", "_kept", "_ask_from")  # fmt: skip
+                 "n_resent", "n_resumed", "_kept", "ask_at")  # fmt: skip
 
     def __init__(self, limit_bytes: int = LIMIT_BYTES, tell_every: int = TELL_EVERY) -> None:
         self.limit_bytes = limit_bytes
@@ -61,7 +63,7 @@ class CountedEnd:
         self.n_resumed = -1  # the first connection is no other one
         # Batches that are kept: number of the last message, bytes sent before, the messages.
         self._kept: deque[tuple[int, int, list[Any]]] = deque()
-        self._ask_from = limit_bytes // 8
+        self.ask_at = limit_bytes // 8
 
     # --- sending
 
@@ -77,12 +79,12 @@ class CountedEnd:
 
     def wants_ack(self) -> bool:
         """Whether to ask the peer how far it is; True once for each eighth of the limit. Gives up what is too much."""
-        if self.unacknowledged_bytes <= self._ask_from:
+        if self.n_bytes <= self.ask_at:
             return False
         kept = self._kept
         while len(kept) > 1 and self.n_bytes - kept[1][1] > self.limit_bytes:
             self.dropped = kept.popleft()[0]
-        self._ask_from = self.unacknowledged_bytes + self.limit_bytes // 8
+        self.ask_at = self.n_bytes + self.limit_bytes // 8
         return True
 
     def acknowledge(self, number: int) -> bool:
@@ -94,7 +96,7 @@ class CountedEnd:
             kept = self._kept
             while kept and kept[0][0] <= number:
                 kept.popleft()
-            self._ask_from = self.limit_bytes // 8
+            self.ask_at = (kept[0][1] if kept else self.n_bytes) + self.limit_bytes // 8
         return True
 
     # --- receiving
@@ -180,13 +182,13 @@ class CountedLink:
         """Send these as one batch: now, or with what follows within ``delay_s``. The list belongs to the session
         afterwards."""
         connection = self.connection
-        end = self.end
-        if self.keeps:
-            end.push(messages)
-        if connection is None or connection.closed:
-            if self.keeps:
-                end.n_bytes += size_of(messages)
-                end.wants_ack()
+        keeps = self.keeps
+        if keeps:
+            self.end.push(messages)
+        if connection is None:
+            if keeps:
+                self.end.n_bytes += size_of(messages)
+                self.end.wants_ack()
             return
         try:
             if delay_s:
@@ -195,11 +197,12 @@ class CountedLink:
                 connection.send_now(messages)
         except CommClosedError:
             return
-        if self.keeps:
+        if keeps:
+            end = self.end
             sent_bytes = connection.comm.sent_bytes
             end.n_bytes += sent_bytes - self._seen_bytes
             self._seen_bytes = sent_bytes
-            if end.unacknowledged_bytes > end.limit_bytes // 8 and end.wants_ack():
+            if end.n_bytes > end.ask_at and end.wants_ack():
                 self.tell(ask=True)
 
     def tell(self, ask: bool = False) -> None:
