@@ -11,7 +11,7 @@ import logging
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from distributed.base.errors import RemoteError
+from distributed.base.errors import CommClosedError, RemoteError
 from distributed.base.keys import Key, UserKey, as_key, user_key
 from distributed.messages.client_to_scheduler import DataScattered, ReplicaOnWorkers
 from distributed.messages.payload import ErrorInfo, Payload
@@ -69,6 +69,13 @@ class DataMovement:
                         data[user_key(as_key(key))] = value
         missing = [user_key(key) for key in todo]
         return {"status": "error" if missing else "OK", "data": data, "keys": missing}
+
+    async def relay(self, worker: str, keys: list[Key]) -> Any:
+        """What ``worker`` answers when it is asked for these values, for one that cannot reach it. Raises
+        CommClosedError when it is not connected."""
+        if self._shell.state.workers.get(worker) is None:
+            raise CommClosedError(f"there is no worker at {worker}")
+        return await self._fleet.ask_worker(worker, "get_data", {"keys": keys, "who": "scheduler"})
 
     async def _get_data(self, worker: str, keys: list[Key]) -> Mapping[Any, Any]:
         try:

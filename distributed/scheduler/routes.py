@@ -60,6 +60,7 @@ class Routes:
             "events": self.get_events,
             "explain": self.explain,
             "gather": self._data.gather,
+            "relay_data": self._data.relay,
             "get_events": self.get_events,
             "get_logs": self._scheduler.get_logs,
             "get_metadata": self.get_metadata,

@@ -1,5 +1,8 @@
 """Fetches values from other workers: one request for each ``GatherDep``, one answer event for each request. Shell.
 
+A peer to which no connection can be made is asked through the scheduler, for a while without trying anew: the line
+between two workers may be bad while both reach the scheduler.
+
 Buffers stay where the transport has put them; unpickling waits until a task needs the value (``data_store.Sealed``).
 Whom to ask for what, and what to do when it fails, is decided by the state machine.
 """
@@ -8,15 +11,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from msgspec import structs
 
 from distributed.base import settings
-from distributed.base.errors import CommClosedError
+from distributed.base.errors import CommClosedError, RemoteError
 from distributed.base.keys import Key
 from distributed.messages.payload import ErrorInfo, Payload
+from distributed.rpc.connection import Connection
 from distributed.rpc.pool import ConnectionPool
 from distributed.worker.data_service import arrived_nbytes
 from distributed.worker.data_store import DataStore
@@ -26,6 +30,12 @@ from distributed.worker.state_machine.tables import WorkerSettings
 logger = logging.getLogger("distributed.worker")
 
 Arrived = dict[Key, Payload]
+Relay = Callable[[str, list[Key]], Awaitable[Any]]
+
+DIRECT_S = 5.0
+"""How long the first connection to a peer may take before the scheduler is asked for what it holds."""
+BAD_LINK_S = 30.0
+"""For how long a peer to which there was no way is asked through the scheduler only."""
 
 
 def transfer_limits(usual: WorkerSettings) -> WorkerSettings:
@@ -50,6 +60,15 @@ class DataTransfer:
         Address of this worker, told to peers.
     on_answer :
         Gets the event, and the values that came with it.
+    relay :
+        Has the scheduler ask a peer for keys, and gives what the peer answers.
+    on_bad_link :
+        Told the peer and the reason, when a link turned out to be bad and the scheduler's way is good.
+
+    Attributes
+    ----------
+    bad_links :
+        Peers that are asked through the scheduler: until when, and why.
     """
 
     def __init__(
@@ -59,7 +78,12 @@ class DataTransfer:
         me: Callable[[], str],
         on_answer: Callable[[GatherDepSuccess | GatherDepFailure, Arrived], None],
         spawn: Callable[[Any], Any],
+        relay: Relay,
+        on_bad_link: Callable[[str, str], None],
     ) -> None:
+        self.bad_links: dict[str, tuple[float, str]] = {}
+        self._relay = relay
+        self._on_bad_link = on_bad_link
         self.pool = pool
         self.store = store
         self.bytes_received = 0
@@ -82,12 +106,51 @@ class DataTransfer:
             task.cancel()
         self.pool.remove(worker)
 
+    async def _ask(self, worker: str, keys: list[Key]) -> Any:
+        now = asyncio.get_running_loop().time()
+        until, why = self.bad_links.get(worker, (0.0, ""))
+        if now < until:
+            return await self._relayed(worker, keys, CommClosedError(f"there is no way to {worker} ({why})"))
+        try:
+            connection = await self._connected(worker)
+            try:
+                return await self._asked(connection, keys)
+            except CommClosedError:
+                connection = await self._connected(worker)  # it may have been broken for long
+            return await self._asked(connection, keys)
+        except _NoWay as no_way:
+            failure = no_way.failure
+        answer = await self._relayed(worker, keys, failure)
+        why = f"{type(failure).__name__}: {failure}"
+        self.bad_links[worker] = (now + BAD_LINK_S, why)
+        self._on_bad_link(worker, why)
+        return answer
+
+    async def _connected(self, worker: str) -> Connection:
+        try:
+            async with asyncio.timeout(DIRECT_S):
+                connection = await self.pool.connect(worker)
+        except TimeoutError as error:
+            raise _NoWay(error if str(error) else TimeoutError(f"no connection within {DIRECT_S:g} s")) from None
+        except OSError as error:
+            raise _NoWay(error) from None
+        self.bad_links.pop(worker, None)
+        return connection
+
+    async def _asked(self, connection: Connection, keys: list[Key]) -> Any:
+        return await connection.request("get_data", {"keys": keys, "who": self._me()})
+
+    async def _relayed(self, worker: str, keys: list[Key], failure: Exception) -> Any:
+        try:
+            return await self._relay(worker, keys)
+        except (OSError, TimeoutError, ValueError, RemoteError):
+            raise failure from None
+
     async def _fetch(self, worker: str, keys: list[Key]) -> None:
         event: GatherDepSuccess | GatherDepFailure
         arrived: Arrived = {}
         try:
-            connection = await self.pool.connect(worker)
-            answer = await connection.request("get_data", {"keys": list(keys), "who": self._me()})
+            answer = await self._ask(worker, list(keys))
             unreadable: dict[Key, ErrorInfo] = {}
             for key, value in answer.items():
                 if type(value) is Payload:
@@ -113,3 +176,11 @@ class DataTransfer:
         finally:
             self._under_way.pop(worker, None)
         self._on_answer(event, arrived)
+
+
+class _NoWay(Exception):
+    """No connection could be made."""
+
+    def __init__(self, failure: Exception) -> None:
+        super().__init__(str(failure))
+        self.failure = failure

@@ -34,7 +34,8 @@ NOBODY_THERE_S = 5.0
 MOST_REFUSALS = 3
 """Where bytes change on the way, the right secret looks wrong now and then."""
 REPEATABLE = frozenset(
-    """echo identity ncores nthreads ping set_resources shuffle_barrier shuffle_check shuffle_get who_has""".split()  # noqa: SIM905
+    """echo identity ncores nthreads ping relay_data set_resources
+    shuffle_barrier shuffle_check shuffle_get who_has""".split()  # noqa: SIM905
 )
 """Questions that may be asked twice."""
 ASK_S = 2.0

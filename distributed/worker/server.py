@@ -310,7 +310,10 @@ class Worker(Joining):
             int(settings.get("distributed.admin.max-error-length", 10_000)),
         )
         self.data_service = DataService(self._store, self._nbytes_of, is_inproc)
-        self.transfer = DataTransfer(self.rpc, self._store, lambda: self.address, self._on_gathered, self.add_task)
+        self.transfer = DataTransfer(
+            self.rpc, self._store, lambda: self.address, self._on_gathered, self.add_task, self._relay,
+            self._on_bad_link,
+        )  # fmt: skip
         self.executor.on_lost = self._on_lost
         self.spiller = Spiller(self._store, os.path.join(self.local_directory, "storage"), loop, self._on_spilled)
         self._store.on_evict = self._evict

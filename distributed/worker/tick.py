@@ -152,6 +152,13 @@ class Tick(Facts):
         if self._self_watch is not None:
             self._self_watch.on_growth(self.state.resident_nbytes)
 
+    async def _relay(self, worker: str, keys: list[Key]) -> Any:
+        return await self.link.ask("relay_data", {"worker": worker, "keys": keys})
+
+    def _on_bad_link(self, worker: str, reason: str) -> None:
+        logger.warning("There is no way to %s (%s): its values come through the scheduler", worker, reason)
+        self.log_event("bad-link", {"action": "bad-link", "to": worker, "reason": reason})
+
     def handle(self, event: Any) -> None:
         """Give one event to the state machine, and do what it decides. On the loop."""
         self.state.handle(event, time.monotonic())
