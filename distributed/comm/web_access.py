@@ -18,6 +18,8 @@ from distributed.comm.keys import METRICS, OBSERVE, Secret
 ACT = "client"
 """The purpose of bearer tokens of programs that change something; workers do not have its key."""
 PURPOSES = (OBSERVE, METRICS, ACT)
+IN_LINKS = "dask-token"
+"""Name of the code in a query; ``token`` would be taken for its own by a Jupyter server in between."""
 CODE_AGE_S = 12 * 3600
 """A link that nobody has opened for so long is worthless."""
 COOKIE_AGE_S = 7 * 86400
@@ -25,7 +27,7 @@ _TIME, _NONCE, _MAC = 5, 11, 16
 
 
 def new_code(secret: Secret, place: str, now: float, nonce: bytes) -> str:
-    """What a link to ``place`` (the id of a server) has as ``token=``: good once, for a while.
+    """What a link to ``place`` (the id of a server) has as ``dask-token=``: good once, for a while.
 
     >>> code = new_code(Secret(b"x" * 32), "here", 1e9, b"01234567890")
     >>> [bool(read_code(Secret(b"x" * 32), where, code, 1e9)) for where in ("here", "there")]
@@ -98,13 +100,13 @@ def _same_text(a: str, b: str) -> bool:
 def sign(link: str, secret: Secret, place: str) -> str:
     """``link`` to a page of the server with the id ``place``, with a new code in it."""
     code = new_code(secret, place, time.time(), _random.token_bytes(_NONCE))
-    return f"{link}{'&' if '?' in link else '?'}token={code}"
+    return f"{link}{'&' if '?' in link else '?'}{IN_LINKS}={code}"
 
 
 def shown_link(link: str) -> str:
     """The link without its code, for people to look at.
 
-    >>> shown_link("http://127.0.0.1:8787/status?token=abc")
+    >>> shown_link("http://127.0.0.1:8787/status?dask-token=abc")
     'http://127.0.0.1:8787/status'
     """
-    return link.partition("?token=")[0].partition("&token=")[0]
+    return link.partition(f"?{IN_LINKS}=")[0].partition(f"&{IN_LINKS}=")[0]

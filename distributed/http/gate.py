@@ -86,7 +86,7 @@ class Gate:
         """What the visitor has shown, as a purpose, and the cookie that he is to be given."""
         now = time.time()
         kind, _, token = request.headers.get("Authorization", "").partition(" ")
-        code = request.query_arguments.get("token", [b""])[-1].decode("ascii", "replace")
+        code = request.query_arguments.get(web_access.IN_LINKS, [b""])[-1].decode("ascii", "replace")
         for secret in self._secrets():
             if kind.lower() == "bearer" and (purpose := web_access.purpose_of(secret, token.strip())):
                 return purpose, None

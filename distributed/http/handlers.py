@@ -18,6 +18,7 @@ from tornado.web import HTTPError, RequestHandler
 
 from distributed.base.formatting import format_bytes
 from distributed.comm.keys import OBSERVE
+from distributed.comm.web_access import IN_LINKS
 from distributed.http.gate import ANYBODY, Verdict, wants_page
 from distributed.http.snapshot import is_scheduler, snapshot
 from distributed.scheduler import queries
@@ -108,7 +109,7 @@ class Answer(PageHandler):
             self.finish(f"401 Unauthorized\n{_HOW_BROWSERS}\n{_HOW_PROGRAMS}\n")
 
     def _without_token(self) -> str:
-        rest = {name: values for name, values in self.request.query_arguments.items() if name != "token"}
+        rest = {name: values for name, values in self.request.query_arguments.items() if name != IN_LINKS}
         query = urlencode(rest, doseq=True)
         last = quote(self.request.path.rpartition("/")[2]) or "./"
         return f"{last}?{query}" if query else last

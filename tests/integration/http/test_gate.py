@@ -84,7 +84,7 @@ async def test_a_stranger_is_asked_to_sign_in() -> None:
 async def test_one_link_signs_a_browser_in_once() -> None:
     async with Scheduler(dashboard_address=":0") as s, Client(s.address, asynchronous=True) as client:
         link = client.dashboard_link
-        assert link.startswith(at(s, "/status?token="))
+        assert link.startswith(at(s, "/status?dask-token="))
         browser = Browser()
         answer = await browser.go(link)
         assert answer.code == 200 and b"<title>Status" in answer.body
@@ -127,11 +127,13 @@ async def test_forged_and_old_links_and_cookies() -> None:
             "long": "A" * 4000,
         }
         for what, code in codes.items():
-            assert (await Browser().go(at(s, f"/status?token={code}".replace("\u00e9", "%C3%A9")))).code == 401, what
+            assert (await Browser().go(at(s, f"/status?dask-token={code}".replace("\u00e9", "%C3%A9")))).code == 401, (
+                what
+            )
         good = web_access.new_code(s.secret, s.id, now, nonce)
-        assert (await fetch(at(s, f"/status?token={good}"))).code == 200
+        assert (await fetch(at(s, f"/status?dask-token={good}"))).code == 200
         for again in (good, good + "=", good[:10] + "!" + good[10:], good + "%0A"):
-            assert (await fetch(at(s, f"/status?token={again}"))).code == 401, again
+            assert (await fetch(at(s, f"/status?dask-token={again}"))).code == 401, again
         name = web_access.cookie_name(s.secret)
         cookie = web_access.new_cookie(s.secret, now)
         until, _, mac = cookie.partition(".")
