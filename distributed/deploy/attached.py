@@ -20,7 +20,7 @@ from distributed.base import settings
 from distributed.base.status import Status
 from distributed.comm import secrets
 from distributed.comm.keys import Secret
-from distributed.deploy.spec import ProcessInterface
+from distributed.deploy.members import ProcessInterface
 
 __all__ = ["PROGRAM", "AttachedProcess", "AttachedScheduler", "OnLine", "Program"]
 

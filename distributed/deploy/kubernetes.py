@@ -24,7 +24,8 @@ from distributed.base.settings import parse_bytes, parse_timedelta
 from distributed.base.status import Status
 from distributed.comm import secrets
 from distributed.comm.keys import Secret
-from distributed.deploy.spec import ProcessInterface, SpecCluster
+from distributed.deploy.members import ProcessInterface
+from distributed.deploy.spec import SpecCluster
 
 __all__ = ["API", "KubeCluster", "Pod"]
 

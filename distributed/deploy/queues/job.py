@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Protocol
 
 from distributed.base.status import Status
+from distributed.deploy.members import ProcessInterface
 from distributed.deploy.queues.script import JobRequest, script_text
-from distributed.deploy.spec import ProcessInterface
 
 __all__ = ["Job", "Queue"]
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from distributed import Client, Nanny, Scheduler, Status, Worker
-from distributed.deploy.spec import NoOpAwaitable, ProcessInterface, SpecCluster
+from distributed.deploy.spec import NoOpAwaitable, ProcessInterface, SpecCluster, run_spec
 from distributed.testing import async_poll_for, gen_test, inc, poll_for
 
 pytestmark = pytest.mark.usefixtures("cleanup")
@@ -221,3 +221,19 @@ async def test_lost_job_is_dropped_and_started_anew() -> None:
         await cluster._correct_state()
         await async_poll_for(lambda: cluster.observed == {0})
         assert len(Job.jobs) == 2
+
+
+@gen_test()
+async def test_run_spec() -> None:
+    async with Scheduler(**SCHEDULER["options"]) as scheduler:
+        spec = {
+            "a": {"cls": "distributed.Worker", "opts": {"nthreads": 3}},
+            "b": {"cls": Worker, "opts": {"nthreads": 1}},
+        }
+        workers = await run_spec(spec, scheduler.address)
+        assert {ws.name: ws.nthreads for ws in scheduler.workers.values()} == {"a": 3, "b": 1}
+        for worker in workers.values():
+            await worker.close()
+        with pytest.raises((ValueError, TypeError, RuntimeError)):
+            await run_spec({"c": {"cls": Worker, "opts": {"interface": "nowhere0"}}, **spec}, scheduler.address)
+        await async_poll_for(lambda: not scheduler.workers)
