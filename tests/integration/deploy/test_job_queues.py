@@ -16,6 +16,8 @@ from distributed.deploy.queues import HTCondorCluster, JobQueueCluster, SGEClust
 from distributed.testing import inc, poll_for
 from tests.engines.condor import HTCondor, require_condor
 from tests.engines.sge import GridEngine, require_sge
+from tests.integration.cli.test_programs import SCHEDULER, WORKER
+from tests.integration.cli.test_programs import running as running_program
 
 pytestmark = pytest.mark.engine
 
@@ -158,3 +160,21 @@ def test_a_single_job_with_what_only_this_system_knows(system: System) -> None:
         jobs.scale(1)
         client.wait_for_workers(1, timeout=60)
         assert client.submit(os.getenv, "WORD").result(timeout=30) == 'a  "b"2'
+
+
+@pytest.mark.parametrize("running", ["sge"], indirect=True)
+def test_s58_workers_by_the_batch_systems_own_command(system: System, tmp_path: Path) -> None:
+    """``qsub -b y -t 1-N dask-worker --scheduler-file``: the same command for each, without a name or port."""
+    file = tmp_path / "scheduler.json"
+    options = ["--host", "127.0.0.1", "--port", "0", "--scheduler-file", str(file)]
+    worker = [*WORKER, "--scheduler-file", str(file), "--nthreads", "1", "--no-nanny", "--host", "127.0.0.1"]
+    submit = ["qsub", "-terse", "-b", "y", "-V", "-j", "y", "-o", str(tmp_path), "-v", f"PYTHONPATH={SOURCE}"]
+    job = system.engine.run(*submit, "-t", "1-6", *worker).partition(".")[0]
+    try:
+        with running_program([*SCHEDULER, *options]) as scheduler:
+            scheduler.line(r"Start scheduler at")
+            with Client(scheduler_file=str(file)) as client:
+                client.wait_for_workers(6, timeout=90)
+                assert client.gather(client.map(inc, range(20))) == list(range(1, 21))
+    finally:
+        system.engine.cancel(job)
