@@ -95,7 +95,7 @@ class ClientExecutor(concurrent.futures.Executor):
             raise TypeError(f"map does not know the arguments {sorted(kwargs)}")
         deadline = None if timeout is None else time.monotonic() + timeout
         options = {"pure": False, **self._kwargs}
-        futures = self._client.map(fn, *[list(part) for part in iterables], **options)
+        futures = self._client.map(fn, *[list(part) for part in iterables], **options) if iterables else []
         self._mapped.update(futures)
         for future in futures:
             future.add_done_callback(self._mapped.discard)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import concurrent.futures as cf
 import gc
+import logging
 import operator
 import os
 import threading
@@ -209,3 +211,122 @@ def test_unknown_options(client):
         client.get_executor(colour="red")
     assert isinstance(client.get_executor(retries=1), cf.Executor)
     assert not isinstance(client.get_executor().submit(pow, 1, 1), Future)
+
+
+def test_map_of_nothing_and_of_unequal_lengths(executor):
+    assert list(executor.map(abs)) == []
+    assert list(executor.map(abs, [])) == []
+    assert list(executor.map(pow, [1, 2, 3], [2, 2])) == [1, 4]
+
+
+def test_map_runs_although_nobody_looks(executor, tmp_path):
+    executor.map(touch, [tmp_path / str(i) for i in range(10)])
+    gc.collect()
+    until(lambda: len(os.listdir(tmp_path)) == 10)
+
+
+def test_map_takes_no_more_than_the_time_it_was_given(executor, tmp_path):
+    results = executor.map(wait_for_file, [tmp_path / "go"] * 2, timeout=0)
+    try:
+        with pytest.raises(cf.TimeoutError):
+            next(results)
+    finally:
+        touch(tmp_path / "go")
+
+
+def test_callbacks(executor, tmp_path, caplog):
+    future = executor.submit(wait_for_file, tmp_path / "go", 5)
+    called = []
+
+    def fail(done):
+        called.append("fail")
+        raise ZeroDivisionError("in a callback")
+
+    future.add_done_callback(fail)
+    future.add_done_callback(lambda done: called.append(done.result()))
+    with caplog.at_level(logging.ERROR, "concurrent.futures"):
+        touch(tmp_path / "go")
+        assert future.result(timeout=10) == 5
+        until(lambda: len(called) == 2)
+    assert called == ["fail", 5] and "in a callback" in caplog.text
+    future.add_done_callback(lambda done: called.append("late"))  # at once
+    assert called[-1] == "late"
+    cancelled = executor.submit(wait_for_file, tmp_path / "never")
+    cancelled.add_done_callback(lambda done: called.append(done.cancelled()))
+    assert cancelled.cancel() and cancelled.cancel()
+    until(lambda: called[-1] is True)
+    with pytest.raises(cf.CancelledError):
+        cancelled.exception(timeout=10)
+
+
+class OwnError(Exception):
+    def __init__(self, code, text):
+        super().__init__(code, text)
+        self.code = code
+
+
+def fail(code):
+    raise OwnError(code, "as asked")
+
+
+def test_exceptions_are_those_of_the_call(executor):
+    future = executor.submit(fail, 7)
+    error = future.exception(timeout=10)
+    assert isinstance(error, OwnError) and error.code == 7 and error.args == (7, "as asked")
+    with pytest.raises(OwnError) as caught:
+        future.result()
+    assert "fail" in [entry.name for entry in caught.traceback]  # where it was raised, there
+    with pytest.raises(OwnError):
+        list(executor.map(fail, [1, 2]))
+
+
+def test_what_cannot_be_pickled_is_an_error_of_its_own_call(executor):
+    for call in (lambda: executor.submit(capture, threading.Lock()), lambda: executor.submit(threading.Lock)):
+        with pytest.raises(Exception, match="lock"):
+            call().result(timeout=10)
+    assert executor.submit(pow, 2, 3).result(timeout=10) == 8
+
+
+def test_the_time_to_wait_is_that_of_the_wait(executor, tmp_path):
+    future = executor.submit(wait_for_file, tmp_path / "go", 1)
+    for wait in (future.result, future.exception):
+        with pytest.raises(cf.TimeoutError):
+            wait(timeout=0.01)
+    done = executor.submit(pow, 1, 1)
+    assert done.result(timeout=10) == 1
+    assert cf.wait([done, done, future], timeout=0.01) == ({done}, {future})
+    with pytest.raises(cf.TimeoutError):
+        assert next(found := cf.as_completed([done, future], timeout=0.05)) is done
+        next(found)
+    touch(tmp_path / "go")
+    assert next(cf.as_completed([future])).result() == 1
+
+
+def test_shutdown_without_waiting(client, tmp_path):
+    executor = client.get_executor()
+    futures = [executor.submit(wait_for_file, tmp_path / "never") for _ in range(6)]
+    executor.shutdown(wait=False)
+    assert cf.wait(futures, timeout=10).not_done == set()
+    assert all(future.cancelled() for future in futures)
+    assert client.submit(pow, 2, 4).result(timeout=10) == 16
+
+
+def test_an_error_in_the_with_block_waits_too(client, tmp_path):
+    with pytest.raises(ZeroDivisionError), client.get_executor() as executor:
+        executor.submit(touch, tmp_path / "there")
+        raise ZeroDivisionError
+    assert os.path.exists(tmp_path / "there")
+
+
+def test_for_asyncio(executor):
+    async def main():
+        loop = asyncio.get_running_loop()
+        both = [loop.run_in_executor(executor, pow, 2, 5), asyncio.wrap_future(executor.submit(pow, 2, 6))]
+        return await asyncio.gather(*both)
+
+    assert asyncio.run(main()) == [32, 64]
+
+
+def test_many_calls(executor):
+    futures = [executor.submit(operator.neg, i) for i in range(500)]
+    assert sorted(future.result() for future in cf.as_completed(futures, timeout=60)) == list(range(-499, 1))
