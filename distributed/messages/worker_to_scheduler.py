@@ -7,7 +7,7 @@ from typing import Any
 from msgspec import Struct
 
 from distributed.base.keys import Key
-from distributed.messages.amounts import Nbytes, Seconds
+from distributed.messages.amounts import Count, Nbytes, Seconds
 from distributed.messages.payload import ErrorInfo, Payload
 
 
@@ -98,13 +98,15 @@ class WorkerStatus(Struct, tag="worker-status", array_like=True):
 
 
 class Heartbeat(Struct, tag="heartbeat", array_like=True, omit_defaults=True):
-    """Sign of life. ``metrics`` is plain data; ``executing`` holds (key, seconds since it started)."""
+    """Sign of life. ``metrics`` is plain data; ``executing`` holds (key, seconds since it started); ``held_slots`` is
+    how many slots are held by runs that nobody wants any more."""
 
     metrics: dict[str, Any]
     executing: list[tuple[Key, Seconds]] = []
     managed_bytes: Nbytes = 0
     process_bytes: Nbytes = 0
     spilled_bytes: Nbytes = 0
+    held_slots: Count = 0
 
 
 class WorkerClosing(Struct, tag="worker-closing", array_like=True, omit_defaults=True):

@@ -303,8 +303,9 @@ class Process:
         heartbeat_s = self.around.heartbeat_s
         if heartbeat_s and self.alive:
             if self.connected:
-                heartbeat = Heartbeat({}, self.core.executing_s(self.sim.now), self.core.managed_nbytes)
-                self.member.send([heartbeat, self.member.end.tell(ask=True)])
+                core = self.core
+                beat = Heartbeat({}, core.executing_s(self.sim.now), core.managed_nbytes, held_slots=core.held_slots)
+                self.member.send([beat, self.member.end.tell(ask=True)])
             self._after(heartbeat_s, self._beat)
 
     def _ring(self, due: float) -> None:

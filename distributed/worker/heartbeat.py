@@ -61,5 +61,6 @@ class Heart:
             worker.state.managed_nbytes,
             int(metrics.get("memory", 0)),
             spilling.absent_nbytes,
+            worker.state.held_slots,
         )
         worker.send([heartbeat])

@@ -291,7 +291,8 @@ class WorkerState:
                  "local_directory", "services", "versions", "extra", "info", "status_name", "running", "alive", "index",
                  "processing", "long_running", "executing", "occupancy", "has_what", "nbytes", "actors", "functions",
                  "capacity", "prefetch_s", "level", "as_holder", "addresses", "last_seen", "metrics", "managed_bytes",
-                 "process_bytes", "spilled_bytes", "suspect_since", "vouch")  # fmt: skip
+                 "process_bytes", "spilled_bytes", "suspect_since", "vouch", "held_slots",
+                 "held_since")  # fmt: skip
 
     def __init__(self, info: RegisterWorker, index: int, saturation: float, prefetch_s: float, now: float) -> None:
         self.info = info
@@ -332,6 +333,9 @@ class WorkerState:
         self.managed_bytes = 0
         self.process_bytes = 0
         self.spilled_bytes = 0
+        # By runs that were released or cancelled and have not ended; a guess until a heartbeat can know.
+        self.held_slots = 0
+        self.held_since = now
         self.set_nthreads(info.nthreads, saturation, prefetch_s)
 
     def set_nthreads(self, nthreads: int, saturation: float, prefetch_s: float) -> None:
@@ -357,8 +361,8 @@ class WorkerState:
 
     @property
     def n_active(self) -> int:
-        """Assigned tasks that hold, or will hold, a thread."""
-        return len(self.processing) - len(self.long_running)
+        """Tasks that hold, or will hold, a thread: assigned ones, and given-up ones that still run."""
+        return len(self.processing) - len(self.long_running) + self.held_slots
 
     def __repr__(self) -> str:
         return (

@@ -24,7 +24,7 @@ FIRST_FULL = 7
 
 def level_of(ws: WorkerState) -> int:
     """The level of a running worker."""
-    active = len(ws.processing) - len(ws.long_running)
+    active = len(ws.processing) - len(ws.long_running) + ws.held_slots
     if active < ws.capacity:
         if active == 0:
             return 0
@@ -49,7 +49,7 @@ def refresh_worker(state: Tables, ws: WorkerState) -> None:
     level = level_of(ws)
     ws.level = level
     state.levels[level][ws] = None
-    if old == level and level < FIRST_FULL and level != 2:
+    if old == level and level < FIRST_FULL and level != 2 and not ws.held_slots:
         # (Of level 2 there is no end when saturation is infinite.)
         return
     if level <= 1:
@@ -58,7 +58,8 @@ def refresh_worker(state: Tables, ws: WorkerState) -> None:
             state.saturated.pop(ws, None)
         return
     state.idle.pop(ws.address, None)
-    if ws.occupancy > state.settings.steal_backlog_s * ws.nthreads and ws.n_active > ws.nthreads:
+    is_behind = ws.held_slots > 0 or ws.occupancy > state.settings.steal_backlog_s * ws.nthreads
+    if is_behind and ws.n_active > ws.nthreads:
         state.saturated[ws] = None
     else:
         state.saturated.pop(ws, None)

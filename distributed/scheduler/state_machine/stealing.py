@@ -52,11 +52,12 @@ def balance(state: Tables) -> None:
 def _rob(
     state: Tables, victim: WorkerState, thieves: list[WorkerState], promised: dict[WorkerState, float], limit: int
 ) -> int:
-    """Ask one victim for its latest tasks, as long as it stays further behind than the thieves."""
+    """Ask one victim for its latest tasks, as long as it stays further behind than the thieves. What stands behind a
+    run that nobody wants any more, which may go on for ever, is asked for in any case."""
     n = 0
     backlog = victim.occupancy
     loads = {ws: ws.occupancy + promised.get(ws, 0.0) for ws in thieves}
-    started = min(victim.nthreads, len(victim.processing))
+    started = min(max(0, victim.nthreads - victim.held_slots), len(victim.processing))
     candidates = islice(reversed(victim.processing), min(MAX_SCANNED, max(0, len(victim.processing) - started)))
     for ts in list(candidates):
         if n >= limit:
@@ -69,7 +70,7 @@ def _rob(
             continue
         cost = charge + transfer_s(state, ts, thief)
         # Both sides in expected seconds a thread, the task counted where it would be.
-        if (loads[thief] + cost) / thief.nthreads > (backlog - charge) / victim.nthreads:
+        if not victim.held_slots and (loads[thief] + cost) / thief.nthreads > (backlog - charge) / victim.nthreads:
             continue
         state.steals[ts] = Steal(victim, thief, ts.run_id, state.now)
         state.out.to_workers[victim.address].append(StealRequest(ts.key, ts.run_id, state.stimulus_id))

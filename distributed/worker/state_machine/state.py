@@ -190,9 +190,14 @@ class WorkerState(Tables):
         """All steps that are remembered, as ``story`` tells them."""
         return [_told(step) for step in self.steps]
 
+    @property
+    def held_slots(self) -> int:
+        """Slots of runs that nobody wants any more, which have not ended."""
+        return sum([run.holds_slot for run in self.stale.values()])
+
     def counts(self) -> dict[str, int]:
         """Number of keys by state (where a worker has many), for the heartbeat; cheap."""
-        long_running = len(self.handed) + sum(run.holds_slot for run in self.stale.values()) - self.slots_used
+        long_running = len(self.handed) + self.held_slots - self.slots_used
         return {
             "executing": len(self.handed) - long_running,
             "long-running": long_running,

@@ -20,6 +20,7 @@ from tests.integration.tasks.bodies import (
     stubborn,
     until,
     waits_for_another,
+    waits_for_file,
 )
 
 
@@ -80,6 +81,25 @@ def test_what_is_only_released_runs_to_its_end(client: Client, tmp_path: Path) -
     future = begun(client, deaf, tmp_path, 0.5)
     del future
     noted(tmp_path, "ended")
+
+
+def _held(dask_scheduler: Any) -> list[int]:
+    return [ws.held_slots for ws in dask_scheduler.workers.values()]
+
+
+def test_nobody_is_put_behind_a_run_that_was_given_up(client: Client, tmp_path: Path) -> None:
+    """The next tasks, submitted with the very message that gives it up, go to the other worker."""
+    future = begun(client, waits_for_file, tmp_path)
+    del future
+    try:
+        for i in range(5):
+            assert client.submit(abs, -i, pure=False).result(60) == i
+        assert not (tmp_path / "ended").exists()
+        until(lambda: sum(client.run_on_scheduler(_held)) == 1, "the heartbeats that count them")
+    finally:
+        (tmp_path / "go").touch()
+    noted(tmp_path, "ended")
+    until(lambda: sum(client.run_on_scheduler(_held)) == 0, "a heartbeat")
 
 
 def test_another_client_that_wants_it_keeps_it(cluster: Any, client: Client, tmp_path: Path) -> None:

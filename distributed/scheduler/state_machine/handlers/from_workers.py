@@ -25,6 +25,9 @@ from distributed.scheduler.state_machine.transitions.assign import requeue
 from distributed.scheduler.state_machine.transitions.fail import fail
 from distributed.scheduler.state_machine.transitions.finish import finish
 
+HEARD_S = 2.0
+"""By then a worker has heard what it was told."""
+
 
 def on_task_finished(state: Tables, event: TaskFinished, source: str) -> None:
     ws = state.workers.get(source)
@@ -98,6 +101,13 @@ def on_worker_status(state: Tables, event: WorkerStatus, source: str) -> None:
         set_status(state, ws, event.status)
 
 
+def _count_held_slots(state: Tables, ws: WorkerState, n: int) -> None:
+    """A beat that was made before the worker heard that runs are given up does not count them."""
+    if n > ws.held_slots or state.now - ws.held_since >= HEARD_S:
+        ws.held_slots = n
+        state.touched[ws] = None
+
+
 def on_heartbeat(state: Tables, event: Heartbeat, source: str) -> None:
     """Sign of life; tasks that run longer than expected are charged for it."""
     ws = state.workers.get(source)
@@ -110,6 +120,8 @@ def on_heartbeat(state: Tables, event: Heartbeat, source: str) -> None:
     ws.managed_bytes = event.managed_bytes
     ws.process_bytes = event.process_bytes
     ws.spilled_bytes = event.spilled_bytes
+    if ws.held_slots != event.held_slots:
+        _count_held_slots(state, ws, event.held_slots)
     executing: dict[TaskState, float] = {}
     for key, seconds in event.executing:
         ts = state.tasks.get(key)

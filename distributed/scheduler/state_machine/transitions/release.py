@@ -16,9 +16,13 @@ from distributed.scheduler.state_machine.tables import Tables, trace
 
 
 def unassign(state: Tables, ts: TaskState, free: bool) -> WorkerState:
-    """Take a processing task off its worker's account; ``free`` also tells the worker to forget it."""
+    """Take a processing task off its worker's account; ``free`` also tells the worker to forget it, which it does not
+    before a run that has begun is over."""
     ws = ts.processing_on
     assert ws is not None
+    if free and ws.held_slots < ws.nthreads and _has_begun(ts, ws):
+        ws.held_slots += 1
+        ws.held_since = state.now
     ts.processing_on = None
     charge = ws.processing.pop(ts)
     ws.occupancy = ws.occupancy - charge if ws.processing else 0.0
@@ -34,6 +38,13 @@ def unassign(state: Tables, ts: TaskState, free: bool) -> WorkerState:
     if free and ws.alive:
         state.out.free(ws.address, ts.key, state.context)
     return ws
+
+
+def _has_begun(ts: TaskState, ws: WorkerState) -> bool:
+    """Whether the task holds a slot of its worker, as far as one knows here; the next heartbeat knows."""
+    if ts.n_waiting or ts in ws.long_running:
+        return False
+    return ts in ws.executing or len(ws.processing) + ws.held_slots <= ws.nthreads
 
 
 def leave_state(state: Tables, ts: TaskState, unneeded: list[TaskState], free: bool = True) -> None:

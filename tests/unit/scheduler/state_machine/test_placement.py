@@ -17,7 +17,7 @@ from distributed.messages.scheduler_to_worker import (
     SharedNeeds,
     StealRequest,
 )
-from distributed.messages.worker_to_scheduler import Heartbeat, StealResponse, WorkerStatus
+from distributed.messages.worker_to_scheduler import Heartbeat, StealResponse, TaskLongRunning, WorkerStatus
 from distributed.scheduler.state_machine import InvalidState
 from distributed.scheduler.state_machine.data_plans import plan_rebalance, plan_replicate
 from distributed.scheduler.state_machine.events import RetireWorkers, SetResources, SetThreads, WorkerJoined
@@ -444,3 +444,64 @@ def test_dependencies_that_were_not_sent() -> None:
     task.shared = 2
     with pytest.raises(ValueError, match="task 'x' names list 2 of dependencies, of 1 that came"):
         env.submit(task, shared=[("y",)])
+
+
+# Slots of runs that nobody wants any more
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+def test_what_was_given_up_and_still_runs_holds_its_slot(cancelled: bool) -> None:
+    env = TestEnv({"a": 1, "b": 1})
+    env.submit(a_task("x"), options=[TaskOptions(workers=("a",))])
+    if cancelled:
+        env.cancel("x")
+    else:
+        env.release("x")
+    assert env.worker("a").held_slots == 1 and "tcp://a:1" not in env.state.idle
+    for i in range(3):
+        env.submit(a_task(f"y-{i}"))
+        assert env.where(f"y-{i}") == "b"
+        env.finish(f"y-{i}")
+    env.event(Heartbeat({}), "tcp://a:1")  # which may have been on its way
+    assert env.worker("a").held_slots == 1
+    env.wait(2)
+    env.event(Heartbeat({}), "tcp://a:1")  # which knows that it has ended, or had not begun
+    assert env.worker("a").held_slots == 0 and "tcp://a:1" in env.state.idle
+    env.event(Heartbeat({}, held_slots=1), "tcp://a:1")
+    assert "tcp://a:1" not in env.state.idle
+
+
+def test_what_stands_behind_such_a_run_is_stolen() -> None:
+    env = TestEnv({"a": 1, "b": 1}, default_durations_s={"y": 1e-3})
+    for name in "ab":
+        env.submit(a_task(f"x-{name}"), options=[TaskOptions(workers=(name,))])
+    env.release("x-a")
+    env.submit(a_task("y-1"), a_task("y-2"))
+    assert {env.where("y-1"), env.where("y-2")} == {"a", "b"}
+    (stuck,) = env.worker("a").processing
+    env.sent("a")
+    env.finish("x-b")
+    (other,) = env.worker("b").processing
+    env.finish(other.key)
+    env.wait(env.state.settings.steal_interval_s)
+    (request,) = [message for message in env.sent("a") if type(message) is StealRequest]
+    env.event(StealResponse(stuck.key, request.run_id, True), "tcp://a:1")
+    assert env.where(stuck.key) == "b"
+
+
+def test_what_had_not_begun_holds_no_slot() -> None:
+    env = TestEnv({"a": 1})
+    env.submit(*[a_task(("x", i)) for i in range(2)])
+    assert len(env.worker("a").processing) == 2
+    env.release(("x", 1))
+    assert env.worker("a").held_slots == 0
+    env.release(("x", 0))
+    assert env.worker("a").held_slots == 1
+
+
+def test_a_task_that_has_left_its_slot_holds_none() -> None:
+    env = TestEnv({"a": 1})
+    env.submit(a_task("x"))
+    env.event(TaskLongRunning("x", env.task("x").run_id, 0.1), "tcp://a:1")
+    env.release("x")
+    assert env.worker("a").held_slots == 0
