@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -96,6 +97,7 @@ class Hosts:
     def __exit__(self, *exc: object) -> None:
         for i in range(1, self.n + 1):
             _run(f"ip netns del {self.name}-{i}")
+            shutil.rmtree(f"/etc/netns/{self.name}-{i}", ignore_errors=True)
         _run(f"ip netns del {self.name}")
         _run(f"ip link del {self.name}")
 
@@ -127,6 +129,15 @@ class Hosts:
         """Slow down what goes to a host; False where this machine cannot."""
         command = f"tc -n {self.name} qdisc replace dev p{host} root tbf rate {rate} burst 16k latency 400ms"
         return not _run(command).returncode
+
+    # --- names
+
+    def names(self, host: int, addresses: dict[str, str]) -> Path:
+        """Names that a host knows: the file, which may be written anew; its programs read it at each look-up."""
+        path = Path(f"/etc/netns/{self.name}-{host}/hosts")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join([f"{ip} {name}\n" for name, ip in addresses.items()]))
+        return path
 
     # --- programs
 
