@@ -52,8 +52,6 @@ logger = logging.getLogger("distributed.worker")
 _HTTP_SERVER = "distributed.http.server:start_http_server"
 _WAIT_FOR_TASKS_S = 0.5
 NONE_GIVEN: Mapping[str, Callable[..., Any]] = MappingProxyType({})
-# How long a report may wait for company when everybody who needs the result is here.
-_QUIET_S = 0.003
 
 
 class Worker(Joining):

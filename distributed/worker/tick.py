@@ -39,7 +39,7 @@ from distributed.worker.state_machine.tables import WorkerSettings
 
 logger = logging.getLogger("distributed.worker")
 
-# How long a report may wait for company when everybody who needs the result is here.
+# How long reports may wait for company: when everybody who needs the results is here, or there is more to do here.
 _QUIET_S = 0.003
 _OF_THE_SHELL = frozenset([DefineFunction, SetStatus, CloseWorkerOrder, Applied, SchedulerEnds])
 _closing_tasks: set[asyncio.Task[Any]] = set()

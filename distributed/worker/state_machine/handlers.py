@@ -169,9 +169,13 @@ def on_execute_success(t: Tables, event: ExecuteSuccess) -> None:
             event.metadata,
         )
     )
-    if ts.dependents and spec is not None and not spec.wanted:
-        # What needs it is here already; the scheduler, and so everybody else, can wait.
-        t.outbox.n_quiet += 1
+    if spec is not None and not spec.wanted:
+        if ts.dependents:
+            # What needs it is here already; the scheduler, and so everybody else, can wait.
+            t.outbox.n_quiet += 1
+        else:
+            # Others may need it; they can wait while this worker is not about to need work from the scheduler.
+            t.outbox.n_patient += 1
     if ts.dependencies:
         fetching.unlink(t, ts)
 

@@ -16,13 +16,16 @@ from distributed.worker.state_machine.instructions import Evict, Instruction, Se
 class Outbox:
     """Instructions that wait to be performed. ``before_take`` does what is decided once per batch of events."""
 
-    __slots__ = ("_added", "before_take", "instructions", "messages", "n_quiet")
+    __slots__ = ("_added", "before_take", "busy", "instructions", "messages", "n_patient", "n_quiet")
 
     def __init__(self, before_take: Callable[[], None]) -> None:
         self.instructions: list[Instruction] = []
         self.messages: list[WorkerToScheduler] = []
-        # How many of the messages nobody waits for.
+        # How many of the messages nobody waits for, and how many more can wait while there is work here.
         self.n_quiet = 0
+        self.n_patient = 0
+        # There is more to do here than lies with the executor.
+        self.busy = False
         self.before_take = before_take
         self._added: list[tuple[Key, int]] | None = None
 
@@ -32,9 +35,10 @@ class Outbox:
         instructions = self.instructions
         self.instructions = []
         if self.messages:
-            instructions.append(SendToScheduler(self.messages, self.n_quiet == len(self.messages)))
+            n_quiet = self.n_quiet + self.n_patient if self.busy else self.n_quiet
+            instructions.append(SendToScheduler(self.messages, n_quiet == len(self.messages)))
             self.messages = []
-            self.n_quiet = 0
+            self.n_quiet = self.n_patient = 0
             self._added = None
         return instructions
 
@@ -54,6 +58,7 @@ class Outbox:
         """Announce a copy; all of one batch share a message."""
         if self._added is None:
             self._added = []
+            self.n_patient += 1
             self.messages.append(ReplicasAdded(self._added))
         self._added.append((key, nbytes))
 

@@ -73,6 +73,7 @@ class WorkerState(Tables):
             self._give_back_ready()
         else:
             start_tasks(self)
+        self.outbox.busy = self.ready.count > 0
         plan_fetches(self)
         if self.managed_nbytes > self.settings.target_nbytes or self.spilling.wanted_nbytes:
             plan_spills(self)

@@ -22,7 +22,7 @@ from distributed.worker.state_machine.events import (
     WorkerEvent,
 )
 from distributed.worker.state_machine.handlers import HANDLERS
-from distributed.worker.state_machine.instructions import CancelExecute, Evict, Execute, StoreResult
+from distributed.worker.state_machine.instructions import CancelExecute, Evict, Execute, SendToScheduler, StoreResult
 from tests.unit.worker.state_machine.env import a_task, failure, free, success
 
 
@@ -50,6 +50,22 @@ def test_one_task_from_order_to_report(env):
         ("executing", "memory"),
         ("memory", "forgotten"),
     ]
+
+
+def test_reports_that_no_client_waits_for_wait_while_there_is_more_to_do(env):
+    def quiet(*events):
+        for event in events:
+            env.state.handle(event, env.now)
+        sent = [item.quiet for item in env.state.outbox.take() if type(item) is SendToScheduler]
+        return sent == [True]
+
+    kinds = {1: {}, 2: {"wanted": True}, 3: {}, 4: {}, 5: {}}
+    assert not quiet(*[a_task(f"x-{run_id}", run_id, **fields) for run_id, fields in kinds.items()])
+    assert quiet(success("x-1", 1, duration_s=0.1))
+    assert not quiet(success("x-2", 2, duration_s=0.1))
+    assert not quiet(failure("x-3", 3)), "what fails may change what the others are for"
+    assert not quiet(success("x-4", 4, duration_s=0.1)), "x-5 is with the executor: soon there will be nothing to do"
+    assert not quiet(success("x-5", 5, duration_s=0.1))
 
 
 def test_best_priority_of_a_batch_goes_first(env):
