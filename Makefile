@@ -19,7 +19,7 @@ demo: .venv/made  ## analyse real files on a local cluster
 test: .venv/made  ## all tests, two files at a time
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
-engines: .venv/made  ## tests on sshd, MPI, Slurm, Grid Engine, HTCondor: installs them if it may, starts and ends each; see docs/CLUSTERS.md
+engines: .venv/made  ## tests on sshd, MPI, Slurm, Grid Engine, HTCondor, Ray, moto: installs them if it may, starts and ends each; see docs/CLUSTERS.md
 	sh tests/engines/install.sh
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[engines]'
 	$(BIN)/python -m pytest -q -m engine

@@ -60,7 +60,11 @@ class ScalingPolicy:
         self.asked_at = {name: self.asked_at.get(name, now) for name in requested - observed}
 
     def agree(self, dispensable: Iterable[Hashable], now: float) -> set[Hashable]:
-        """Note who is dispensable now; return those that have been so often and long enough without a break."""
+        """Note who is dispensable now; return those that have been so often and long enough without a break.
+
+        They are in the result of each look as long as they are dispensable: whoever closes workers in groups waits
+        until all of a group are.
+        """
         found = set(dispensable)
         counts = {name: self.close_counts.get(name, 0) + 1 for name in found}
         since = {name: self.idle_since.get(name, now) for name in found}
@@ -69,8 +73,7 @@ class ScalingPolicy:
             for name, count in counts.items()
             if count >= self.wait_count and now - since[name] >= min(self.patience_s.get(name, 0.0), _MOST_PATIENCE_S)
         }
-        self.close_counts = {name: count for name, count in counts.items() if name not in firm}
-        self.idle_since = {name: begin for name, begin in since.items() if name not in firm}
+        self.close_counts, self.idle_since = counts, since
         return firm
 
 

@@ -35,7 +35,8 @@ def test_shrinks_after_agreeing_looks_only() -> None:
     assert policy.agree({"a", "b"}, now=0) == set()
     assert policy.agree({"a", "b"}, now=0) == set()
     assert policy.agree({"a", "c"}, now=0) == {"a"}
-    assert policy.close_counts == {"c": 1}
+    assert policy.close_counts == {"a": 3, "c": 1}
+    assert policy.agree({"a"}, now=0) == {"a"}
 
 
 def test_a_look_without_a_worker_starts_its_count_anew() -> None:
@@ -93,6 +94,15 @@ def test_a_worker_is_kept_idle_as_long_as_it_took_to_come() -> None:
     policy.note({"a"}, set(), now=300)  # it is lost, and asked for again
     policy.note({"a"}, {"a"}, now=305)
     assert policy.patience_s == {"a": 5}
+
+
+def test_members_of_a_group_that_came_at_different_times_can_go_together() -> None:
+    policy = ScalingPolicy(wait_count=3)
+    policy.note({"a", "b"}, {"a"}, now=0)
+    policy.note({"a", "b"}, {"a", "b"}, now=7)
+    firm = [policy.agree({"a", "b"}, now=float(now)) for now in range(10, 20)]
+    assert {"a"} in firm
+    assert firm[-1] == {"a", "b"}
 
 
 class Trace(AdaptiveCore):
