@@ -26,6 +26,7 @@ def documents() -> list[dict[str, Any]]:
     return list(yaml.safe_load_all(MANIFESTS.read_text()))
 
 
+@pytest.mark.engine
 def test_the_manifests_are_valid() -> None:
     validate = pytest.importorskip("kubernetes_validate", reason="needs the package kubernetes-validate")
     for document in documents():
