@@ -36,6 +36,7 @@ class Joining(Services):
     heartbeat_interval: float
     joined: Any
     on_registered: Callable[[], None] | None
+    death_timeout: float | None
     _page: Any
     services: dict[str, Any]
     _opened: Comm | None
@@ -43,7 +44,10 @@ class Joining(Services):
     def _make_link(self) -> None:
         # What comes before the plugins are set up.
         self._held: list[Any] | None = []
-        self.link = MemberLink("this worker", self._open_connection, self._from_scheduler, self._on_scheduler_lost)
+        self.link = MemberLink(
+            "this worker", self._open_connection, self._from_scheduler, self._on_scheduler_lost,
+            limit_s=self.death_timeout,
+        )  # fmt: skip
 
     async def _open_connection(self, timeout: float) -> Connection:
         assert self.scheduler_address is not None

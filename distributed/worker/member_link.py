@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -58,6 +59,8 @@ class MemberLink:
         take our place).
     begins_anew
         When the scheduler does not know the session any more another one begins; else that is the end.
+    limit_s
+        The scheduler is looked for at most so long (``death_timeout``).
     """
 
     def __init__(
@@ -67,6 +70,7 @@ class MemberLink:
         on_messages: Callable[[list[Any]], None],
         on_over: Callable[[str, bool], None],
         begins_anew: bool = False,
+        limit_s: float | None = None,
     ) -> None:
         self.who = who
         self.down_since: float | None = None
@@ -74,6 +78,7 @@ class MemberLink:
         self._take_in = on_messages
         self._on_over = on_over
         self._begins_anew = begins_anew
+        self._limit_s = math.inf if limit_s is None else limit_s
         self._link = CountedLink(session_buffer())
         self._first: Any = None
         self._grace_s = 0.0
@@ -96,6 +101,10 @@ class MemberLink:
     def stands(self) -> bool:
         """Whether what is sent leaves now."""
         return self._link.stands
+
+    @property
+    def _patience_s(self) -> float:
+        return min(PATIENCE * self._grace_s, self._limit_s)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -188,7 +197,7 @@ class MemberLink:
             self._over(why, False)
             return
         self.down_since = asyncio.get_running_loop().time()
-        logger.info("Lost the scheduler (%s); looking for it for %g s", why, PATIENCE * self._grace_s)
+        logger.info("Lost the scheduler (%s); looking for it for %g s", why, self._patience_s)
         if self._returning is None:
             self._return_from(why, None)
 
@@ -207,7 +216,7 @@ class MemberLink:
 
     async def _try_to_return(self, why: str, silent: Connection | None) -> None:
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + PATIENCE * self._grace_s
+        deadline = loop.time() + self._patience_s
         pause = FIRST_PAUSE_S
         refused_since: float | None = None
         n_refusals = 0
@@ -232,7 +241,7 @@ class MemberLink:
                 self._over(str(error), True)
                 return
             if stands:  # who is only silent will speak some time
-                refused_since, n_refusals, deadline = None, 0, loop.time() + PATIENCE * self._grace_s
+                refused_since, n_refusals, deadline = None, 0, loop.time() + self._patience_s
             nobody = refused_since is not None and loop.time() - refused_since > NOBODY_THERE_S
             if nobody or n_refusals >= MOST_REFUSALS or loop.time() + pause >= deadline:
                 break
