@@ -49,7 +49,6 @@ class Submitter:
         self.session = session
         self.functions = FunctionBook(session)
         self._large: int | None = None
-        self._last: FutureState | None = None
 
     def payload(self, call: Any, simple: bool) -> Payload:
         """The packed ``(args, kwargs)``. In one process large things go as they are, small plain ones are copied all
@@ -79,8 +78,6 @@ class Submitter:
         session = self.session
         if session.status != RUNNING:
             session.check_open()
-        if self._last is None or self._last.done:
-            session.wake()  # nothing is under way: the loop sleeps, and wakes while the task is made
         packed, packed_kwargs, futures, simple = pack_call(self.client, args, kwargs)
         error: ErrorInfo | None = None
         blob: FunctionBlob | None = None
@@ -125,7 +122,6 @@ class Submitter:
         parent = current.current_task_key()
         with table.lock:
             state, new = table.hold(own_key)
-            self._last = state
             if new and spec is not None and blob is not None:
                 parent_key = None if parent is None else as_key(parent)
                 session.outgoing.submit(spec, options, blob, fifo_timeout_s, parent_key, nbytes)

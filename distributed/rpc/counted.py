@@ -214,7 +214,7 @@ class CountedLink:
         """What ``connection`` has brought, unless it is one of before: what comes over that is sent again."""
         if connection is not self.connection:
             return []
-        if self.end.take_in(len(messages)):
+        if self.keeps and self.end.take_in(len(messages)):
             self.tell()
         return messages
 

@@ -442,8 +442,6 @@ class TaskExecutor:
         try:
             try:
                 value = self._call(job, task)
-                if not self._jobs:
-                    self._wake()  # nothing else is to be run: the loop sleeps, and wakes while the report is made
                 job.inputs = []
                 if type(value) is Onward:
                     onward = value
