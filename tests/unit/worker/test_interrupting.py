@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import threading
 from typing import Any
 
@@ -68,6 +70,28 @@ def test_nothing_strikes_behind_a_task() -> None:
     thread.join()
     assert not outside
     assert inside, "no task was ever struck: the test shows nothing"
+
+
+PROFILED = """
+import sys, threading
+from distributed.worker.interrupting import interrupt, take_back
+from distributed.worker.runtime import RunningTask
+
+task = RunningTask("x", 1, 0.0, None, None)
+task.thread = threading.get_ident()
+take_back(task)  # nothing was on its way: as when the task ends just before
+calls = []
+sys.setprofile(lambda frame, event, arg: calls.append(event))
+str.format("{}", 1)
+(lambda: None)()
+sys.setprofile(None)
+assert "call" in calls
+"""
+
+
+def test_a_profiler_works_after_a_task_was_stopped() -> None:
+    """In a process of its own: what is to be shown not to happen is a thread that never comes back."""
+    subprocess.run([sys.executable, "-c", PROFILED], check=True, timeout=60)
 
 
 def spin() -> None:
