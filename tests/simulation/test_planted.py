@@ -30,7 +30,7 @@ FOUND_BY = {
     "pin-leaks": 2,
     "stale-resources-leak": 2,
     "session-forgets": 8,
-    "workers-session-forgets": 10,
+    "workers-session-forgets": 11,
     "away-for-ever": 10,
     "follower-not-recalled": 2,
     "exit-never-awaited-in-vain": 0,

@@ -29,6 +29,8 @@ def level_of(ws: WorkerState) -> int:
         if active == 0:
             return 0
         return 1 if active < ws.nthreads else 2
+    if active - ws.held_slots < ws.capacity:
+        return FIRST_FULL - 1  # full of runs that nobody wants, as far as is known: only when no other has room
     occupancy = ws.occupancy
     if occupancy < ws.prefetch_s:
         return 3 + max(0, int(4 * occupancy / ws.prefetch_s))

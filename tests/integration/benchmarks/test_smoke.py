@@ -126,7 +126,7 @@ def test_coordination() -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     figures = json.loads(done.stdout)
-    kinds = ["lock", "queue", "variable", "event", "log_event", "actor"]
+    kinds = ["lock", "queue", "variable", "event", "semaphore", "multi_lock", "limited_queue", "log_event", "actor"]
     for style in ("plain", "coroutines"):
         assert list(figures[style]["rounds_per_s"]) == kinds
         assert all(figures[style]["rounds_per_s"].values())

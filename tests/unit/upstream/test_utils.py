@@ -6,6 +6,7 @@ import asyncio
 import io
 import logging
 import multiprocessing
+import sys
 import threading
 import zipfile
 from pathlib import Path
@@ -67,7 +68,8 @@ def test_questions_about_callables() -> None:
     assert utils.import_term("dask.utils.key_split") is utils.key_split
 
 
-def test_import_file(tmp_path: Path) -> None:
+def test_import_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))  # worker processes of other tests get it, too
     (tmp_path / "upstream_test_one.py").write_text("x = 1")
     assert [m.x for m in utils.import_file(str(tmp_path / "upstream_test_one.py"))] == [1]
     with zipfile.ZipFile(tmp_path / "two.zip", "w") as archive:
