@@ -549,6 +549,7 @@ class Nanny(Server):
             await self.kill(timeout, reason)
         finally:
             self.process = None
+            self._remove_traces()  # a process that was still starting may have left some since it was last looked at
         self.link.stop()
         if self.link.connection is not None:
             await self.link.close(1.0)
