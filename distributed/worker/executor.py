@@ -539,9 +539,6 @@ class TaskExecutor:
 
     def report(self, event: ExecutorEvent, value: Any) -> None:
         self._reports.append((event, value))
-        self._wake()
-
-    def _wake(self) -> None:
         if not self._awake:  # append, then look: the loop clears the flag, then drains
             self._awake = True
             self.call_loop(self._drain)
