@@ -26,7 +26,7 @@ from distributed.scheduler.event_log import EventLog
 from distributed.scheduler.plugin_host import PluginHost
 from distributed.scheduler.state_machine import SchedulerSettings, SchedulerState
 from distributed.scheduler.state_machine.events import ClientLeft, WorkerSends
-from distributed.scheduler.streams import Streams
+from distributed.scheduler.streams import REASSURE_S, Streams
 
 TOO_FAR_BEHIND = "client too far behind: it has not taken in what was sent to it (distributed.comm.session-buffer)"
 
@@ -84,15 +84,25 @@ class Shell:
         self._beat_due = False
         self._timer = DeadlineTimer(self.state.next_deadline, self._on_due)
         self._slow_graph = False
+        self._reassuring: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
         """Bind to the running loop."""
         self._loop = asyncio.get_running_loop()
+        self._reassure()
+
+    def _reassure(self) -> None:
+        assert self._loop is not None
+        if not self.closed:
+            self.streams.reassure()
+            self._reassuring = self._loop.call_later(REASSURE_S, self._reassure)
 
     def stop(self) -> None:
         """No event is handled from now on."""
         self.closed = True
         self._timer.stop()
+        if self._reassuring is not None:
+            self._reassuring.cancel()
 
     def now(self) -> float:
         """The clock of the core: the loop's, which is monotonic."""

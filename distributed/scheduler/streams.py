@@ -18,6 +18,9 @@ from distributed.rpc.session import LIMIT_BYTES, SessionEnd, SessionLink
 
 CLOSE_S = 2.0
 FREE_AFTER_S = 0.003
+REASSURE_S = 1.0
+"""How often it is looked for peers in the middle of a long message; well below the time in which they lose patience
+(``worker.member_link``)."""
 MAX_FAREWELLS = 1000
 
 
@@ -45,6 +48,7 @@ class Streams:
         self._past = (0, 0, 0)
         self.workers: dict[str, CountedLink] = {}
         self._received: dict[str, int] = {}
+        self._heard: dict[str, tuple[int, int]] = {}
         self.nannies: dict[str, CountedLink] = {}
         self._spawn = spawn
 
@@ -57,6 +61,20 @@ class Streams:
             if link.connection is not None
         }
         return [address for address, nbytes in now.items() if nbytes != before.get(address)]
+
+    def reassure(self) -> None:
+        """Speak to the workers and nannies that are in the middle of a long message: bytes of them have come since this
+        was last called, but nothing whole. A question of theirs would wait behind it, and we would seem silent."""
+        before = self._heard
+        self._heard = now = {
+            address: (link.connection.comm.received_bytes, link.end.applied)
+            for links in (self.workers, self.nannies)
+            for address, link in links.items()
+            if link.connection is not None
+        }
+        for address in in_the_middle(before, now):
+            link = self.workers.get(address) or self.nannies[address]
+            link.tell()
 
     def to_worker(self, address: str, messages: list[Any]) -> None:
         """Send now, as one batch. What is only to be forgotten waits a moment for company: nobody waits for it, and it
@@ -163,6 +181,15 @@ class Streams:
             _, late = await asyncio.wait(drains, timeout=timeout)
             for task in late:
                 task.cancel()
+
+
+def in_the_middle(before: dict[str, tuple[int, int]], now: dict[str, tuple[int, int]]) -> list[str]:
+    """Of whom more bytes, but no more messages have come; given both numbers of each peer. Pure."""
+    return [
+        peer
+        for peer, (nbytes, messages) in now.items()
+        if peer in before and nbytes > before[peer][0] and messages == before[peer][1]
+    ]
 
 
 def _added(counts: tuple[int, int, int], end: SessionEnd | CountedEnd) -> tuple[int, int, int]:

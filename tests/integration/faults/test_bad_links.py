@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
+from distributed.scheduler import shell
 from distributed.testing import gen_test, inc
 from distributed.testing.fault_proxy import FaultProxy, Faults, Script
+from distributed.worker import Worker, member_link
 from tests.integration.comm.loops import until
 
 from .places import client, process, records, scheduler_here
@@ -59,6 +61,24 @@ async def test_one_long_message_on_a_slow_network(caplog: Any) -> None:
             assert time.monotonic() - begin > 3.0
             assert not [line for line in records(caplog, "distributed.scheduler") if "ilent" in line or "ost" in line]
             assert len(s.workers) == 1 and proxy.n_connections == 1
+
+
+@gen_test(timeout=60)
+async def test_a_message_that_takes_longer_than_the_patience_with_the_scheduler(
+    monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    """The worker's questions wait behind its own value. The scheduler, which sees that bytes come, speaks by itself."""
+    monkeypatch.setattr(member_link, "SILENT_S", 0.8)
+    monkeypatch.setattr(member_link, "ASK_S", 0.1)
+    monkeypatch.setattr(shell, "REASSURE_S", 0.1)
+    caplog.set_level(logging.INFO, "distributed")
+    async with scheduler_here() as s, FaultProxy(s.address, Script(up=Faults(bytes_per_s=60_000))) as proxy:
+        async with Worker(proxy.address, host="127.0.0.1", nthreads=1), client(s.address, direct_to_workers=False) as c:
+            begin = time.monotonic()
+            assert await c.submit(noise, 1, 400_000).result() == noise(1, 400_000)
+            assert time.monotonic() - begin > 5 * member_link.SILENT_S
+            assert not [line for line in records(caplog, "distributed.worker") if "does not answer" in line]
+            assert proxy.n_connections == 1
 
 
 @gen_test()

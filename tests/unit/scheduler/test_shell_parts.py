@@ -23,6 +23,7 @@ from distributed.scheduler.opening import as_payload, open_code
 from distributed.scheduler.relay import RelayedError, as_info
 from distributed.scheduler.routes import guarded
 from distributed.scheduler.state_machine import SchedulerSettings
+from distributed.scheduler.streams import in_the_middle
 
 
 class TestEventLog:
@@ -231,3 +232,11 @@ def test_nested_metadata():
         queries.set_nested(table, ["a", "b", "x"], 1)
     with pytest.raises(ValueError):
         queries.set_nested(table, [], 1)
+
+
+def test_who_is_in_the_middle_of_a_long_message():
+    before = {"grew": (10, 1), "spoke": (10, 1), "silent": (10, 1), "left": (10, 1)}
+    now = {"grew": (20, 1), "spoke": (20, 2), "silent": (10, 1), "new": (20, 0)}
+    assert in_the_middle(before, now) == ["grew"]
+    assert in_the_middle(now, now) == [] == in_the_middle({}, now)
+    assert in_the_middle({"w": (500, 7)}, {"w": (20, 7)}) == [], "another connection, which begins"
