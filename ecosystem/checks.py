@@ -50,6 +50,7 @@ PROGRAMS = (
     Check("dask-ml", "dask_ml_search"),
     Check("optuna-integration", "optuna_study"),
     Check("streamz", "streamz_pipe"),
+    Check("dask-gateway", "gateway_local"),
     Check("dask-labextension", "labextension_clusters"),
     Check("ipyparallel", "ipyparallel_bridge"),
     Check("tsfresh", "tsfresh_features"),

@@ -9,6 +9,7 @@ authenticated peer gets in past any number of silent connections. The same is do
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import hmac
 import logging
 import socket
@@ -447,4 +448,36 @@ async def greet_listener(
     raise CommClosedError(f"{address}: connection lost during the handshake: {error}") from error
 
 
-__all__ = ["MAX_STRANGERS", "Acceptor", "HandshakeRun", "greet_listener", "handshake_deadline", "open_comm"]
+async def greet_visitor(sock: Any, local: str, peer: str, role: str, secrets: tuple[Secret, ...]) -> SocketComm:
+    """The listening end's handshake on a socket that another transport has accepted, without encryption of ours.
+
+    Raises HandshakeRefused, TimeoutError, OSError or EOFError; the socket is closed then.
+    """
+    loop = asyncio.get_running_loop()
+    outcome: asyncio.Future[BaseException | None] = loop.create_future()
+    machine = ListenerHandshake(role, secrets, offer=dataclasses.replace(our_offer(peer), encryption=False))
+    run = HandshakeRun(loop, sock, machine, lambda run, error: outcome.set_result(error), handshake_deadline())
+    try:
+        run.on_readable()
+        error = await outcome
+        if error is None and must_encrypt(peer) and type(sock) is not EncryptedStream:
+            error = HandshakeRefused("the connection would not be encrypted")
+    except BaseException:
+        run.end(None)
+        sock.close()
+        raise
+    if error is None:
+        return open_comm(sock, local, peer, machine)
+    close_after_refusal(sock)
+    raise error
+
+
+__all__ = [
+    "MAX_STRANGERS",
+    "Acceptor",
+    "HandshakeRun",
+    "greet_listener",
+    "greet_visitor",
+    "handshake_deadline",
+    "open_comm",
+]

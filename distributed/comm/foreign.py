@@ -3,6 +3,8 @@
 The same handshake goes first as on every socket, then one message of the transport is one batch: a number that shows
 lost or doubled ones, and the segments of the codec. A message with the number alone is the orderly end. What the
 transport is slow to take waits in a queue that one task empties; another task reads.
+
+A transport that merely opens a socket (``comm.tcp.TLS``) lends it to us, and we speak as over every socket.
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ from typing import Any
 from distributed.base.errors import CommClosedError, FatalCommClosedError, FrameError, HandshakeRefused
 from distributed.base.log_limit import LogLimit
 from distributed.comm import addressing
-from distributed.comm.accepting import MAX_STRANGERS, handshake_deadline
+from distributed.comm.accepting import MAX_STRANGERS, greet_visitor, handshake_deadline
+from distributed.comm.encrypted import EncryptedStream
 from distributed.comm.handshake import MAX_FRAME, InitiatorHandshake, ListenerHandshake
 from distributed.comm.keys import Secret
 from distributed.comm.security import Security
@@ -274,18 +277,11 @@ def security_args(security: Any, role: str, listening: bool) -> dict[str, Any]:
     return args
 
 
-async def connect(
-    backend: Any,
-    address: str,
-    role: str,
-    find_secret: Callable[[bytes], Secret | None],
-    handshake_s: Callable[[], float],
-    security: Any = None,
-) -> Comm:
-    """A comm through ``backend``; raises as ``comm.connect`` does."""
+async def reach(backend: Any, address: str, role: str, security: Any = None) -> Any:
+    """What ``backend`` gives for the address; raises as ``comm.connect`` does."""
     location = addressing.parse_address(address)[1]
     try:
-        inner = await backend.get_connector().connect(
+        return await backend.get_connector().connect(
             location, deserialize=True, **security_args(security, role, listening=False)
         )
     except FatalCommClosedError:
@@ -294,8 +290,18 @@ async def connect(
         raise FatalCommClosedError(f"cannot connect to {address}: {error}") from error
     except CommClosedError as error:  # nobody there, in the words of the transport
         raise OSError(errno.ECONNABORTED, str(error)) from error
+
+
+def lends_socket(inner: Any) -> bool:
+    """Whether a comm of a transport is a socket and nothing else."""
+    return hasattr(inner, "take_socket")
+
+
+async def greet(
+    inner: Any, address: str, role: str, find_secret: Callable[[bytes], Secret | None], limit: float
+) -> Comm:
+    """The connecting end's handshake over a comm of a transport; raises as ``comm.connect`` does."""
     machine = InitiatorHandshake(role, find_secret)
-    limit = handshake_s()
     try:
         async with asyncio.timeout(limit):
             await _shake_hands(inner, machine)
@@ -379,7 +385,7 @@ class ForeignListener(Listener):
             del self._strangers[oldest]
             oldest.abort()
         self._strangers[inner] = None
-        comm: ForeignComm | None = None
+        comm: Comm | None = None
         try:
             comm = await self._greet(inner)
             if comm is not None:
@@ -390,10 +396,12 @@ class ForeignListener(Listener):
             return
         finally:
             self._strangers.pop(inner, None)
-        if comm is not None:
+        if isinstance(comm, ForeignComm):
             await comm.ended.wait()
 
-    async def _greet(self, inner: Any) -> ForeignComm | None:
+    async def _greet(self, inner: Any) -> Comm | None:
+        if lends_socket(inner):
+            return await self._greet_over_lent(inner)
         machine = ListenerHandshake(self._role, self._secrets)
         limit = handshake_deadline()
         problem: BaseException | None = None
@@ -411,7 +419,22 @@ class ForeignListener(Listener):
                 return None
         if problem is None and machine.done and self._inner is not None:
             return ForeignComm(inner, machine)
-        peer = str(inner.peer_address)
-        self._log.warn(peer.rpartition(":")[0], "Refused a connection from %s: %s", peer, problem or "not listening")
+        self._refused(inner, problem or "not listening")
         await _end(inner)
         return None
+
+    async def _greet_over_lent(self, inner: Any) -> Comm | None:
+        stream = inner.take_socket()
+        scheme = "tls" if type(stream) is EncryptedStream else "tcp"
+        local, peer = (
+            f"{scheme}://{addressing.parse_address(a)[1]}" for a in (inner.local_address, inner.peer_address)
+        )
+        try:
+            return await greet_visitor(stream, local, peer, self._role, self._secrets)
+        except (OSError, EOFError) as error:
+            self._refused(inner, error)
+            return None
+
+    def _refused(self, inner: Any, why: Any) -> None:
+        peer = str(inner.peer_address)
+        self._log.warn(peer.rpartition(":")[0], "Refused a connection from %s: %s", peer, why)

@@ -24,7 +24,7 @@ from distributed.base.errors import CommClosedError, FatalCommClosedError, Hands
 from distributed.comm import addressing, foreign, secrets, tcp, unix
 from distributed.comm.accepting import encrypt_to_listener, greet_listener, handshake_deadline, open_comm
 from distributed.comm.backends import Backend, backends, find_backend
-from distributed.comm.encrypted import encrypt
+from distributed.comm.encrypted import EncryptedStream, encrypt
 from distributed.comm.inproc import InprocListener, doors
 from distributed.comm.keys import CERTIFIED, Secret
 from distributed.comm.offers import our_offer
@@ -132,6 +132,20 @@ async def _connect_tls(visit: Visit) -> Comm:
     return await _greet(stream, certified, local, peer)
 
 
+async def _greet_over_lent(inner: Any, visit: Visit) -> Comm:
+    """Over the socket of another package's comm. Who listens behind ``tls://`` counts on certificates alone."""
+    certified = bool(inner.extra_info.get("peercert"))
+    stream = inner.take_socket()
+
+    def find_secret(secret_id: bytes) -> Secret | None:
+        return CERTIFIED if certified and secret_id == CERTIFIED.id else visit.find_secret(secret_id)
+
+    local, peer = tcp.addresses_of(stream, "tls" if type(stream) is EncryptedStream else "tcp")
+    comm = await _greet(stream, dataclasses.replace(visit, find_secret=find_secret), local, peer)
+    comm.local_address, comm.peer_address = inner.local_address, inner.peer_address
+    return comm
+
+
 def remove_traces(address: str) -> bool:
     """Remove what a listener at ``address`` has left on this machine if its process was killed; harmless otherwise.
 
@@ -183,9 +197,10 @@ transports: dict[str, Transport] = {
 
 def _foreign_transport(scheme: str, backend: Any) -> Transport:
     async def connect(visit: Visit) -> Comm:
-        return await foreign.connect(
-            backend, visit.address, visit.role, visit.find_secret, visit.handshake_s, visit.security
-        )
+        inner = await foreign.reach(backend, visit.address, visit.role, visit.security)
+        if foreign.lends_socket(inner):
+            return await _greet_over_lent(inner, visit)
+        return await foreign.greet(inner, visit.address, visit.role, visit.find_secret, visit.handshake_s())
 
     def listener(
         address: str, location: str, on_comm: OnComm, role: str, secret: Secret, **options: Any

@@ -1,7 +1,9 @@
 """``TCP`` and ``TLS`` of ``distributed.comm.tcp``: comms over a tornado stream that another package has opened.
 
-For transports that bring their own connect, as dask-gateway does. One message is the number of its frames, their
-lengths, then the frames. How the stream was made, and whom it trusts, is the business of who made it.
+For transports that bring their own connect, as dask-gateway does. How the stream was made, and whom it trusts, is the
+business of who made it. A connection of ours takes the socket over (:meth:`TCP.take_socket`), so that it leads to every
+``tcp://`` and ``tls://`` listener; for who reads and writes by itself, one message is the number of its frames, their
+lengths, then the frames.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from distributed.base.errors import CommClosedError, FatalCommClosedError, Frame
 from distributed.comm import addressing
 from distributed.comm.buffer_lists import from_frames, to_frames
 from distributed.comm.core import Comm
+from distributed.comm.encrypted import EncryptedStream
 from distributed.comm.sockets import max_frame_bytes
 from distributed.protocol.frames import MAX_SEGMENTS
 
@@ -94,6 +97,19 @@ class TCP(Comm):
         if self.stream is None:
             raise CommClosedError(f"{self!r} is closed")
         return self.stream
+
+    def take_socket(self) -> Any:
+        """The socket below, or what encrypts it; the stream is of no use afterwards. Raises CommClosedError when it is
+        closed, or when something has been read from it already."""
+        stream = self._open_stream()
+        if stream.closed() or stream._read_buffer or stream.writing():
+            raise CommClosedError(f"{self!r}: the stream is closed or in use")
+        sock = stream.socket
+        stream.io_loop.remove_handler(sock)
+        stream.socket = None  # type: ignore[assignment]  # as tornado's own start_tls does
+        self.stream = None
+        self._finalizer.detach()
+        return EncryptedStream(sock) if isinstance(sock, ssl.SSLSocket) else sock
 
     async def read(self, deserializers: Any = None) -> Any:
         stream = self._open_stream()

@@ -15,6 +15,7 @@ from distributed import Security
 from distributed.base.errors import FatalCommClosedError, FrameError
 from distributed.comm import Secret, connect, listen
 from distributed.comm.core import CommClosedError, Connector, Listener
+from distributed.comm.encrypted import TLSComm
 from distributed.comm.registry import Backend, backends
 from distributed.comm.tcp import MAX_BUFFER_SIZE, TCP, TLS, convert_stream_closed_error, get_stream_address
 from distributed.messages.control import Control, Reply
@@ -96,7 +97,7 @@ async def test_messages_through_tls():
     await listener.start()
     comm = await connect(listener.contact_address, secret=SECRET, security=security)
     comm.start(back.extend, lambda error: None, Codec(Control))
-    assert comm._inner.extra_info["cipher"] and comm._inner.extra_info["peercert"]
+    assert type(comm) is TLSComm and comm.peer_address == listener.contact_address
     await until(lambda: far)
     for i in range(200):
         comm.send([Reply(i)])
