@@ -17,6 +17,7 @@ from distributed.base.errors import InsecureListenError
 from distributed.comm import web_access
 from distributed.comm.accept_loop import AcceptLoop
 from distributed.http.addressing import allowed_hosts, bind, parse_dashboard_address
+from distributed.http.loop_watch import LoopWatch
 
 logger = logging.getLogger("distributed.http")
 
@@ -53,6 +54,7 @@ class WebServer:
         # Users and extensions may add their own (path, handler, options) before the first request.
         self.extra_routes: list[tuple[Any, ...]] = []
         self._accepting: AcceptLoop | None = None
+        self.watch = LoopWatch()
         self._wait_for_visitor()
 
     @property
@@ -102,6 +104,7 @@ class WebServer:
 
     async def stop(self) -> None:
         """Close the socket and all connections. Idempotent."""
+        self.watch.stop()
         sock, self._socket = self._socket, None
         if sock is not None:
             self._loop.remove_reader(sock.fileno())

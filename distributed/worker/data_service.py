@@ -40,6 +40,7 @@ class DataService:
         self.store = store
         self.is_inproc = is_inproc
         self.bytes_sent = 0
+        self.n_answers = 0
         self._nbytes_of = nbytes_of
         self._offload: DaemonThreadPool | None = None
 
@@ -86,6 +87,7 @@ class DataService:
             answer.update(await asyncio.get_running_loop().run_in_executor(self.offload, _read, on_disk, is_live))
         if not is_live:
             self.bytes_sent += refuse_too_large(answer, max_frame_bytes())
+        self.n_answers += 1
         return answer
 
     def _packed_shared(self, key: Key, value: Any) -> Payload | ErrorInfo:

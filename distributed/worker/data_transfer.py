@@ -87,12 +87,18 @@ class DataTransfer:
         self.pool = pool
         self.store = store
         self.bytes_received = 0
+        self.n_answers = 0
         self._me = me
         self._on_answer = on_answer
         self._spawn = spawn
         # The one request to each peer, and why it was given up.
         self._under_way: dict[str, asyncio.Task[None]] = {}
         self._aborted: dict[str, str] = {}
+
+    @property
+    def n_under_way(self) -> int:
+        """Requests that have no answer yet."""
+        return len(self._under_way)
 
     def fetch(self, worker: str, keys: list[Key]) -> None:
         """Ask ``worker`` for ``keys``; the answer comes by ``on_answer``."""
@@ -159,6 +165,7 @@ class DataTransfer:
                     unreadable[key] = value
             nbytes = {key: arrived_nbytes(payload) for key, payload in arrived.items()}
             self.bytes_received += sum(nbytes.values())
+            self.n_answers += 1
             if self.store.is_custom:
                 arrived = await asyncio.to_thread(self.store.opened_apart, arrived, worker)
             event = GatherDepSuccess(worker, nbytes, unreadable)

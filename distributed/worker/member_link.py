@@ -85,12 +85,14 @@ class MemberLink:
         self._has_session = False
         self._ending = False
         self._returning: asyncio.Task[None] | None = None
+        self.latency_s = 0.0
         self._asked_at = 0.0
+        self._awaits_answer = False
         self._seen_bytes = 0
         self._silent_since: float | None = None
         self._silent_beats = 0
 
-    # -- facts
+    # -- facts: latency_s is how long the scheduler took to say how far it is, the last time that it was asked
 
     @property
     def connection(self) -> Connection | None:
@@ -160,6 +162,9 @@ class MemberLink:
         """A message about the link itself."""
         if type(message) is Applied:
             self._link.on_applied(message)
+            if self._awaits_answer:
+                self._awaits_answer = False
+                self.latency_s = asyncio.get_running_loop().time() - self._asked_at
         else:
             self._ending = True
 
@@ -183,6 +188,7 @@ class MemberLink:
                 self._return_from("it was silent", connection)
         if now - self._asked_at >= ASK_S:
             self._asked_at = now
+            self._awaits_answer = True
             link.tell(ask=True)
 
     # -- when it breaks

@@ -73,6 +73,8 @@ def _rob(
         if not victim.held_slots and (loads[thief] + cost) / thief.nthreads > (backlog - charge) / victim.nthreads:
             continue
         state.steals[ts] = Steal(victim, thief, ts.run_id, state.now)
+        state.n_steal_requests += 1
+        state.steal_requests_s += cost
         state.out.to_workers[victim.address].append(StealRequest(ts.key, ts.run_id, state.stimulus_id))
         note(state, ts.key, "steal", f"{victim.address} -> {thief.address}")
         loads[thief] += cost
@@ -121,6 +123,7 @@ def on_steal_response(state: Tables, event: StealResponse, source: str) -> None:
     ts = state.tasks.get(event.key)
     ws = state.workers.get(source)
     if ts is None or ws is None or ts.run_id != event.run_id or ts.processing_on is not ws:
+        state.n_ignored += 1
         return
     steal = state.steals.pop(ts, None)
     if not event.given:

@@ -86,7 +86,8 @@ class Tables:
                  "generation", "generation_started", "default_policy", "fire_and_forget", "steals", "next_steal",
                  "vanished", "away", "absent", "delayed", "delays", "retirements", "retire_again", "moves",
                  "replicated", "lost_data", "log", "record", "tracing", "told_needs", "no_workers_since",
-                 "no_workers_told", "next_look", "n_workers_seen", "stolen_count")  # fmt: skip
+                 "no_workers_told", "next_look", "n_workers_seen", "stolen_count", "n_clients_seen", "n_ignored",
+                 "n_steal_requests", "steal_requests_s")  # fmt: skip
 
     def __init__(self, settings: SchedulerSettings | None = None, seed: int = 0) -> None:
         self.settings = settings = settings if settings is not None else SchedulerSettings()
@@ -134,6 +135,11 @@ class Tables:
         self.steals: dict[TaskState, Steal] = {}
         self.next_steal: float | None = None
         self.stolen_count = 0
+        self.n_steal_requests = 0
+        self.steal_requests_s = 0.0
+        self.n_clients_seen = 0
+        # Reports of workers about runs that are not theirs, or not any more.
+        self.n_ignored = 0
         self.vanished: dict[WorkerState, Vanished] = {}
         self.away: dict[WorkerState, Absence] = {}
         self.absent: dict[ClientState, Absence] = {}

@@ -73,12 +73,14 @@ async def test_a_message_that_takes_longer_than_the_patience_with_the_scheduler(
     monkeypatch.setattr(shell, "REASSURE_S", 0.1)
     caplog.set_level(logging.INFO, "distributed")
     async with scheduler_here() as s, FaultProxy(s.address, Script(up=Faults(bytes_per_s=60_000))) as proxy:
-        async with Worker(proxy.address, host="127.0.0.1", nthreads=1), client(s.address, direct_to_workers=False) as c:
+        at_worker = Worker(proxy.address, host="127.0.0.1", nthreads=1)
+        async with at_worker, client(s.address, direct_to_workers=False) as c:
             begin = time.monotonic()
             assert await c.submit(noise, 1, 400_000).result() == noise(1, 400_000)
             assert time.monotonic() - begin > 5 * member_link.SILENT_S
             assert not [line for line in records(caplog, "distributed.worker") if "does not answer" in line]
             assert proxy.n_connections == 1
+            await until(lambda: at_worker.link.latency_s > 0)
 
 
 @gen_test()

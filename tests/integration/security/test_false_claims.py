@@ -6,12 +6,17 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import msgspec
 import pytest
 
+from distributed.comm import registry
 from distributed.messages import worker_to_scheduler as w
 from distributed.messages.client_to_scheduler import DataScattered, ReplicaOnWorkers, TaskOptions, TaskSpec, UpdateGraph
 from distributed.messages.control import RegisterWorker
-from distributed.messages.payload import ErrorInfo
+from distributed.messages.payload import ErrorInfo, Payload
+from distributed.protocol.frames import frame_buffers
+from distributed.protocol.plain import loads_plain
+from distributed.rpc.links import codec_for
 from distributed.scheduler import Scheduler
 from distributed.testing import gen_test
 from tests.integration.comm.loops import until
@@ -60,6 +65,7 @@ async def test_c4_14_claims_about_what_it_was_never_given() -> None:
                 )
             assert (await liar.ask("identity"))["type"] == "Scheduler"
             assert tables(s) == before
+            assert s.state.n_ignored == 5 * 5, "seen at /metrics: worker_reports_ignored_total"
             s.validate_state()
             assert not liar.lost and s.state.tasks["x-1"].processing_on.address == honest.address
 
@@ -148,6 +154,23 @@ def test_c4_12_a_worker_with_amounts_that_are_none(info: Any) -> None:
             assert not s.state.workers
 
     test()
+
+
+@gen_test()
+async def test_c4_10_a_key_twice_in_a_table() -> None:
+    """The last one counts, as everywhere: there is one decoder, so no two parts of the engine read it differently."""
+    message = RegisterWorker("tcp://10.0.0.9:1", "x", "10.0.0.9", 1, resources={"GPU": 1.0, "FPU": 2.0})
+    (segment,) = codec_for("worker", "scheduler").encode([message])
+    twice = bytes(segment).replace(b"FPU", b"GPU")
+    async with Scheduler(port=0, host="127.0.0.1", validate=True) as s:
+        comm = await registry.connect(s.address, 5, role="worker", shortcuts=False)
+        comm.start(lambda batch: None, lambda error: None, codec_for("worker", "scheduler"))
+        comm._sock.sendall(b"".join(frame_buffers([twice], 0)[0]))
+        await until(lambda: s.state.workers, 5)
+        assert s.state.workers["tcp://10.0.0.9:1"].resources == {"GPU": 2.0}
+        s.validate_state()
+        comm.abort()
+    assert loads_plain(Payload(msgspec.msgpack.encode({"a": 1, "b": 2}).replace(b"b", b"a")), False) == {"a": 2}
 
 
 def test_the_registration_of_a_worker_has_these_fields() -> None:

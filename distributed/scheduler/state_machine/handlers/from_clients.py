@@ -34,6 +34,7 @@ def on_client_joined(state: Tables, event: ClientJoined, source: str) -> None:
     cs = state.clients.get(event.client)
     if cs is None:
         state.clients[event.client] = ClientState(event.client, state.now, event.mute)
+        state.n_clients_seen += not event.mute
     else:
         state.absent.pop(cs, None)
 

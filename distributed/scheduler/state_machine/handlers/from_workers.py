@@ -35,6 +35,7 @@ def on_task_finished(state: Tables, event: TaskFinished, source: str) -> None:
         return
     ts = state.tasks.get(event.key)
     if ts is None or ts.run_id != event.run_id or ts.processing_on is not ws:
+        state.n_ignored += 1
         _forget_stale(state, ts, ws, event.key)
     else:
         finish(state, ts, ws, event)
@@ -50,6 +51,7 @@ def _current(state: Tables, key: Key, run_id: int, source: str) -> TaskState | N
     ts = state.tasks.get(key)
     ws = state.workers.get(source)
     if ts is None or ws is None or ts.run_id != run_id or ts.processing_on is not ws:
+        state.n_ignored += 1
         return None
     return ts
 
