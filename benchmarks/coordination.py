@@ -1,8 +1,8 @@
 """Operations a second of all primitives, event logs and actors, from one client.
 
 In plain threads and in coroutines; one round is a pair of operations (of an event three, of ``log_event`` and an actor
-one). The scheduler answers each operation on semaphores, multi-locks and limited queues, as it does for names of locks,
-events, variables and queues that several clients use; those that one client uses alone are kept there.
+one). Names that one client uses alone, as here, are kept there; the scheduler answers each operation on those that
+several clients use, and an actor's worker each call.
 
 ``python -m benchmarks.coordination [-n PAIRS]``; as a file, the same script runs with any ``distributed`` that is
 installed: ``/path/to/other/bin/python benchmarks/coordination.py``.

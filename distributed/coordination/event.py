@@ -144,7 +144,7 @@ class Events:
         """Answered with whether it is set."""
         self._waiters.answer(waiter, name in self.are_set)
 
-    def at_rest(self, name: Name, client: str) -> tuple[Any, ...] | None:
+    def lend(self, name: Name, client: str, now: float) -> tuple[Any, ...] | None:
         """Whether it is set."""
         return None if name in self.lines else (name in self.are_set,)
 

@@ -62,6 +62,7 @@ class Handle:
 
     def __init__(self, name: Any, client: Any) -> None:
         self.name = f"{self.kind}-{new_id()}" if name is None else checked_name(name, f"the name of this {self.kind}")
+        self._kept_as: Any = self.name
         self._client = as_client(client)
         self._failure: BaseException | None = None  # of what was told: raised by the next call
 
@@ -146,7 +147,7 @@ class Handle:
         link = self._link()
         if not link.homes.by_place or self._failure is not None:
             return otherwise()
-        place = (self.table, self.name)
+        place = (self.table, self._kept_as)
         if self.client.asynchronous:
             return _done_here(link.homes, place, operation, otherwise, then)
         value = link.homes.do(place, operation)

@@ -8,7 +8,8 @@ cannot be done here (waiting, for one) is asked of the scheduler.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final, Protocol
 
 from msgspec import Struct
@@ -33,7 +34,12 @@ MISS: Final = Miss()
 class Home:
     """The state of one name. Its methods are called with the client's table locked; ``MISS`` means: not here."""
 
-    __slots__ = ("dirty", "kind", "lease", "lost", "name", "used")
+    __slots__ = ("dirty", "kind", "lease", "name", "used")
+
+    held: Mapping[int, Callable[[int], None]] = MappingProxyType({})
+    """Leases of the scheduler that somebody here has on this name, with what to do when one ends without us."""
+    free: Sequence[int] = ()
+    """Such leases that nobody has."""
 
     def __init__(self, kind: str, name: Name, lease: int, state: tuple[Any, ...]) -> None:
         self.kind = kind
@@ -41,11 +47,21 @@ class Home:
         self.lease = lease
         self.used = True
         self.dirty = False
-        self.lost: Callable[[int], None] | None = None  # who holds a lock
 
     def changes(self) -> list[Change]:
         """What the scheduler has not been told yet; from now on it has."""
         return []
+
+    def is_of_use(self) -> bool:
+        """Whether others would have something of it."""
+        return True
+
+    def granted(self, lease: int, lost: Callable[[int], None]) -> None:
+        """Who holds a lease of this name is known now."""
+
+    def ended(self, lease: int) -> Callable[[int], None]:
+        """The scheduler has ended a lease of this name; returns whom to tell."""
+        raise NotImplementedError
 
 
 HOMES: dict[str, type[Home]] = {}
@@ -56,6 +72,7 @@ class Poster(Protocol):
     """The link, as far as homes need it."""
 
     session: Any
+    leases: dict[int, Callable[[int], None]]
 
     def request(self, op: str, kwargs: dict[str, Any]) -> Struct: ...
 
@@ -84,15 +101,24 @@ class Homes:
         near = connection is not None and connection.same_process
         with session.table.lock:
             if near or kind not in HOMES or busy(name):
-                kwargs = {"lease": lease, "held": kind == "semaphore", "unwilling": near}
+                free = HOMES[kind](kind, name, lease, state).free if kind in HOMES else ()
+                kwargs = {"lease": lease, "free": list(free), "unwilling": near}
                 session.outgoing.add(self._link.request("kept_returned", kwargs))
             else:
-                home = HOMES[kind](kind, name, lease, state)
-                self.by_place[kind, name] = self._by_lease[lease] = home
-                self._link.hold(lease, self._lost)
+                self._keep_locked(HOMES[kind](kind, name, lease, state))
         if not self._sweeping:
             self._sweeping = True
             session.loop.call_later(IDLE_S, self._sweep)
+
+    def _keep_locked(self, home: Home) -> None:
+        link = self._link
+        self.by_place[home.kind, home.name] = home
+        for lease in home.held:
+            if lease in link.leases:
+                home.granted(lease, link.leases[lease])
+        for lease in (home.lease, *home.held, *home.free):
+            self._by_lease[lease] = home
+            link.hold(lease, self._lost)
 
     def recalled(self, lease: int) -> None:
         """Another client wants it."""
@@ -111,36 +137,55 @@ class Homes:
         session.loop.call_later(IDLE_S, self._sweep)
         with session.table.lock:
             for home in list(self.by_place.values()):
-                if not home.used and home.lost is None:
+                if not home.used and home.is_of_use():
                     self.give_back_locked(home)
                 home.used = False
         session.wake()
 
     def _lost(self, lease: int) -> None:
-        """The scheduler has ended the lease."""
-        with self._link.session.table.lock:
-            home = self._by_lease.pop(lease, None)
-            if home is not None:
-                del self.by_place[home.kind, home.name]
-        if home is not None and home.lost is not None:
-            home.lost(lease)
+        """The scheduler has ended a lease: that under which a name is kept here, or one on such a name."""
+        session = self._link.session
+        lost: Callable[[int], None] | None = None
+        with session.table.lock:
+            home = self._by_lease.get(lease)
+            if home is not None and lease == home.lease:
+                self.give_back_locked(home)
+            elif home is not None:
+                del self._by_lease[lease]
+                lost = home.ended(lease)
+        if lost is not None:
+            lost(lease)
+        session.wake()
 
     def forget_locked(self) -> None:
-        """The session is over; who holds a lock here is told like all who hold leases."""
-        for home in self._by_lease.values():
-            self._link.drop(home.lease)
-            if home.lost is not None:
-                self._link.hold(home.lease, home.lost)
-        self.by_place.clear()
-        self._by_lease.clear()
+        """The session is over; who holds something here is told like all who hold leases."""
+        for home in list(self.by_place.values()):
+            self._strike_off_locked(home)
+
+    def _strike_off_locked(self, home: Home) -> None:
+        """It is not here any more; leases that are held are renewed as others are."""
+        del self.by_place[home.kind, home.name]
+        for lease in (home.lease, *home.free, *home.held):
+            self._by_lease.pop(lease, None)
+            self._link.drop(lease)
+        for lease, lost in home.held.items():
+            self._link.hold(lease, lost)
 
     def is_here(self, lease: int, lost: Callable[[int], None]) -> bool:
-        """Whether this is a lock that is kept here, and just acquired: ``lost`` is told when its lease ends."""
+        """Whether this lease, which was just granted, is on a name that is kept here: ``lost`` is told of its end."""
         home = self._by_lease.get(lease)
         if home is None:
             return False
-        home.lost = lost
+        home.granted(lease, lost)
         return True
+
+    def concerned(self, op: str, kwargs: dict[str, Any]) -> Home | None:
+        """What has to go back before this is asked of the scheduler."""
+        if not op.startswith("multi_lock"):
+            return self.by_place.get((op.split("_", 1)[0], kwargs.get("name")))
+        if "lease" in kwargs:
+            return self._by_lease.get(kwargs["lease"])
+        return self.by_place.get(("multi_lock", tuple(kwargs["names"])))
 
     # -- on any thread -------------------------------------------------------------------------------------------------
 
@@ -166,14 +211,11 @@ class Homes:
 
     def give_back_locked(self, home: Home) -> None:
         """It goes back, with all changes. Behind it, wake the session."""
-        del self.by_place[home.kind, home.name], self._by_lease[home.lease]
-        outgoing, link = self._link.session.outgoing, self._link
+        outgoing = self._link.session.outgoing
         for message in self._told_locked(home):
             outgoing.add(message)
-        outgoing.add(link.request("kept_returned", {"lease": home.lease, "held": home.lost is not None}))
-        link.drop(home.lease)
-        if home.lost is not None:
-            link.hold(home.lease, home.lost)
+        outgoing.add(self._link.request("kept_returned", {"lease": home.lease, "free": list(home.free)}))
+        self._strike_off_locked(home)
 
     def _told_locked(self, home: Home) -> list[Struct]:
         if not home.dirty:

@@ -1,26 +1,29 @@
 """Names that one client alone uses are kept at that client: it works on them there, without asking. Pure.
 
-Table, for one name of a lock, an event, a queue or a variable:
+Table, for one name of a semaphore, a lock, an event, a queue or a variable, or the names of one multi-lock:
 
 =========  ==============================================  ==========================================================
 event      when                                            then
 =========  ==============================================  ==========================================================
-question   the fourth request in a row by one client,      it is kept at that client, under a lease, with its state; a
-           and nobody waits                                lock that it has just taken under the lease of that
-request    of another client; of a lock: any               the name is recalled; the request stands by
+question   the fourth request in a row by one client,      it is kept at that client, under a lease, with its state;
+           and nobody waits                                of a semaphore, all leases that are free are granted to it
+request    of another client; of what is held: any         the name is recalled; the request stands by
 request    of its keeper                                   a change made there, told here: done
-returned   .                                               nobody keeps it; requests that stood by begin, in order
-returned   a lock, held at the keeper                      the same, the lease being that of the lock from then on
-patience   a recall was not answered for so long           as returned; a lock counts as held
+returned   .                                               leases that are free at the keeper end; nobody keeps the
+                                                           name; requests that stood by begin, in order
+patience   a recall was not answered for so long           the same, but all leases of the keeper count as held
 stale      the keeper is gone, or did not renew the lease  as returned
 =========  ==============================================  ==========================================================
 
 So at any moment there is one place where a name is worked on, and what is done there is seen by whoever asks next.
+
+The names of a multi-lock go together. A request about any of them stands by, and as long as one does, so do all
+later ones about multi-locks: they begin in the order in which they came.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from distributed.coordination.leases import Lease, Leases
@@ -37,26 +40,19 @@ Place = tuple[str, Name]
 """Kind and name."""
 
 # Whose client waits for the answer: what it knows of the name is all that there is to know.
-_QUESTIONS = frozenset(["semaphore_acquire", "event_wait", "event_is_set", "queue_get", "queue_size", "variable_get"])
+_QUESTIONS = frozenset(
+    "semaphore_acquire multi_lock_acquire event_wait event_is_set queue_get queue_size variable_get".split()  # noqa: SIM905
+)
 # Who asks for one of these does not depend on the answer: they are done even if their client is gone meanwhile.
 _WRITES = frozenset(["event_set", "event_clear", "variable_set", "variable_delete", "queue_put"])
+_HELD = frozenset(["semaphore", "multi_lock"])
 
 
 class Keepable(Protocol):
     """A table whose names can be kept."""
 
-    def at_rest(self, name: Name, client: str) -> tuple[Any, ...] | None:
+    def lend(self, name: Name, client: str, now: float) -> tuple[Any, ...] | None:
         """The state of a name that nobody waits for; None when this client cannot keep it now."""
-
-
-class Locks(Keepable, Protocol):
-    """The table of locks: one that is kept is held."""
-
-    def leave(self, name: Name) -> Lease:
-        """Forget a lock; returns the lease under which it was held."""
-
-    def adopt(self, lease: Lease, name: Name) -> None:
-        """It is held again under this lease."""
 
 
 class KeptName:
@@ -88,7 +84,6 @@ class KeptNames:
         self,
         waiters: Waiters,
         leases: Leases,
-        locks: Locks,
         tables: dict[str, Keepable],
         begin: Callable[..., None],
     ) -> None:
@@ -98,7 +93,7 @@ class KeptNames:
         self._leases = leases
         self._tables = tables
         self._begin = begin
-        self._locks = locks
+        self._of_multi_locks: dict[Name, KeptName] = {}
         self._last: dict[Place, tuple[str, int]] = {}
         self._unwilling: dict[str, None] = {}
         self._recalled: dict[KeptName, None] = {}
@@ -112,17 +107,27 @@ class KeptNames:
 
     def stands_by(self, place: Place, op: str, waiter: Waiter, now: float, kwargs: dict[str, Any]) -> bool:
         """Whether the request has to wait until the name is back."""
-        kept = self.by_place.get(place)
-        if kept is None or (kept.lease.client == waiter.client and place[0] != "semaphore"):
+        kept = self._in_the_way(place, now) if place[0] == "multi_lock" else self.by_place.get(place)
+        if kept is None or (kept.lease.client == waiter.client and place[0] not in _HELD):
             return False
         self._waiters.park(waiter, self)
         waiter.wish = kept
         kept.standing_by[waiter] = (op, kwargs)
+        self._recall(kept, now)
+        return True
+
+    def _in_the_way(self, place: Place, now: float) -> KeptName | None:
+        """Behind what a request about these multi-locks stands by: the same for all, which keeps their order."""
+        for name in place[1]:
+            if name in self._of_multi_locks:
+                self._recall(self._of_multi_locks[name], now)
+        return next((kept for kept in self._recalled if kept.place[0] == "multi_lock"), None)
+
+    def _recall(self, kept: KeptName, now: float) -> None:
         if kept.deadline is None:
             kept.deadline = now + PATIENCE_S
             self._recalled[kept] = None
             self.news.append((kept.lease.client, ("recall", kept.lease.id)))
-        return True
 
     def used(self, place: Place, op: str, waiter: Waiter, now: float) -> None:
         """A request of this client about this name was taken in; perhaps it may keep the name."""
@@ -139,16 +144,14 @@ class KeptNames:
     def _offer(self, place: Place, waiter: Waiter, now: float) -> None:
         kind, name = place
         client = waiter.client
-        table = self._locks if kind == "semaphore" else self._tables[kind]
-        state = table.at_rest(name, client)
+        state = self._tables[kind].lend(name, client, now)
         if state is None:
             return
-        if kind == "semaphore":
-            lease = self._locks.leave(name)
-            lease.table, lease.thing = self, place
-        else:
-            lease = self._leases.grant(client, self, place, now)
-        self.by_place[place] = KeptName(place, lease)
+        # After the leases that are lent: when the client is gone, these have ended before others begin.
+        lease = self._leases.grant(client, self, place, now)
+        kept = self.by_place[place] = KeptName(place, lease)
+        if kind == "multi_lock":
+            self._of_multi_locks.update(dict.fromkeys(name, kept))
         self.news.append((client, ("keep", kind, name, lease.id, waiter.number, state)))
 
     def is_kept_by(self, client: str, place: Place) -> bool:
@@ -156,27 +159,28 @@ class KeptNames:
         kept = self.by_place.get(place)
         return kept is not None and kept.lease.client == client
 
-    def returned(self, waiter: Waiter, now: float, lease: int, held: bool = False, unwilling: bool = False) -> None:
-        """The keeper gives the name back; ``unwilling``: and wants to keep none. Answered with None."""
-        found = self._leases.find(waiter.client, lease)
+    def returned(
+        self, waiter: Waiter, now: float, lease: int, free: Iterable[int] = (), unwilling: bool = False
+    ) -> None:
+        """The keeper gives the name back, and the leases that nobody holds there; ``unwilling``: and wants to keep
+        none. Answered with None."""
         if unwilling:
             self._unwilling[waiter.client] = None
-        if found is not None and found.table is self:
-            self._end(self.by_place[found.thing], now, bool(held))
-        elif found is not None and not held:  # meanwhile taken for held
-            self._leases.drop(found)
-            found.table.take_back(found, now)
+        for id in [*free, lease]:  # those which are over already have ended with the keeper's session
+            found = self._leases.find(waiter.client, id)
+            if found is not None:
+                self._leases.drop(found)
+                found.table.take_back(found, now)
         self._waiters.answer(waiter, None)
 
-    def _end(self, kept: KeptName, now: float, held: bool, lease_over: bool = False) -> None:
-        """Nobody keeps it any more."""
+    def _end(self, kept: KeptName, now: float) -> None:
+        """Nobody keeps it any more; its lease is struck off."""
         del self.by_place[kept.place]
         self._last.pop(kept.place, None)
         self._recalled.pop(kept, None)
-        if held and kept.place[0] == "semaphore":
-            self._locks.adopt(kept.lease, kept.place[1])
-        elif not lease_over:
-            self._leases.drop(kept.lease)
+        if kept.place[0] == "multi_lock":
+            for name in kept.place[1]:
+                del self._of_multi_locks[name]
         standing_by, kept.standing_by = kept.standing_by, {}
         for waiter in standing_by:
             if waiter.client:
@@ -196,8 +200,8 @@ class KeptNames:
     # -- ends ----------------------------------------------------------------------------------------------------------
 
     def take_back(self, lease: Lease, now: float) -> None:
-        """The keeper is gone, or was not heard of for too long."""
-        self._end(self.by_place[lease.thing], now, False, lease_over=True)
+        """The keeper gives it back, is gone, or was not heard of for too long."""
+        self._end(self.by_place[lease.thing], now)
 
     def gone(self, waiters: list[Waiter], now: float) -> None:
         """These stand by no longer; what they wanted to change is changed all the same."""
@@ -219,7 +223,8 @@ class KeptNames:
         """Take back what was not returned."""
         for kept in list(self._recalled):
             if kept.deadline is not None and kept.deadline <= now:
-                self._end(kept, now, True)
+                self._leases.drop(kept.lease)
+                self._end(kept, now)
 
     def validate(self) -> None:
         """Raise AssertionError when the table contradicts itself."""
@@ -228,3 +233,6 @@ class KeptNames:
             assert self._leases.find(kept.lease.client, kept.lease.id) is kept.lease, f"{kept!r} without a lease"
             assert not kept.standing_by or kept in self._recalled, f"somebody waits for {kept!r}, which is not recalled"
         assert all(self.by_place.get(kept.place) is kept for kept in self._recalled)
+        units = [kept for kept in self.by_place.values() if kept.place[0] == "multi_lock"]
+        by_name = {name: kept for kept in units for name in kept.place[1]}
+        assert by_name == self._of_multi_locks, "a multi-lock is kept without its names"

@@ -197,9 +197,8 @@ class Link:
         session = self.session
         # At once, so that the end of a session finds both or none.
         with session.table.lock:
-            homes = self.homes.by_place
-            if homes:
-                home = homes.get((op.split("_", 1)[0], kwargs.get("name")))
+            if self.homes.by_place:
+                home = self.homes.concerned(op, kwargs)
                 if home is not None:
                     self.homes.give_back_locked(home)
             request = self.request(op, kwargs, answer)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from distributed.coordination.held import patience
-from distributed.coordination.homes import HOMES, MISS, Home
+from distributed.coordination.lease_home import LeaseHome
 from distributed.coordination.semaphore import Semaphore
 
 
@@ -35,7 +35,6 @@ class Lock(Semaphore):
     """
 
     kind = "lock"
-    table = "semaphore"
     _transient = True
 
     def __init__(self, name: Any = None, scheduler_rpc: Any = None, loop: Any = None, client: Any = None) -> None:
@@ -69,47 +68,9 @@ class Lock(Semaphore):
         timeout_s = patience(blocking, timeout)
         return self._here(lambda home: home.acquire(self), lambda: self._acquire(timeout_s))
 
-    def release(self) -> Any:
-        """Give the lock back; see :meth:`Semaphore.release`."""
-        return self._here(lambda home: home.release(self), super().release)
-
     def locked(self) -> Any:
         """Whether somebody holds it."""
-        return self._here(LockHome.is_held, lambda: self._ask("semaphore_value", {}, bool))
+        return self._here(LeaseHome.n_held, lambda: self._ask("semaphore_value", {}, bool), bool)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.name,)
-
-
-class LockHome(Home):
-    """A lock that this client keeps, held or not. ``lost`` is set while it is held."""
-
-    __slots__ = ()
-
-    def __init__(self, kind: str, name: Any, lease: int, state: tuple[Any, ...]) -> None:
-        super().__init__(kind, name, lease, state)
-        self.lost = _nobody_yet
-
-    def acquire(self, lock: Lock) -> Any:
-        if self.lost is not None:
-            return MISS
-        self.lost = lock._lost
-        lock._leases.append(self.lease)
-        return True
-
-    def release(self, lock: Lock) -> Any:
-        if not lock._leases or lock._leases[0] != self.lease:
-            return MISS
-        self.lost = None
-        lock._leases.popleft()
-        return True
-
-    def is_held(self) -> bool:
-        return self.lost is not None
-
-
-def _nobody_yet(lease: int) -> None:
-    """Whoever has acquired it will say what to do: see ``Link.hold``."""
-
-
-HOMES["semaphore"] = LockHome

@@ -16,6 +16,7 @@ from typing import Any
 from distributed.base.keys import as_key
 from distributed.coordination.handle import checked_name, new_id
 from distributed.coordination.held import HeldHandle, patience
+from distributed.coordination.lease_home import LeaseHome as LeaseHome  # what is kept of it
 from distributed.coordination.leases import Lease, Leases
 from distributed.coordination.waiters import Name, Waiter, Waiters
 
@@ -39,6 +40,9 @@ class MultiLock(HeldHandle):
     """
 
     kind = "multi-lock"
+    table = "multi_lock"
+    max_leases = 1
+    _transient = True
 
     def __init__(self, names: Any = None, client: Any = None) -> None:
         super().__init__(None, client)
@@ -47,7 +51,8 @@ class MultiLock(HeldHandle):
         self.names = names if isinstance(names, str) else list(names or ())
         self._names = list(dict.fromkeys([checked_name(name, "each of names=") for name in self.names]))
         self.id = new_id()
-        self._lease: int | None = None
+        self._kept_as = tuple(self._names)
+        self._leases: deque[int] = deque()  # one, while it holds its locks
 
     def acquire(self, blocking: bool = True, timeout: Any = None, num_locks: int | None = None) -> Any:
         """Take all locks, or ``num_locks`` of them, in one step; wait until that is possible.
@@ -79,16 +84,21 @@ class MultiLock(HeldHandle):
         n = len(self._names) if num_locks is None else num_locks
         if not 1 <= n <= len(self._names):
             raise ValueError(f"cannot acquire {n} of {len(self._names)} locks: names={self.names!r}")
-        if self._lease is not None:
+        if self._leases:
             raise RuntimeError(f"{self!r} holds its locks already; release() them first")
+        if n < len(self._names):
+            return self._acquire(timeout_s, n)
+        return self._here(lambda home: home.acquire(self), lambda: self._acquire(timeout_s, n))
+
+    def _acquire(self, timeout_s: float | None, n: int) -> Any:
         kwargs = {"timeout": timeout_s, "names": self._names, "n": n}
         return self._ask("multi_lock_acquire", kwargs, self._granted, self._give_back)
 
     def _granted(self, lease: int | None) -> bool:
         if lease is None:
             return False
-        self._lease = lease
-        self._link().hold(lease, self._lost)
+        self._leases.append(lease)
+        self._link().hold_granted(lease, self._lost)
         return True
 
     def _give_back(self, lease: int | None) -> None:
@@ -100,9 +110,12 @@ class MultiLock(HeldHandle):
 
     def release(self) -> Any:
         """Give the locks back. Raises ValueError when this object holds none."""
-        lease, self._lease = self._lease, None
-        if lease is None:
+        return self._here(lambda home: home.release(self), self._release, _nothing)
+
+    def _release(self) -> Any:
+        if not self._leases:
             raise ValueError(f"{self!r} is not acquired: only the object that has acquired the locks can release them")
+        lease = self._leases.popleft()
         self._link().drop(lease)
         return self._do("multi_lock_release", {"lease": lease}, self._released)
 
@@ -112,13 +125,17 @@ class MultiLock(HeldHandle):
 
     def locked(self) -> bool:
         """Whether this object holds its locks."""
-        return self._lease is not None
+        return bool(self._leases)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.names,)
 
     def __repr__(self) -> str:
         return f"<MultiLock {self.names!r}>"
+
+
+def _nothing(done: bool) -> None:
+    """What ``release`` returns."""
 
 
 # -- server half -------------------------------------------------------------------------------------------------------
@@ -170,6 +187,16 @@ class MultiLocks:
         for name in lease.thing:
             self.by_name[name].lease = None
         self._settle(lease.thing, now)
+
+    def lend(self, names: tuple[Name, ...], client: str, now: float) -> tuple[Any, ...] | None:
+        """Of names that this client holds by one lease, and nobody else wants: that lease (see ``LeaseHome``)."""
+        locks = [self.by_name[name] for name in names if name in self.by_name]
+        lease = locks[0].lease if locks else None
+        if lease is None or lease.client != client or len(lease.thing) != len(names) or len(locks) != len(names):
+            return None
+        if any(lock.lease is not lease or lock.line for lock in locks):
+            return None
+        return 1, True, [lease.id], []
 
     def gone(self, waiters: list[Waiter], now: float) -> None:
         """Out of all their lines; who stood behind them may be first now."""

@@ -319,7 +319,7 @@ class Queues:
         self._waiters.answer(waiter, None)
         self._settle(queue)
 
-    def at_rest(self, name: Name, client: str) -> tuple[Any, ...] | None:
+    def lend(self, name: Name, client: str, now: float) -> tuple[Any, ...] | None:
         """The limit of an empty queue at which nobody waits, if there is one that this client has given."""
         queue = self.by_name.get(name)
         if queue is None:

@@ -26,10 +26,14 @@ from typing import Any
 
 from distributed.coordination.handle import timeout_seconds
 from distributed.coordination.held import HeldHandle
+from distributed.coordination.lease_home import LeaseHome
 from distributed.coordination.leases import Lease, Leases
 from distributed.coordination.waiters import Name, Waiter, Waiters
 
 logger = logging.getLogger("distributed.coordination")
+
+MAX_LENT = 100
+"""A semaphore with more leases than these is kept by nobody."""
 
 
 class Semaphore(HeldHandle):
@@ -58,7 +62,7 @@ class Semaphore(HeldHandle):
     ...     load()
     """
 
-    kind = "semaphore"
+    kind = table = "semaphore"
     _transient = False
 
     def __init__(
@@ -111,7 +115,12 @@ class Semaphore(HeldHandle):
         ValueError
             The name is taken by a semaphore with another ``max_leases``.
         """
-        return self._acquire(timeout_seconds(timeout))
+        timeout_s = timeout_seconds(timeout)
+        return self._here(lambda home: home.acquire(self), lambda: self._acquire(timeout_s), self._taken)
+
+    def _taken(self, done: bool) -> bool:
+        self._registered = self._link().epoch
+        return done
 
     def _acquire(self, timeout_s: float | None) -> Any:
         kwargs: dict[str, Any] = {}  # what differs from the defaults of ``Semaphores.acquire``
@@ -157,6 +166,9 @@ class Semaphore(HeldHandle):
         RuntimeError
             This object holds no lease.
         """
+        return self._here(lambda home: home.release(self), self._release)
+
+    def _release(self) -> Any:
         try:
             lease = self._leases.popleft()
         except IndexError:
@@ -174,7 +186,7 @@ class Semaphore(HeldHandle):
 
     def get_value(self) -> Any:
         """How many leases are taken, by whomever."""
-        return self._ask("semaphore_value", {})
+        return self._here(LeaseHome.n_held, lambda: self._ask("semaphore_value", {}))
 
     def close(self) -> Any:
         """Forget the semaphore: whoever waits gets an error, leases end. Harmless when called again."""
@@ -190,7 +202,18 @@ class Semaphore(HeldHandle):
 class SemaphoreState:
     """One name: leases and the line of those who wait (with the time since when), and what has been so far."""
 
-    __slots__ = ("keepers", "leases", "line", "max_leases", "n_acquired", "n_released", "name", "waited_s")
+    __slots__ = (
+        "keepers",
+        "leases",
+        "lent_to",
+        "line",
+        "max_leases",
+        "n_acquired",
+        "n_idle",
+        "n_released",
+        "name",
+        "waited_s",
+    )
 
     def __init__(self, name: Name, max_leases: int) -> None:
         self.name = name
@@ -198,14 +221,15 @@ class SemaphoreState:
         self.leases: dict[int, Lease] = {}
         self.line: OrderedDict[Waiter, float] = OrderedDict()
         self.keepers: dict[str, None] = {}
-        self.n_acquired = self.n_released = 0
+        self.lent_to = ""  # the client that keeps the name, or was the last to do so: that many of its leases are idle
+        self.n_acquired = self.n_released = self.n_idle = 0
         self.waited_s = 0.0
 
     def metrics(self) -> dict[str, float]:
         """Figures for those who watch the cluster: now, and since the name is known."""
         return {
             "max_leases": self.max_leases,
-            "active_leases": len(self.leases),
+            "active_leases": len(self.leases) - self.n_idle,
             "pending_leases": len(self.line),
             "acquire_total": self.n_acquired,
             "release_total": self.n_released,
@@ -280,26 +304,35 @@ class Semaphores:
         """A lease has ended, in whatever way."""
         semaphore = self.by_name[lease.thing]
         del semaphore.leases[lease.id]
-        semaphore.n_released += 1
+        if semaphore.n_idle and lease.client == semaphore.lent_to:
+            semaphore.n_idle -= 1
+        else:
+            semaphore.n_released += 1
         self._grant_next(semaphore, now)
 
-    def at_rest(self, name: Name, client: str) -> tuple[Any, ...] | None:
-        """Of a lock that this client has and nobody else wants: nothing more to know."""
+    def lend(self, name: Name, client: str, now: float) -> tuple[Any, ...] | None:
+        """Of a name of which nobody else has or wants a lease: how many there may be, whether the client has registered
+        it, and its leases: those that it holds, and all others, which are granted for that."""
         semaphore = self.by_name.get(name)
-        if semaphore is None or semaphore.max_leases != 1 or semaphore.keepers or semaphore.line:
+        if semaphore is None or semaphore.line or semaphore.max_leases > MAX_LENT:
             return None
-        return () if all(lease.client == client for lease in semaphore.leases.values()) else None
+        if any(lease.client != client for lease in semaphore.leases.values()):
+            return None
+        held = list(semaphore.leases)
+        free = [self._new_lease(semaphore, client, now).id for _ in range(semaphore.max_leases - len(held))]
+        semaphore.lent_to, semaphore.n_idle = client, len(free)
+        return semaphore.max_leases, client in semaphore.keepers, held, free
 
-    def leave(self, name: Name) -> Lease:
-        """A lock is kept at the client that has it; returns the lease."""
-        (lease,) = self.by_name.pop(name).leases.values()
-        return lease
-
-    def adopt(self, lease: Lease, name: Name) -> None:
-        """A lock that was kept at its client, and is held there, is held as others are from now on."""
-        lease.table, lease.thing = self, name
-        semaphore = self.by_name[name] = SemaphoreState(name, 1)
-        semaphore.leases[lease.id] = lease
+    def told(self, waiter: Waiter, now: float, name: Name, n_acquired: int, n_released: int, n_idle: int) -> None:
+        """What was done at the client that keeps the name. Answered with None."""
+        semaphore = self.by_name.get(name)
+        if semaphore is not None:
+            semaphore.n_acquired += n_acquired
+            semaphore.n_released += n_released
+            if semaphore.lent_to == waiter.client:
+                n_leases = sum([lease.client == waiter.client for lease in semaphore.leases.values()])
+                semaphore.n_idle = min(n_idle, n_leases)
+        self._waiters.answer(waiter, None)
 
     def gone(self, waiters: list[Waiter], now: float) -> None:
         """Out of the line."""
@@ -333,10 +366,13 @@ class Semaphores:
         return semaphore
 
     def _grant(self, semaphore: SemaphoreState, waiter: Waiter, now: float) -> None:
-        lease = self._leases.grant(waiter.client, self, semaphore.name, now)
-        semaphore.leases[lease.id] = lease
         semaphore.n_acquired += 1
-        self._waiters.answer(waiter, lease.id)
+        self._waiters.answer(waiter, self._new_lease(semaphore, waiter.client, now).id)
+
+    def _new_lease(self, semaphore: SemaphoreState, client: str, now: float) -> Lease:
+        lease = self._leases.grant(client, self, semaphore.name, now)
+        semaphore.leases[lease.id] = lease
+        return lease
 
     def _grant_next(self, semaphore: SemaphoreState, now: float) -> None:
         while semaphore.line and len(semaphore.leases) < semaphore.max_leases:
@@ -353,6 +389,7 @@ class Semaphores:
         """Raise AssertionError when the table contradicts itself."""
         for name, semaphore in self.by_name.items():
             n = len(semaphore.leases)
+            assert 0 <= semaphore.n_idle <= n, f"{semaphore.n_idle} of {n} leases of {name!r} are idle"
             assert n <= semaphore.max_leases, f"{n} leases of {name!r}, which has {semaphore.max_leases}"
             assert not semaphore.line or n == semaphore.max_leases, f"{name!r} has a free lease, and somebody waits"
             assert n or semaphore.line or semaphore.keepers, f"{name!r} is unused and not forgotten"

@@ -54,17 +54,22 @@ class Tables:
         self.kept = KeptNames(
             self.waiters,
             self.leases,
-            self.semaphores,
-            {"event": self.events, "queue": self.queues, "variable": self.variables},
+            {
+                "semaphore": self.semaphores,
+                "multi_lock": self.multi_locks,
+                "event": self.events,
+                "queue": self.queues,
+                "variable": self.variables,
+            },
             self.request,
         )
-        self._keepable = {op: op.split("_", 1)[0] for op in _KEEPABLE}
+        self._keepable = {op: op.split("_", 1)[0] for op in _KEEPABLE} | {"multi_lock_acquire": "multi_lock"}
         self.stale: list[Lease] = []
         self.operations = self._operations()
 
     def _operations(self) -> dict[str, Callable[..., None]]:
         verbs: dict[str, tuple[Any, str]] = {
-            "semaphore": (self.semaphores, "register acquire release value close"),
+            "semaphore": (self.semaphores, "register acquire release value close told"),
             "multi_lock": (self.multi_locks, "acquire release"),
             "event": (self.events, "wait set clear is_set"),
             "queue": (self.queues, "put get give_back drop size close"),
@@ -91,7 +96,7 @@ class Tables:
         if kind is None:
             verb(waiter, now, **kwargs)
             return
-        place = (kind, kwargs.get("name"))
+        place = (kind, kwargs.get("name") if kind != "multi_lock" else as_key(tuple(kwargs["names"])))
         if op == "queue_drop" and not self.kept.is_kept_by(waiter.client, place):
             self.waiters.answer(waiter, None)  # too late: these items are for others now
         elif not (self.kept.by_place and self.kept.stands_by(place, op, waiter, now, kwargs)):

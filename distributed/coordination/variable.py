@@ -171,7 +171,7 @@ class Variables:
         transit = self._held.hand_over(waiter.client, stored.keys)
         self._waiters.answer(waiter, (stored.value, list(stored.keys), transit))
 
-    def at_rest(self, name: Name, client: str) -> tuple[Any, ...] | None:
+    def lend(self, name: Name, client: str, now: float) -> tuple[Any, ...] | None:
         """The value, if there is one. Futures and large values stay here."""
         if name in self.lines:
             return None

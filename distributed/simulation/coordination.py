@@ -16,6 +16,7 @@ from typing import Any
 
 from distributed.coordination.homes import MISS, Home, Homes
 from distributed.coordination.tables import Tables
+from distributed.coordination.waiters import Waiter
 from distributed.simulation.links import Link
 from distributed.simulation.simulator import Simulator
 
@@ -145,22 +146,23 @@ class SimUser:
 
     # -- what programs do
 
-    def do(self, kind: str, name: str, here: Callable[[Any], Any], op: str, kwargs: Any, then: Any) -> None:
+    def do(self, kind: str, name: Any, here: Callable[[Any], Any], op: str, kwargs: Any, then: Any) -> None:
         """One operation: here, or by asking (``kwargs`` makes the arguments); ``then`` gets the result, a little later,
         and whether it was done here."""
         value = self.homes.do((kind, name), here)
         if value is not MISS:
+            self.sim.counts[f"{kind} done at the client"] += 1
             self.sim.counts["done at the client"] += 1
             self.call_later(0.0001, lambda: then(value, True))
             return
-        home: Home | None = self.homes.by_place.get((kind, name))
-        if home is not None:
-            self.homes.give_back_locked(home)
         self.sim.counts["asked"] += 1
         self.ask(op, {"name": name, **kwargs()}, lambda answer: then(answer, False))
 
     def ask(self, op: str, kwargs: dict[str, Any], then: Callable[[Any], None] | None = None) -> None:
         """One operation that is always done at the scheduler."""
+        home: Home | None = self.homes.concerned(op, kwargs)
+        if home is not None:
+            self.homes.give_back_locked(home)
         self.add(self.request(op, kwargs, then))
         self.wake()
 
@@ -175,6 +177,7 @@ class Coordinator:
         self.wanted: set[Any] = set()
         """Keys of the futures that the scheduler keeps alive for what lies in the tables."""
         self._due: float | None = None
+        self._in_line: dict[tuple[str, int], tuple[str, set[Any]]] = {}
 
     def receive(self, user: SimUser, batch: list[Request]) -> None:
         """Requests of a client that the scheduler still knows."""
@@ -184,6 +187,8 @@ class Coordinator:
         for number, op, kwargs in batch:
             kwargs = dict(kwargs)
             waiter = self.tables.waiters.new(user.name, number, kwargs.pop("timeout", None))
+            if op in ("semaphore_acquire", "multi_lock_acquire"):
+                self._in_line[user.name, number] = (op, set(kwargs.get("names", [kwargs["name"]])))
             try:
                 self.tables.request(op, waiter, self.sim.now, **kwargs)
             except Exception as e:
@@ -198,7 +203,9 @@ class Coordinator:
         self.wanted = (self.wanted | set(want)) - set(release)
         tables.stale.clear()
         told = [*tables.kept.take_news(), *answers]
-        told += [(waiter.client, ("answer", waiter.number, value)) for waiter, value in tables.waiters.take_answers()]
+        for waiter, value in tables.waiters.take_answers():
+            self._check_turn(waiter, value)
+            told.append((waiter.client, ("answer", waiter.number, value)))
         by_client: dict[str, list[Any]] = {}
         for client, message in told:
             by_client.setdefault(client, []).append(message)
@@ -210,6 +217,16 @@ class Coordinator:
             self._due = due
             self.sim.at(due, self._on_due)
 
+    def _check_turn(self, waiter: Waiter, value: Any) -> None:
+        """Nobody is granted what somebody has asked for earlier who still waits."""
+        mine = self._in_line.get((waiter.client, waiter.number))
+        if mine is not None and value is not None:
+            for (client, _), (op, names) in self._in_line.items():
+                if names is mine[1]:
+                    break
+                assert op != mine[0] or not names & mine[1] or client not in self.users, f"{waiter!r} passed {client}"
+        self._in_line.pop((waiter.client, waiter.number), None)
+
     def _on_due(self) -> None:
         self._due = None
         self.tables.handle_deadline(self.sim.now)
@@ -218,6 +235,7 @@ class Coordinator:
     def over(self, name: str) -> None:
         """The session of a client is over."""
         if self.users.pop(name, None) is not None:
+            self._in_line = {request: wish for request, wish in self._in_line.items() if request[0] != name}
             self.tables.client_left(name, self.sim.now)
             self._act([])
 

@@ -12,7 +12,7 @@ from collections import deque
 from typing import Any
 
 from distributed.coordination.event import EventHome
-from distributed.coordination.lock import LockHome
+from distributed.coordination.lease_home import LeaseHome
 from distributed.coordination.queues import QueueHome
 from distributed.coordination.variable import VariableHome
 from distributed.messages.payload import Payload
@@ -20,6 +20,8 @@ from distributed.simulation.coordination import Coordinator, SimUser
 
 NAMES = ("a", "b")
 MANY = ("m", "n", "o")
+PAIR = "pair"
+"""The semaphore with two leases."""
 LIMITED, LIMIT = "b", 3
 """One of the queues has a limit."""
 FAULTS_S, END_S = 20.0, 200.0
@@ -29,20 +31,52 @@ TIMEOUTS_S = (0.0, 0.5, 3.0)
 FREEZES_S = (0.1, 0.4, 4.0)
 
 
+class Held:
+    """What stands for a lock, a semaphore or a multi-lock in a program: where it is kept, and what it has."""
+
+    def __init__(self, program: Program, table: str, names: list[str], max_leases: int = 1) -> None:
+        self.table, self.names, self.max_leases = table, names, max_leases
+        self.place: Any = tuple(names) if table == "multi_lock" else names[0]
+        self._program = program
+        self._transient = max_leases == 1
+        self._leases: deque[int] = deque()
+
+    def _lost(self, lease: int) -> None:
+        raise AssertionError(
+            f"{self._program.user.name} was told that it lost a lease, and nothing was as long as a lease"
+        )
+
+    def asked(self) -> dict[str, Any]:
+        """What the scheduler is asked for."""
+        if self.table == "multi_lock":
+            return {"name": "", "names": self.names, "n": len(self.names)}
+        return {"transient": True} if self._transient else {"max_leases": self.max_leases}
+
+    def granted(self, lease: int) -> None:
+        """By the scheduler."""
+        user = self._program.user
+        self._leases.append(lease)
+        if not user.homes.is_here(lease, self._lost):
+            user.hold(lease, self._lost)
+
+    def given_back(self) -> dict[str, Any]:
+        """To the scheduler."""
+        lease = self._leases.popleft()
+        self._program.user.drop(lease)
+        return {"name": "" if self.table == "multi_lock" else self.place, "lease": lease}
+
+
 class Program:
-    """One thread of a client: one operation after the other. It stands for the lock object that it uses, too."""
+    """One thread of a client: one operation after the other."""
 
     def __init__(self, episode: CoordinationEpisode, user: SimUser, n: int) -> None:
         self.episode, self.user, self.left = episode, user, n
         self.rng = episode.world.sim.stream(f"program {user.name} {len(episode.programs)}")
         self.name, self.burst = "a", 0
         self.what = "lock"
-        self._leases: deque[int] = deque()
         self._subscription = ""
+        self._many: tuple[str, ...] = MANY
         self._later(0.0)
-
-    def _lost(self, lease: int) -> None:
-        raise AssertionError(f"{self.user.name} was told that it lost a lease, and nothing was as long as a lease")
 
     def _later(self, pause_s: float) -> None:
         self.user.call_later(pause_s, self._step)
@@ -55,6 +89,7 @@ class Program:
         if not self.burst:
             self.burst = rng.choice((1, 3, 30))
             self.name, self.what = rng.choice(NAMES), rng.choice(WHATS)
+            self._many = tuple(rng.sample(MANY, rng.choice((1, 2, 3))))
         self.burst -= 1
         getattr(self, f"_{self.what}")()
 
@@ -62,37 +97,59 @@ class Program:
         self._later(self.rng.choice((0.0, 0.0001, 0.001, 0.2)))
 
     def _lock(self) -> None:
+        self._acquire(Held(self, "semaphore", [self.name]))
+
+    def _semaphore(self) -> None:
+        if self.rng.random() < 0.1:
+            self._look_at_semaphore()
+        else:
+            self._acquire(Held(self, "semaphore", [PAIR], 2))
+
+    def _multi_lock(self) -> None:
+        self._acquire(Held(self, "multi_lock", list(self._many)))
+
+    def _acquire(self, held: Held) -> None:
         timeout = {"timeout": self.rng.choice(TIMEOUTS_S)} if self.rng.random() < 0.5 else {}
+        stint = self.episode.begin_stint(held.names)
 
         def acquired(lease: Any, here: bool) -> None:
             if lease is None:
+                stint.end(self.episode.world.sim.now)
                 self._go_on()
                 return
             if not here:
-                self._leases.append(lease)
-                if not self.user.homes.is_here(lease, self._lost):
-                    self.user.hold(lease, self._lost)
-            self.episode.enter([self.name], 1, self)
-            self.user.call_later(self.rng.choice((0.0, 0.001, 0.3)), self._release)
+                held.granted(lease)
+            stint.entered = self.episode.world.sim.now
+            self.episode.enter(held.names, held.max_leases, self)
+            if not self.episode.may_die(self.user):
+                self.user.call_later(self.rng.choice((0.0, 0.001, 0.3)), lambda: self._release(held, stint))
 
         def arguments() -> dict[str, Any]:
-            return {"transient": True, **timeout}
+            return {**held.asked(), **timeout}
 
-        self.user.do("semaphore", self.name, lambda home: home.acquire(self), "semaphore_acquire", arguments, acquired)
+        op = f"{held.table}_acquire"
+        self.user.do(held.table, held.place, lambda home: home.acquire(held), op, arguments, acquired)
 
-    def _release(self) -> None:
-        def arguments() -> dict[str, Any]:
-            lease = self._leases.popleft()
-            self.user.drop(lease)
-            return {"lease": lease}
-
-        def released(held: Any, here: bool) -> None:
-            assert held, "the lease was over before it was released"
+    def _release(self, held: Held, stint: Stint) -> None:
+        def released(was_held: Any, here: bool) -> None:
+            assert was_held, "the lease was over before it was released"
+            stint.end(self.episode.world.sim.now)
             self._go_on()
 
-        self.episode.leave([self.name], self)
-        release: Any = LockHome.release
-        self.user.do("semaphore", self.name, lambda home: release(home, self), "semaphore_release", arguments, released)
+        self.episode.leave(held.names, self)
+        stint.left = self.episode.world.sim.now
+        release: Any = LeaseHome.release
+        op = f"{held.table}_release"
+        self.user.do(held.table, held.place, lambda home: release(home, held), op, held.given_back, released)
+
+    def _look_at_semaphore(self) -> None:
+        begun = self.episode.world.sim.now
+
+        def told(n: int, here: bool) -> None:
+            self.episode.check_value(n, begun)
+            self._go_on()
+
+        self.user.do("semaphore", PAIR, LeaseHome.n_held, "semaphore_value", dict, told)
 
     def _event(self) -> None:
         verb = self.rng.choice(("set", "clear", "is_set", "wait"))
@@ -161,39 +218,6 @@ class Program:
         if transit and not self.episode.may_die(self.user):
             self.user.ask("coordination_arrived", {"transit": transit})
 
-    def _semaphore(self) -> None:
-        timeout = {"timeout": self.rng.choice(TIMEOUTS_S)} if self.rng.random() < 0.5 else {}
-        kwargs = {"name": "pair", "max_leases": 2, **timeout}
-        self.user.ask("semaphore_acquire", kwargs, lambda lease: self._held(lease, ["pair"], 2, "semaphore_release"))
-
-    def _multi_lock(self) -> None:
-        names = self.rng.sample(MANY, self.rng.choice((1, 2, 3)))
-        timeout = {"timeout": self.rng.choice(TIMEOUTS_S)} if self.rng.random() < 0.5 else {}
-        kwargs = {"name": "", "names": names, "n": len(names), **timeout}
-        self.user.ask("multi_lock_acquire", kwargs, lambda lease: self._held(lease, names, 1, "multi_lock_release"))
-
-    def _held(self, lease: int | None, names: list[str], limit: int, release: str) -> None:
-        """Granted, or not; to be given back a little later."""
-        if lease is None:
-            self._go_on()
-            return
-        self.user.hold(lease, self._lost)
-        self.episode.enter(names, limit, self)
-        if self.episode.may_die(self.user):
-            return
-
-        def give_back() -> None:
-            self.episode.leave(names, self)
-            self.user.drop(lease)
-            name = names[0] if release == "semaphore_release" else ""
-            self.user.ask(release, {"name": name, "lease": lease}, released)
-
-        def released(held: Any) -> None:
-            assert held, "the lease was over before it was released"
-            self._go_on()
-
-        self.user.call_later(self.rng.choice((0.0, 0.001, 0.3)), give_back)
-
     def _topic(self) -> None:
         about = {"name": "news", "id": self._subscription}
         if not self._subscription:
@@ -211,6 +235,18 @@ class Program:
             self.user.ask("pubsub_get", {"timeout": self.rng.choice(TIMEOUTS_S), **about}, got)
 
 
+class Stint:
+    """When a program asked for a lease, had it, gave it back, and knew that it was given back."""
+
+    def __init__(self, asked: float) -> None:
+        self.asked = asked
+        self.entered = self.left = self.ended = float("inf")
+
+    def end(self, now: float) -> None:
+        """It has none, and nobody can think so."""
+        self.ended = now
+
+
 class CoordinationEpisode:
     """One seed: clients and their programs, faults, and the end."""
 
@@ -223,6 +259,7 @@ class CoordinationEpisode:
         """No client was killed or hung for longer than the patience with keepers: nothing may be lost or doubled."""
         self._holders: dict[str, list[Program]] = {}
         self._writes: dict[str, list[list[Any]]] = {name: [] for name in NAMES}
+        self._stints: list[Stint] = []
         self._n_values = self._n_workers = 0
         self._rng = rng = world.sim.stream("faults")
         for i in range(rng.choice((1, 2, 4))):
@@ -322,6 +359,21 @@ class CoordinationEpisode:
         """A program gives it back."""
         for name in names:
             self._holders[name].remove(program)
+
+    def begin_stint(self, names: list[str]) -> Stint:
+        """A program asks for a lease; those of the semaphore are remembered."""
+        stint = Stint(self.world.sim.now)
+        if names == [PAIR]:
+            self._stints.append(stint)
+        return stint
+
+    def check_value(self, n: int, begun: float) -> None:
+        """A program was told that ``n`` leases are taken: those who held one all the time count, who never did not."""
+        now = self.world.sim.now
+        surely = [stint for stint in self._stints if stint.entered < begun and stint.left == float("inf")]
+        perhaps = [stint for stint in self._stints if stint.asked <= now and stint.ended >= begun]
+        if self.exact:
+            assert len(surely) <= n <= len(perhaps), f"{n} leases are taken, not {len(surely)} to {len(perhaps)}"
 
     def take(self, value: int) -> None:
         """A program has got an item."""

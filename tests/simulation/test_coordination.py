@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 
 from distributed.coordination.held_keys import HeldKeys
+from distributed.coordination.homes import Homes
 from distributed.coordination.kept import KeptNames
 from distributed.coordination.leases import Leases
 from distributed.coordination.pubsub import PubSub
@@ -14,18 +17,21 @@ from distributed.simulation import coordination
 from distributed.simulation.coordination_episode import CoordinationEpisode
 
 SEEDS_A_TEST = 50
+KEPT = ("semaphore", "multi_lock", "event", "queue", "variable")
 
 
 @pytest.mark.parametrize("first", range(0, 200, SEEDS_A_TEST))
 def test_nothing_is_lost_doubled_or_left(first):
-    n_here = n_asked = n_lost = 0
+    n_asked = n_lost = 0
+    n_here: Counter[str] = Counter()
     for seed in range(first, first + SEEDS_A_TEST):
         episode = CoordinationEpisode(seed).run()
         counts = episode.world.sim.counts
-        n_here += counts["done at the client"]
+        n_here.update({kind: counts[f"{kind} done at the client"] for kind in KEPT})
         n_asked += counts["asked"]
         n_lost += len({program.user for program in episode.programs if program.user.is_worker and program.left})
-    assert min(n_here, n_asked) > 1000, "one of the two ways was hardly gone"
+    assert min(n_here.total(), n_asked) > 1000, "one of the two ways was hardly gone"
+    assert min(n_here.values()) > 50, f"hardly kept: {n_here}"
     assert n_lost > 5, "hardly any worker was lost with a task on it"
 
 
@@ -35,7 +41,7 @@ def find(n_seeds):
 
 
 @pytest.mark.parametrize(
-    ("op", "rule"), [("semaphore_acquire", "2 hold '[ab]'"), ("variable_get", "had been overwritten")]
+    ("op", "rule"), [("semaphore_value", "leases are taken, not"), ("variable_get", "had been overwritten")]
 )
 def test_a_request_that_does_not_wait_for_the_keeper_is_found(monkeypatch, op, rule):
     right = KeptNames.stands_by
@@ -45,7 +51,38 @@ def test_a_request_that_does_not_wait_for_the_keeper_is_found(monkeypatch, op, r
 
     monkeypatch.setattr(KeptNames, "stands_by", wrong)
     with pytest.raises(AssertionError, match=rule):
+        find(120)
+
+
+@pytest.mark.parametrize(
+    ("names", "rule"),
+    [(("a", "b"), "2 hold '[ab]'"), (("pair",), "3 hold 'pair'"), (None, "2 hold '[mno]'")],
+)
+def test_a_keeper_that_gives_back_what_is_held_is_found(monkeypatch, names, rule):
+    right = Homes.give_back_locked
+
+    def wrong(self, home):
+        if home.held and (home.kind == "multi_lock" if names is None else home.name in names):
+            home.free = [*home.free, *home.held]
+        right(self, home)
+
+    monkeypatch.setattr(Homes, "give_back_locked", wrong)
+    with pytest.raises(AssertionError, match=f"{rule}|the lease was over"):
         find(60)
+
+
+@pytest.mark.parametrize("kind", ["semaphore", "multi_lock"])
+def test_a_keeper_that_keeps_what_is_free_is_found(monkeypatch, kind):
+    right = KeptNames.returned
+
+    def wrong(self, waiter, now, lease, free=(), unwilling=False):
+        found = self._leases.find(waiter.client, lease)
+        mine = found is not None and isinstance(found.thing, tuple) and found.thing[0] == kind
+        right(self, waiter, now, lease, () if mine else free, unwilling)
+
+    monkeypatch.setattr(KeptNames, "returned", wrong)
+    with pytest.raises(AssertionError, match=r"hangs|somebody waits or holds|leases are taken, not|lost a lease"):
+        find(30)
 
 
 def test_a_keeper_that_does_not_tell_what_it_took_is_found(monkeypatch):

@@ -11,10 +11,11 @@ import threading
 
 import pytest
 
-from distributed import Client, Event, LocalCluster, Lock, Queue, Variable, get_client
+from distributed import Client, Event, LocalCluster, Lock, MultiLock, Queue, Semaphore, Variable, get_client
 from distributed.coordination.link import link_of
 from distributed.testing import poll_for
 from distributed.testing.environment import config_for_cluster_tests
+from tests.integration.facts import until
 
 BOUND_S = 60.0
 
@@ -192,6 +193,54 @@ def test_a_lock_that_is_held_where_it_is_kept_is_waited_for(places):
     with Lock("mine"):
         assert Variable("mine").get() == "changed"
     task.result(timeout=BOUND_S)
+
+
+def hold_what_is_kept():
+    """Until the worker's client keeps both; returns with one lease of three, and both locks, in hand."""
+    semaphore, several = Semaphore(3, "kept three"), MultiLock(["m", "n"])
+    homes = link_of(get_client()).homes
+    while len(homes.by_place) < 2 or not several.locked():
+        if several.locked():
+            semaphore.release()
+            several.release()
+        assert semaphore.acquire() and several.acquire()
+    n_done = homes.n_done
+    for _ in range(50):
+        with Semaphore(3, "kept three"):
+            assert Semaphore(3, "kept three").get_value() == 2
+        several.release()
+        assert several.acquire()
+    if homes.n_done - n_done < 100:
+        return f"hardly anything was done here: {homes.n_done - n_done}"
+    Event("in hand 2").set()
+    Event("go on 2").wait()
+    semaphore.release()
+    several.release()
+    return "ok"
+
+
+def test_leases_and_locks_of_several_are_right_for_everybody_else(places):
+    cluster, client = places
+    tables = cluster.scheduler.extensions["coordination"].tables
+    task = client.submit(hold_what_is_kept, pure=False)
+    until(lambda: Event("in hand 2").is_set() or task.done())
+    semaphore = Semaphore(3, "kept three")
+    until(lambda: tables.semaphores.metrics()["kept three"]["active_leases"] == 1)
+    assert semaphore.get_value() == 1
+    assert semaphore.acquire(timeout=0) and semaphore.acquire(timeout=0) and not semaphore.acquire(timeout=0)
+    free = MultiLock(["o"])
+    assert free.acquire(blocking=False)
+    free.release()
+    several = MultiLock(["n", "o"])
+    assert not several.acquire(blocking=False)
+    figures = tables.semaphores.metrics()["kept three"]
+    assert figures["acquire_total"] - figures["release_total"] == 3
+    Event("go on 2").set()
+    assert task.result(timeout=BOUND_S) == "ok"
+    assert MultiLock(["m", "n"]).acquire(timeout=BOUND_S)
+    assert semaphore.get_value() == 2
+    semaphore.close()
+    Event("go on 2").clear()
 
 
 def test_tasks_of_one_worker_share_what_its_client_keeps(places):

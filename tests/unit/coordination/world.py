@@ -51,12 +51,11 @@ class World:
         self.now = end
 
     def settle(self) -> None:
-        for client, (what, kind, _name, lease, *_) in self.tables.kept.take_news():
+        for client, (what, kind, _name, lease, _number, state) in self.tables.kept.take_news():
             assert what == "keep", "nobody keeps a name here"
             waiter = self.tables.waiters.new(client, -1)
-            self.tables.request(
-                "kept_returned", waiter, self.now, lease=lease, held=kind == "semaphore", unwilling=True
-            )
+            free = state[-1] if kind in ("semaphore", "multi_lock") else []
+            self.tables.request("kept_returned", waiter, self.now, lease=lease, free=free, unwilling=True)
         want, release = self.tables.held.take_changes()
         assert not set(want) & set(release) and self.wanted >= set(release)
         self.wanted = (self.wanted | set(want)) - set(release)
