@@ -70,10 +70,11 @@ class ReplicasAdded(Struct, tag="replicas-added", array_like=True):
     keys: list[tuple[Key, Nbytes]]
 
 
-class ReplicasDropped(Struct, tag="replicas-dropped", array_like=True):
-    """These are no longer here."""
+class ReplicasDropped(Struct, tag="replicas-dropped", array_like=True, omit_defaults=True):
+    """These are no longer here. ``as_ordered``: the scheduler has said so, maybe before it asked for new copies."""
 
     keys: list[Key]
+    as_ordered: bool = False
 
 
 class MissingData(Struct, tag="missing-data", array_like=True, omit_defaults=True):

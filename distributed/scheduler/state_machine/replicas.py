@@ -63,6 +63,9 @@ def on_replicas_dropped(state: Tables, event: ReplicasDropped, source: str) -> N
         return
     tasks = [ts for key in event.keys if (ts := state.tasks.get(key)) is not None]
     lose_values(state, [ts for ts in tasks if remove_replica(state, ts, ws)], source, "dropped there")
+    if event.as_ordered:  # that was an older copy: one that was asked for since then is still to come
+        state.retire_again = True
+        return
     for ts in tasks:
         move = state.moves.get(ts)
         if move is not None and move.to.pop(ws, ws) is None and not move.to:

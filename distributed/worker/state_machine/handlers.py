@@ -68,6 +68,7 @@ def on_remove_replicas(t: Tables, event: RemoveReplicas) -> None:
     """Drop copies that no task here needs; the answer says what became of each."""
     for key in event.keys:
         ts = t.tasks.get(key)
+        under_way = ts is not None and ts.state in TO_FETCH and ts.fetch is not None and ts.fetch.acquired
         if ts is not None and ts.state is MEMORY:
             if ts.dependents or ts.actor or ts.unshippable is not None:
                 t.outbox.replica_added(key, ts.nbytes)
@@ -76,7 +77,7 @@ def on_remove_replicas(t: Tables, event: RemoveReplicas) -> None:
         elif ts is not None and ts.state in TO_FETCH and ts.fetch is not None:
             ts.fetch.acquired = False
             fetching.unwant(t, ts)
-        t.outbox.replica_dropped(key)
+        t.outbox.replica_dropped(key, as_ordered=not under_way)
 
 
 def on_acquire_replicas(t: Tables, event: AcquireReplicas) -> None:

@@ -62,12 +62,12 @@ class Outbox:
             self.messages.append(ReplicasAdded(self._added))
         self._added.append((key, nbytes))
 
-    def replica_dropped(self, key: Key) -> None:
+    def replica_dropped(self, key: Key, as_ordered: bool = False) -> None:
         """Announce that there is no copy here; never overtaken by an older announcement."""
         self._added = None
         if self.messages:
             last = self.messages[-1]
-            if type(last) is ReplicasDropped:
+            if type(last) is ReplicasDropped and last.as_ordered is as_ordered:
                 last.keys.append(key)
                 return
-        self.messages.append(ReplicasDropped([key]))
+        self.messages.append(ReplicasDropped([key], as_ordered))

@@ -72,7 +72,7 @@ class FakeWorker:
                         self.say(from_worker.ReplicasAdded([(key, self.data[key])]))
                     else:
                         self.data.pop(key, None)
-                        self.say(from_worker.ReplicasDropped([key]))
+                        self.say(from_worker.ReplicasDropped([key], as_ordered=True))
             case to_worker.HoldersChanged():
                 for fresh in message.needs:
                     for task in self.tasks.values():

@@ -223,6 +223,18 @@ class TestMoves:
         assert env.holders("x") == ["d"]
         assert not env.state.moves
 
+    @pytest.mark.parametrize("as_ordered", [True, False])
+    def test_the_answer_to_an_older_order_ends_no_copying(self, as_ordered):
+        """A worker that was told to drop a copy is asked for a new one before it has answered."""
+        env = TestEnv({"a": 1, "b": 1})
+        env.scatter("x", "a", "b")
+        env.event(ev.MoveReplicas("x", [], ["tcp://a:1"]))
+        env.event(ev.MoveReplicas("x", ["tcp://a:1"], [], 2))
+        env.event(from_worker.ReplicasDropped(["x"], as_ordered), "tcp://a:1")
+        assert bool(env.state.moves) is as_ordered
+        env.replica("x", "a", 100)
+        assert env.holders("x") == ["b", "a"] and not env.state.moves
+
     def test_two_orders_to_one_worker_travel_together(self):
         with TestEnv({"a": 1, "b": 1}) as env:
             env.scatter("x", "a")
