@@ -280,8 +280,7 @@ class Session:
         security: Any = None,
     ) -> None:
         """Connect and register. Raises OSError or TimeoutError when that fails."""
-        self._loop = asyncio.get_running_loop()
-        self._thread = threading.get_ident()
+        self._loop, self._thread = asyncio.get_running_loop(), threading.get_ident()
         self._heartbeat_s = heartbeat_s
         self.status = "connecting"
         try:
@@ -325,6 +324,7 @@ class Session:
     def _beat(self) -> None:
         if self._loop is not None and self.is_open:
             self.link.beat()
+            self.pool.look()
             self._heartbeat = self._loop.call_later(self._heartbeat_s, self._beat)
 
     def _cancel_all(self, reason: str, text: str) -> None:

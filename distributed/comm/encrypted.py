@@ -114,6 +114,10 @@ class EncryptedStream:
         self._tls.close()
 
 
+class PeerEnded(ConnectionResetError):
+    """Its system has closed the connection, with nothing said in TLS: as when a process ends, or somebody cuts off."""
+
+
 def _next_chunk(views: Sequence[Any], skip: int) -> Any:
     """What to give to TLS at once: small buffers joined, a large one in pieces, behind the first ``skip`` bytes."""
     parts: list[Any] = []
@@ -136,7 +140,7 @@ def _next_chunk(views: Sequence[Any], skip: int) -> Any:
 
 def _told(error: ssl.SSLError) -> OSError:
     if isinstance(error, ssl.SSLEOFError):
-        return ConnectionResetError("the peer ended without a farewell")
+        return PeerEnded("the peer ended without a farewell")
     kind = PeerAlert if "ALERT" in (error.reason or "") else FrameError
     return kind(f"the encrypted stream cannot be used: {error.reason or error}")
 
@@ -195,6 +199,10 @@ class TLSComm(SocketComm):
 
     _sock: Any
     sends_from_threads = False  # one TLS object is no place for two threads
+
+    def _fail(self, error: BaseException) -> None:
+        self.peer_ended = self.peer_ended or isinstance(error, PeerEnded)
+        super()._fail(error)
 
     def _read_on(self) -> None:
         super()._read_on()

@@ -40,6 +40,7 @@ class Comm(ABC):
     shares_memory: segments in shared memory (``protocol.shared_memory``) are not copied on their way
     sent_bytes: bytes that ``send`` has accepted so far (an estimate where nothing is serialised)
     secret_id: id of the secret by which the two ends know each other; empty where none is needed
+    peer_ended: the peer's end has been closed in order by its system, as when its process ends
     received_bytes: bytes that have come so far, also those of a message that is not whole; 0 where nothing is
         serialised
     """
@@ -54,6 +55,7 @@ class Comm(ABC):
     secret_id: bytes = b""
     sent_bytes: int = 0
     received_bytes: int = 0
+    peer_ended: bool = False
 
     @abstractmethod
     def start(self, on_batch: OnBatch, on_close: OnClose, codec: WireCodec) -> None:

@@ -14,7 +14,7 @@ import functools
 import inspect
 import logging
 import math
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Container, Iterable, Mapping
 from typing import Any
 
 from distributed.base.errors import CommClosedError, RemoteError
@@ -122,6 +122,10 @@ class Connection:
     def pending_bytes(self) -> int:
         """Bytes handed to the transport that the peer has not taken yet."""
         return self.comm.pending_bytes
+
+    def asks_only(self, ops: Container[str]) -> bool:
+        """Whether there are questions without an answer yet, and all are of these kinds."""
+        return bool(self._pending) and all(op in ops for _, op in self._pending.values())
 
     @property
     def n_waiting(self) -> int:

@@ -15,6 +15,7 @@ from distributed.comm.addressing import as_host_port, normalize_address
 from distributed.comm.keys import Secret
 from distributed.rpc.connection import Connection, Handler
 from distributed.rpc.loop_runner import LoopRunner, running_loop
+from distributed.rpc.quiet import QuietLinks
 
 logger = logging.getLogger("distributed.rpc")
 
@@ -145,6 +146,11 @@ class ConnectionPool:
         self.connections: dict[str, Connection] = {}
         self._connecting: dict[str, asyncio.Task[Connection]] = {}
         self._tasks = tasks
+        self._quiet = QuietLinks(lambda: self.connections)
+
+    def look(self) -> None:
+        """To be called now and then: connections that lead nowhere any more are ended (see ``rpc.quiet``)."""
+        self._quiet.look()
 
     def __call__(self, address: Any) -> PooledRPC:
         return PooledRPC(as_host_port(address), self)
@@ -200,6 +206,7 @@ class ConnectionPool:
     async def close(self, timeout: float = 2.0) -> None:
         """Close every connection. Idempotent; later calls raise CommClosedError."""
         self.closed = True
+        self._quiet.stop()
         for attempt in list(self._connecting.values()):
             attempt.cancel()
         connections, self.connections = list(self.connections.values()), {}

@@ -222,7 +222,7 @@ class Admission:
         shell.apply(WorkerAway(address, cause))
         logger.info("Lost the connection to worker %s (%s)", address, cause)
         shell.events.log([ALL, address], {"action": "worker-away", "worker": address, "cause": cause})
-        self._inquiries.begin(ws, connection.peer_address)
+        self._inquiries.begin(ws, connection.peer_address, connection.comm.peer_ended)
 
     # ---------------------------------------------------------------- nannies
 

@@ -56,7 +56,9 @@ class DataMovement:
             by_worker: dict[str, list[Key]] = {}
             for key, tried in todo.items():
                 ts = self._shell.state.tasks.get(key)
-                holder = next((ws.address for ws in ts.who_has if ws.address not in tried), None) if ts else None
+                left = [ws for ws in ts.who_has if ws.address not in tried] if ts else []
+                # Those that are away are asked last: that waits until they are back.
+                holder = min(left, key=self._shell.state.away.__contains__).address if left else None
                 if holder is not None:
                     tried.add(holder)
                     by_worker.setdefault(holder, []).append(key)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from distributed.base.errors import CommClosedError
@@ -14,17 +15,21 @@ from distributed.plugins.worker import UploadFile
 from distributed.protocol.plain import Pickled
 from distributed.protocol.serialize import dumps
 from distributed.rpc.connection import Connection
+from distributed.rpc.counted import CountedLink
 from distributed.rpc.pool import ConnectionPool
 from distributed.scheduler import queries
 from distributed.scheduler.relay import as_info
 from distributed.scheduler.shell import Shell
 from distributed.scheduler.state_machine import WorkerState
 from distributed.scheduler.state_machine.events import Restart
+from distributed.scheduler.streams import Streams
 
 logger = logging.getLogger("distributed.scheduler")
 
 ON_ERROR = ("raise", "return", "return_pickle", "ignore")
 _IGNORED: Any = object()
+REPEATABLE = frozenset(["call_stack", "explain", "get_data", "get_logs", "get_story", "keys", "story", "versions"])
+"""Questions that may be asked twice."""
 
 
 class FleetAdmin:
@@ -45,12 +50,25 @@ class FleetAdmin:
     # ---------------------------------------------------------------- one
 
     async def ask_worker(self, address: str, op: str, kwargs: dict[str, Any]) -> Any:
-        """One question to a worker that is connected; raises CommClosedError when it is not."""
-        connection = self._shell.streams.worker(address)
-        if connection is None:
-            away = " now: its connection is broken" if address in self._shell.streams.workers else ""
-            raise CommClosedError(f"there is no worker at {address}{away}")
-        return await _ask(connection, op, kwargs)
+        """One question to a worker. When its connection is broken the question waits until it is back, or given up
+        (``worker-grace``); one that does no harm twice is asked again over the next connection.
+
+        Raises CommClosedError when there is no such worker, or not any more.
+        """
+        streams = self._shell.streams
+        while True:
+            link = streams.workers.get(address)
+            if link is None:
+                raise CommClosedError(f"there is no worker at {address}")
+            connection = link.connection
+            if connection is None or connection.closed:
+                await self._shell.conditions.wait(partial(_is_decided, streams, address, link))
+                continue
+            try:
+                return await _ask(connection, op, kwargs)
+            except CommClosedError:
+                if op not in REPEATABLE or not connection.closed:
+                    raise
 
     async def ask_nanny(self, address: str | None, op: str, kwargs: dict[str, Any]) -> Any:
         """One question to a nanny, over its own connection or a new one."""
@@ -242,6 +260,11 @@ def _split(msg: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     if not isinstance(op, str):
         raise ValueError(f"a message needs an operation, such as {{'op': 'ping'}}, not {msg!r}")
     return op, kwargs
+
+
+def _is_decided(streams: Streams, address: str, link: CountedLink) -> bool:
+    """Whether the worker is back, or out."""
+    return link.stands or streams.workers.get(address) is not link
 
 
 async def _ask(connection: Connection, op: str, kwargs: dict[str, Any]) -> Any:

@@ -1,21 +1,21 @@
 """What became of a worker whose connection broke: a broken link, which heals, or a process that has ended? Shell.
 
 A nanny that is connected says so by itself. Of others a process of this machine is looked up by its pid; and a worker
-always listens, so that a machine which answers that nobody does has no such worker any more. (A firewall that
-*rejects* looks the same. One that drops does not.) Whatever stays unknown is left to the grace.
+always listens, so that a machine which closed the connection in order and answers that nobody listens has no such
+worker any more. Where the connection was *reset* that answer tells nothing: a firewall that rejects gives both.
+Whatever stays unknown is left to the grace.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 from collections.abc import Iterator
 from typing import Any
 
 import psutil
 
-from distributed.comm import addressing
+from distributed.comm.knock import Door, knock
 from distributed.comm.offers import is_elsewhere
 from distributed.scheduler.shell import Shell
 from distributed.scheduler.state_machine.events import WorkerLost
@@ -32,11 +32,12 @@ class Inquiries:
     def __init__(self, shell: Shell) -> None:
         self._shell = shell
 
-    def begin(self, ws: Any, peer: str) -> None:
-        """Find out about this worker, whose connection came from ``peer``, for as long as it is away."""
-        self._shell.spawn(self._follow(ws, peer))
+    def begin(self, ws: Any, peer: str, peer_ended: bool) -> None:
+        """Find out about this worker, whose connection came from ``peer``, for as long as it is away. ``peer_ended``:
+        the connection was closed in order at its end."""
+        self._shell.spawn(self._follow(ws, peer, peer_ended))
 
-    async def _follow(self, ws: Any, peer: str) -> None:
+    async def _follow(self, ws: Any, peer: str, peer_ended: bool) -> None:
         shell = self._shell
         since = self._absence(ws)
         for pause in _pauses():
@@ -46,7 +47,7 @@ class Inquiries:
                 return
             if ws.nanny is not None and shell.streams.nanny(ws.nanny) is not None:
                 continue
-            found = await what_became_of(ws.address, ws.pid, peer)
+            found = await what_became_of(ws.address, ws.pid, peer, peer_ended)
             if found and self._absence(ws) is since:
                 shell.apply(WorkerLost(ws.address, f"{absence.cause}; {found}"))
                 return
@@ -61,12 +62,12 @@ def _pauses() -> Iterator[float]:
         yield THEN_EVERY_S
 
 
-async def what_became_of(address: str, pid: int, peer: str) -> str:
+async def what_became_of(address: str, pid: int, peer: str, peer_ended: bool) -> str:
     """In words, when the process of the worker at ``address`` is known to have ended; else empty."""
     is_here = peer.startswith("unix") or (peer.startswith("tcp") and not is_elsewhere(peer))
     if is_here and pid and _has_ended(pid):
         return f"its process {pid} has ended"
-    if await _nobody_listens(address):
+    if peer_ended and await knock(address, KNOCK_S) is Door.SHUT:
         return "nobody listens at its address any more"
     return ""
 
@@ -80,21 +81,3 @@ def _has_ended(pid: int) -> bool:
         return True
     except psutil.Error:
         return False
-
-
-async def _nobody_listens(address: str) -> bool:
-    scheme, _, location = address.partition("://")
-    if scheme not in ("tcp", "tls"):
-        return False
-    try:
-        host, port = addressing.parse_host_port(location)
-        async with asyncio.timeout(KNOCK_S):
-            _, writer = await asyncio.open_connection(host, port)
-    except ConnectionRefusedError:
-        return True
-    except (OSError, ValueError, TimeoutError):
-        return False
-    writer.close()
-    with contextlib.suppress(OSError):
-        await writer.wait_closed()
-    return False

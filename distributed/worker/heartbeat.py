@@ -51,6 +51,7 @@ class Heart:
         """Send one now, if the scheduler can be reached."""
         worker = self._worker
         worker.link.beat()
+        worker.rpc.look()
         if not worker.link.stands:
             return
         worker.last_metrics = metrics = {**worker.metrics(), **user_metrics}

@@ -1,8 +1,9 @@
 """The link of a worker or nanny to its scheduler, which goes on over another connection when one breaks. Shell.
 
 While there is none, what is said is kept (``rpc.counted``), and the scheduler is looked for: for
-:data:`PATIENCE` times as long as it waits for us, since one who comes too late is told to start anew; but only for
-:data:`NOBODY_THERE_S` where its machine answers that nobody listens. One that is silent although asked is looked for
+:data:`PATIENCE` times as long as it waits for us, since one who comes too late is told to start anew. Where its machine
+answers that nobody listens: only for :data:`NOBODY_THERE_S`; or, when the connection had been reset, for as long as it
+waits for us, since a firewall that rejects gives both. One that is silent although asked is looked for
 too, by a second connection; the first stays until that stands.
 """
 
@@ -85,6 +86,7 @@ class MemberLink:
         self._has_session = False
         self._ending = False
         self._returning: asyncio.Task[None] | None = None
+        self._nobody_there_s = NOBODY_THERE_S
         self.latency_s = 0.0
         self._asked_at = 0.0
         self._awaits_answer = False
@@ -202,6 +204,7 @@ class MemberLink:
         if self._ending or not self._has_session:
             self._over(why, False)
             return
+        self._nobody_there_s = NOBODY_THERE_S if connection.comm.peer_ended else max(NOBODY_THERE_S, self._grace_s)
         self.down_since = asyncio.get_running_loop().time()
         logger.info("Lost the scheduler (%s); looking for it for %g s", why, self._patience_s)
         if self._returning is None:
@@ -248,7 +251,7 @@ class MemberLink:
                 return
             if stands:  # who is only silent will speak some time
                 refused_since, n_refusals, deadline = None, 0, loop.time() + self._patience_s
-            nobody = refused_since is not None and loop.time() - refused_since > NOBODY_THERE_S
+            nobody = refused_since is not None and loop.time() - refused_since > self._nobody_there_s
             if nobody or n_refusals >= MOST_REFUSALS or loop.time() + pause >= deadline:
                 break
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))

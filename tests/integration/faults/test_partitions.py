@@ -133,6 +133,31 @@ def test_two_workers(how: str, tmp_path: Path) -> None:
     test()
 
 
+@pytest.mark.parametrize("how", ["blackhole", "unreachable"])
+def test_two_workers_whose_connection_stood(how: str, tmp_path: Path) -> None:
+    """Long before the kernel gives a connection up it is found that there is no way: values come by the scheduler's."""
+
+    @gen_test(timeout=110)
+    async def test() -> None:
+        journal = Journal(tmp_path / "runs")
+        with Hosts(2) as net:
+            async with scheduler_at(net) as s, net.member(1, "worker", s.address, name="a"):
+                async with net.member(2, "worker", s.address, name="b"), client(s.address) as c:
+                    x, y = (c.submit(blob, journal.path, n, workers="a", pure=False) for n in (1_000_000, 2_000_000))
+                    assert await c.submit(len, x, workers="b", pure=False) == 1_000_000
+                    await y
+                    net.cut(1, 2, how)
+                    begin = time.monotonic()
+                    assert await asyncio.wait_for(c.submit(len, y, workers="b", pure=False).result(), 60) == 2_000_000
+                    took = time.monotonic() - begin
+                    ((_, bad),) = s.get_events("bad-link")
+                    assert bad["to"] == s.state.aliases["a"] and bad["reason"]
+                    assert took < 25, "the kernel takes some 30 s, and a connection that cannot be made 5 s more"
+                    assert journal.count("blob") == 2
+
+    test()
+
+
 CLIENT = """
 import asyncio, sys, time
 from distributed import Client

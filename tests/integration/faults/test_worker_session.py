@@ -15,6 +15,7 @@ import pytest
 
 from distributed.testing import gen_test, inc
 from distributed.testing.fault_proxy import FaultProxy, Faults, Script
+from distributed.worker.member_link import NOBODY_THERE_S
 from tests.integration.comm.loops import until
 
 from .places import client, process, records, scheduler_here
@@ -140,6 +141,33 @@ def test_a_death_is_no_broken_link(kind: str, tmp_path: Path) -> None:
                     assert await asyncio.wait_for(future.result(), 30) == "x"
 
     test()
+
+
+@gen_test(timeout=90)
+async def test_a_firewall_that_rejects_is_no_death(tmp_path: Path) -> None:
+    """The connection is reset, and new ones are refused both ways for longer than a scheduler is looked for where
+    nobody listens. Inside the grace nothing runs again, and questions to the worker wait for it."""
+    journal = Journal(tmp_path / "runs")
+    async with scheduler_here() as s, FaultProxy(s.address) as up, FaultProxy("tcp://127.0.0.1:1") as down:
+        far = process("worker", up.address, name="far", contact_address=down.address)
+        async with far, client(s.address) as c:
+            await until(lambda: len(s.workers) == 1, 20)
+            ((address, ws),) = s.state.workers.items()
+            assert address == down.address
+            future = c.submit(slow_note, journal.path, "x", 1.0)
+            await until(lambda: journal.lines() == ["x"])
+            for proxy in (up, down):
+                proxy.refuse()
+                proxy.reset()
+            await until(lambda: s.state.away)
+            asked = asyncio.ensure_future(c.run(os.getpid))
+            await asyncio.sleep(NOBODY_THERE_S + 2.0)  # the fault itself
+            assert [*s.state.workers.values()] == [ws] and not future.done() and not asked.done()
+            up.accept()
+            down.accept()
+            assert await asyncio.wait_for(future.result(), 20) == "x"
+            assert await asyncio.wait_for(asked, 20) == {address: ws.pid}
+            assert journal.lines() == ["x"] and resumed(s) == 1
 
 
 @gen_test(timeout=60)
