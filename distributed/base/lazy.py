@@ -1,5 +1,5 @@
 """What is loaded when first used: names of packages (PEP 562), and modules of other people that cost milliseconds. So
-importing a room costs only what is used of it."""
+importing a room costs only what is used of it. And what is there already, without loading it."""
 
 from __future__ import annotations
 
@@ -61,3 +61,8 @@ def lazy_module(name: str) -> Any:
     Fraction(1, 2)
     """
     return _LazyModule(name)
+
+
+def loaded(module: str, name: str) -> Any:
+    """What a module calls ``name``; None where it is not loaded, or not so far: another thread may be loading it."""
+    return getattr(sys.modules.get(module), name, None)

@@ -12,12 +12,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from distributed.base.errors import DeserializeError, SerializationError
 from distributed.base.keys import Key, as_key, user_key
+from distributed.base.lazy import loaded
 from distributed.client import current
 from distributed.client.future_table import FutureState
 from distributed.client.futures import Future, cancelled_error, raise_again
@@ -362,9 +362,9 @@ def _open(client: Any, state: FutureState, payload: Payload) -> Any:
             user_key(state.key),
             producer,
         ) from error
-    actors = sys.modules.get("distributed.client.actor")
+    actor_class = loaded("distributed.client.actor", "Actor")
     # Handed over within the process it is that of the worker: all who ask would share it, and speak through one client.
-    return value.own() if actors is not None and type(value) is actors.Actor else value
+    return value.own() if actor_class is not None and type(value) is actor_class else value
 
 
 def _payloads(answer: Any) -> dict[Key, Payload | ErrorInfo]:

@@ -19,13 +19,13 @@ import itertools
 import logging
 import os
 import socket
-import sys
 import threading
 from collections import Counter, deque
 from typing import Any, ClassVar
 
 from distributed.base import settings
 from distributed.base.errors import CommClosedError, FrameError, PeerAlert
+from distributed.base.lazy import loaded
 from distributed.base.log_limit import LogLimit
 from distributed.comm.offers import share_no_more
 from distributed.comm.transport import Comm, OnBatch, OnClose, WireCodec
@@ -274,11 +274,11 @@ class SocketComm(Comm):
 
     @staticmethod
     def _pack_shared(segments: list[Any]) -> tuple[_Parcel | None, tuple[int, ...]]:
-        shared_memory: Any = sys.modules.get(_SHARED_MEMORY)
-        if shared_memory is None:
+        take_out = loaded(_SHARED_MEMORY, "take_out")
+        if take_out is None:
             return None, ()  # this process has none
         owners = list(segments)
-        places, fds = shared_memory.take_out(segments)
+        places, fds = take_out(segments)
         return (_Parcel(fds, owners) if fds else None), places
 
     def _write_on(self) -> None:

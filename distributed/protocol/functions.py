@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from distributed.base.errors import SerializationError
+from distributed.base.lazy import loaded
 from distributed.messages.payload import FunctionBlob, Payload
 from distributed.protocol.opening import forget_names, open_in_turn
 from distributed.protocol.payloads import dumps, unpicklable
@@ -132,8 +133,7 @@ def _remember(function: Any, blob: FunctionBlob, watches: tuple[Callable[[], boo
 
 def _registered_by_value() -> set[str]:
     """Modules of which the user wants everything pickled by value."""
-    cloudpickle = sys.modules.get("cloudpickle.cloudpickle")
-    return getattr(cloudpickle, "_PICKLE_BY_VALUE_MODULES", None) or _NO_MODULES
+    return loaded("cloudpickle.cloudpickle", "_PICKLE_BY_VALUE_MODULES") or _NO_MODULES
 
 
 def is_by_name(obj: Any) -> bool:

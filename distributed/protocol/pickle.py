@@ -16,6 +16,8 @@ import sys
 from collections.abc import Callable, Iterable, MutableMapping
 from typing import Any
 
+from distributed.base.lazy import loaded
+
 HIGHEST_PROTOCOL = 5
 MAIN_MARK = b"_main__"
 """Occurs in every plain pickle that names something of ``__main__`` or ``__mp_main__``."""
@@ -49,8 +51,7 @@ def names_by_value(data: bytes) -> bool:
     """Whether the plain pickle ``data`` may name something that the other side cannot look up."""
     if MAIN_MARK in data:
         return True
-    cloudpickle = sys.modules.get("cloudpickle.cloudpickle")
-    registered: set[str] = getattr(cloudpickle, "_PICKLE_BY_VALUE_MODULES", None) or set()
+    registered: set[str] = loaded("cloudpickle.cloudpickle", "_PICKLE_BY_VALUE_MODULES") or set()
     return any(name.encode() in data for name in registered)
 
 
@@ -114,9 +115,9 @@ def _dumps_by_value_with_table(cloudpickle: Any, x: Any, buffer_callback: Any, p
 
 def _teach_arrow() -> None:
     """Let pyarrow's notes about files be pickled, which refuse it: expressions that read Parquet hold them."""
-    arrow = sys.modules.get("pyarrow._fs")
-    if arrow is not None and arrow.FileInfo not in copyreg.dispatch_table:
-        copyreg.pickle(arrow.FileInfo, _reduce_file_info)
+    file_info = loaded("pyarrow._fs", "FileInfo")
+    if file_info is not None and file_info not in copyreg.dispatch_table:
+        copyreg.pickle(file_info, _reduce_file_info)
 
 
 def _reduce_file_info(info: Any) -> tuple[Any, ...]:

@@ -7,7 +7,6 @@ import contextlib
 import json
 import multiprocessing
 import os
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Container, Iterator, Mapping
@@ -18,13 +17,14 @@ from dask.context import thread_state
 from dask.utils import key_split
 
 from distributed.base import settings
+from distributed.base.lazy import loaded
 from distributed.http.addressing import parse_dashboard_address
 
 
 def is_kernel() -> bool:
     """Whether this is an IPython kernel."""
-    ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython is not None else None
+    get_ipython = loaded("IPython", "get_ipython")
+    shell = get_ipython() if get_ipython is not None else None
     return getattr(shell, "kernel", None) is not None
 
 

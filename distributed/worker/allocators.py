@@ -4,11 +4,10 @@ Shell."""
 from __future__ import annotations
 
 import functools
-import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from distributed.base.lazy import lazy_module
+from distributed.base.lazy import lazy_module, loaded
 
 if TYPE_CHECKING:
     import ctypes
@@ -31,8 +30,7 @@ def _malloc_trim() -> Callable[[int], int] | None:
 
 def give_back() -> None:
     """Takes about a millisecond, or more where free memory lies in very many places."""
-    arrow = sys.modules.get("pyarrow")
-    pool = getattr(arrow, "default_memory_pool", None)  # None while it is being imported
+    pool = loaded("pyarrow", "default_memory_pool")
     if pool is not None:
         pool().release_unused()
     trim = _malloc_trim()

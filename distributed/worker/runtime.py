@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import contextvars
 import functools
-import sys
 import threading
 import time
 from typing import TYPE_CHECKING, Any, Protocol
 
 from distributed.base.keys import Key, user_key
+from distributed.base.lazy import loaded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -180,8 +180,7 @@ class reschedule_seceded:
 
 def mirror_to_dask(task: RunningTask) -> None:
     """Show ``task`` in ``dask.context.thread_state`` of this thread, if dask is loaded."""
-    context = sys.modules.get("dask.context")
-    state = None if context is None else getattr(context, "thread_state", None)
+    state = loaded("dask.context", "thread_state")
     if state is None:
         return
     state.key = user_key(task.key)

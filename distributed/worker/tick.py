@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -14,6 +13,7 @@ from typing import Any
 from msgspec import structs
 
 from distributed.base.keys import Key, user_key
+from distributed.base.lazy import loaded
 from distributed.base.status import Status
 from distributed.messages.control import Applied, SchedulerEnds
 from distributed.messages.scheduler_to_worker import CloseWorkerOrder, DefineFunction, SetStatus
@@ -99,7 +99,7 @@ class Tick(Facts):
 
     def _as_actor(self, key: Key, instance: Any) -> Any:
         self.actors[key] = instance
-        actor_class = getattr(sys.modules.get("distributed.client"), "Actor", None)
+        actor_class = loaded("distributed.client", "Actor")
         return (
             instance if actor_class is None else actor_class(type(instance), self.address, user_key(key), worker=self)
         )
