@@ -22,7 +22,8 @@ def dashboard_link_of(identity: dict[str, Any], address: str, secret: Secret | N
     port = (identity.get("services") or {}).get("dashboard")
     if port is None:
         return ""
-    link = format_dashboard_link(address, port, prefix or identity.get("dashboard_prefix", ""))
+    scheme = identity.get("dashboard_scheme", "http")
+    link = format_dashboard_link(address, port, prefix or identity.get("dashboard_prefix", ""), scheme)
     if secret is None or secret.is_open:
         return link
     return web_access.sign(link, secret, str(identity.get("id", "")))
@@ -36,7 +37,7 @@ def known_secret(address: str, secret_id: bytes = b"") -> Secret | None:
     return None
 
 
-def format_dashboard_link(scheduler_address: str, port: int, prefix: str = "") -> str:
+def format_dashboard_link(scheduler_address: str, port: int, prefix: str = "", scheme: str = "http") -> str:
     """Fill ``distributed.dashboard.link``: ``{scheme} {host} {port} {prefix}`` and every environment variable.
 
     A scheduler of this process or this machine (``inproc``, ``unix``) has its page on the loopback address.
@@ -49,8 +50,8 @@ def format_dashboard_link(scheduler_address: str, port: int, prefix: str = "") -
     prefix = prefix.strip("/")
     if prefix and "{prefix}" not in template:
         template = template.replace("{port}/", "{port}/{prefix}/", 1)
-    known = {**os.environ, "scheme": "http", "host": host, "port": port, "prefix": prefix}
+    known = {**os.environ, "scheme": scheme, "host": host, "port": port, "prefix": prefix}
     try:
         return template.format(**known)
     except (KeyError, IndexError, ValueError):
-        return f"http://{host}:{port}/status"
+        return f"{scheme}://{host}:{port}/status"

@@ -91,7 +91,8 @@ class Answer(PageHandler):
         if verdict.sign_in is not None:
             name, value = verdict.sign_in
             # Without a path a cookie is for the folder that the browser sees, whatever a proxy has made of it.
-            self.add_header("Set-Cookie", f"{name}={value}; HttpOnly; SameSite=Strict")
+            secure = "; Secure" if self.web.tls is not None else ""
+            self.add_header("Set-Cookie", f"{name}={value}; HttpOnly; SameSite=Strict{secure}")
             self.set_status(303)
             self.set_header("Location", self._without_token())
             self.finish()

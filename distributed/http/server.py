@@ -10,12 +10,14 @@ import errno
 import logging
 import os
 import socket
+import ssl
 from typing import Any
 
 from distributed.base import defaults, settings
 from distributed.base.errors import InsecureListenError
 from distributed.comm import web_access
 from distributed.comm.accept_loop import AcceptLoop
+from distributed.comm.certificates import is_content, load_chain
 from distributed.http.addressing import allowed_hosts, bind, parse_dashboard_address
 from distributed.http.loop_watch import LoopWatch
 
@@ -47,6 +49,7 @@ class WebServer:
         self.host, port = parse_dashboard_address(address, default_port)
         self.prefix = normalize_prefix(prefix)
         _check_open(owner, self.host)
+        self.tls = tls_context()
         self._socket: socket.socket | None = bind(self.host, port)
         self.port: int = self._socket.getsockname()[1]
         self._loop = asyncio.get_running_loop()
@@ -63,10 +66,15 @@ class WebServer:
         return allowed_hosts(self.host)
 
     @property
+    def scheme(self) -> str:
+        """``http``, or ``https`` where the settings name a certificate."""
+        return "http" if self.tls is None else "https"
+
+    @property
     def link(self) -> str:
         """Where a browser on this machine finds the status page, once it has signed in."""
         host = "127.0.0.1" if self.host in ("0.0.0.0", "::") else self.host
-        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}{self.prefix}/status"
+        return f"{self.scheme}://{f'[{host}]' if ':' in host else host}:{self.port}{self.prefix}/status"
 
     @property
     def sign_in_link(self) -> str:
@@ -100,7 +108,7 @@ class WebServer:
             sock.close()
             return
         # The visitor is still in the queue of the socket: the loop finds it there.
-        self._accepting = AcceptLoop(sock, lambda s, address: serve(server, s, address), self.link)
+        self._accepting = AcceptLoop(sock, lambda s, address: serve(server, s, address, self.tls), self.link)
 
     async def stop(self) -> None:
         """Close the socket and all connections. Idempotent."""
@@ -129,6 +137,32 @@ class WebServer:
 
     def __repr__(self) -> str:
         return f"<WebServer {self.link}>"
+
+
+def tls_context() -> ssl.SSLContext | None:
+    """What encrypts the pages of this process: ``distributed.scheduler.dashboard.tls``; None: they go in clear.
+
+    Raises ValueError that names the setting when there is no such file, or it holds something else.
+    """
+    certificate = settings.get("distributed.scheduler.dashboard.tls.cert", None)
+    key = settings.get("distributed.scheduler.dashboard.tls.key", None)
+    if not certificate:
+        if key:
+            raise ValueError(
+                "distributed.scheduler.dashboard.tls has a key and no cert: pages need one to be encrypted"
+            )
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        load_chain(context, certificate, key)
+    except OSError as error:  # an SSLError is one
+        where = "" if is_content(str(certificate)) else f" ({certificate}{f', {key}' if key else ''})"
+        raise ValueError(
+            "distributed.scheduler.dashboard.tls.cert and .key must be a certificate and its key, as PEM files or PEM "
+            f"text{where}: {error}"
+        ) from error
+    return context
 
 
 def _check_open(owner: Any, host: str) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 from typing import Any
 
-from tornado.iostream import IOStream, UnsatisfiableReadError
+from tornado.iostream import IOStream, SSLIOStream, UnsatisfiableReadError
 
 MAX_HEADER_BYTES = 16 * 1024
 MAX_BODY_BYTES = 64 * 1024
@@ -21,7 +22,7 @@ _LINGER_BYTES = 1 << 20
 
 
 class VisitorStream(IOStream):
-    """Says so when a header is too large, where tornado only closes."""
+    """Says so when a header is too large, where tornado only closes. (Over TLS it only closes.)"""
 
     _refused = False
 
@@ -71,11 +72,14 @@ class _Farewell:
         self._sock.close()
 
 
-def serve(server: Any, sock: socket.socket, address: Any) -> None:
-    """Hand an accepted connection to tornado's server."""
+def serve(server: Any, sock: socket.socket, address: Any, tls: ssl.SSLContext | None = None) -> None:
+    """Hand an accepted connection to tornado's server; ``tls`` encrypts it."""
     try:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        server.handle_stream(VisitorStream(sock, max_buffer_size=2 * MAX_BODY_BYTES), address)
+        if tls is not None:
+            sock = tls.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
+        kind = VisitorStream if tls is None else SSLIOStream
+        server.handle_stream(kind(sock, max_buffer_size=2 * MAX_BODY_BYTES), address)
     except OSError:  # gone already
         with contextlib.suppress(OSError):
             sock.close()

@@ -252,6 +252,7 @@ class Scheduler(Orders, LiveState, Server):
             "address": self.address_safe,
             "services": self._services.ports(),
             **({"dashboard_prefix": self.http_prefix} if self.http_prefix.strip("/") else {}),
+            **({"dashboard_scheme": "https"} if self.dashboard_link.startswith("https:") else {}),
             "started": self.started,
             "n_workers": len(state.workers),
             "total_threads": state.total_nthreads,

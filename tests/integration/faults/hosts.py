@@ -37,6 +37,32 @@ if __name__ == "__main__":
 """
 
 
+RELAY = """
+import fcntl, os, random, select, struct, sys
+names, loss, chance = sys.argv[1:3], float(sys.argv[3]), random.Random(int(sys.argv[4]))
+ends, n_lost, n_passed = [], 0, 0
+for name in names:
+    fd = os.open("/dev/net/tun", os.O_RDWR)
+    fcntl.ioctl(fd, 0x400454CA, struct.pack("16sH22x", name.encode(), 0x1001))  # TUNSETIFF: packets of IP, no header
+    ends.append(fd)
+print("ready", flush=True)
+while True:
+    for fd in select.select([*ends, sys.stdin], [], [])[0]:
+        if fd is sys.stdin:
+            print(n_lost, n_passed)
+            sys.exit()
+        packet = os.read(fd, 65536)
+        if chance.random() < loss:
+            n_lost += 1
+            continue
+        try:
+            os.write(ends[1 - ends.index(fd)], packet)
+            n_passed += 1
+        except OSError:  # the other end is not up yet
+            n_lost += 1
+"""
+
+
 def _run(command: str, **options: Any) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(command.split(), capture_output=True, **options)
 
@@ -129,6 +155,41 @@ class Hosts:
         """Slow down what goes to a host; False where this machine cannot."""
         command = f"tc -n {self.name} qdisc replace dev p{host} root tbf rate {rate} burst 16k latency 400ms"
         return not _run(command).returncode
+
+    @contextlib.asynccontextmanager
+    async def lossy(self, host: int, loss: float) -> AsyncIterator[list[int]]:
+        """A line to a host that loses this part of the packets, either way: a program of ours carries them from one
+        network device to another, as few kernels have ``netem``. The list gets the numbers of lost and carried packets
+        at the end."""
+        if not os.path.exists("/dev/net/tun"):
+            pytest.skip("this machine has no /dev/net/tun, by which packets are carried")
+        counts: list[int] = []
+        router, place = self.name, f"{self.name}-{host}"
+        near, far = f"{self.name}n", f"{self.name}f"
+        relay = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", RELAY, near, far, str(loss), "1", stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )  # fmt: skip
+        assert relay.stdout is not None and relay.stdin is not None
+        try:
+            if (await asyncio.wait_for(relay.stdout.readline(), 20)).strip() != b"ready":
+                pytest.skip("this machine makes no tun devices")
+            for command in (
+                f"ip link set {near} netns {router}",
+                f"ip link set {far} netns {place}",
+                f"ip -n {router} link del p{host}",
+                f"ip -n {router} addr add {NET}.{host}.1/24 dev {near}",
+                f"ip -n {router} link set {near} up",
+                f"ip -n {place} addr add {self.ip(host)}/24 dev {far}",
+                f"ip -n {place} link set {far} up",
+                f"ip -n {place} route add default dev {far}",
+            ):
+                _run(command, check=True)
+            yield counts
+        finally:
+            relay.stdin.close()
+            said = await asyncio.wait_for(relay.stdout.read(), 20)
+            await relay.wait()
+            counts += map(int, said.split())
 
     # --- names
 

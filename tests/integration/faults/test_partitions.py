@@ -158,6 +158,23 @@ def test_two_workers_whose_connection_stood(how: str, tmp_path: Path) -> None:
     test()
 
 
+@gen_test(timeout=110)
+async def test_a_line_that_loses_packets(tmp_path: Path) -> None:
+    """One of twenty is lost, either way: slower, and nothing else. Nobody is taken for dead, nothing runs again."""
+    journal = Journal(tmp_path / "runs")
+    with Hosts(1) as net:
+        async with net.lossy(1, 0.05) as counts, scheduler_at(net) as s:
+            async with net.member(1, "worker", s.address, name="far"), client(s.address) as c:
+                futures = [c.submit(slow_note, journal.path, f"n{i}", 0.0, pure=False) for i in range(100)]
+                assert await asyncio.wait_for(c.gather(futures), 60) == [f"n{i}" for i in range(100)]
+                value = c.submit(blob, journal.path, 1_000_000, pure=False)
+                assert await asyncio.wait_for(value.result(), 60) == bytes(1_000_000)
+                assert journal.lines() == [*[f"n{i}" for i in range(100)], "blob"]
+                assert "remove-worker" not in actions(s) and len(s.workers) == 1
+        n_lost, n_carried = counts
+        assert n_lost > 10 and 0.01 < n_lost / n_carried < 0.2
+
+
 CLIENT = """
 import asyncio, sys, time
 from distributed import Client
