@@ -19,6 +19,7 @@ import itertools
 import logging
 import os
 import socket
+import struct
 import threading
 from collections import Counter, deque
 from typing import Any, ClassVar
@@ -45,6 +46,8 @@ _IOV = 512
 _REST_S = 0.01
 _ANCILLARY = socket.CMSG_SPACE(4 * 253) if hasattr(socket, "CMSG_SPACE") else 0
 _CUT_OFF = int(getattr(socket, "MSG_CTRUNC", 0))  # the enum member itself makes a new one at each "&"
+_PEERCRED = getattr(socket, "SO_PEERCRED", 0)
+_CREDENTIALS = struct.Struct("iII")
 _SHARED_MEMORY = "distributed.protocol.shared_memory"
 HIGH_WATER = 8 << 20
 LOW_WATER = 1 << 20
@@ -75,6 +78,15 @@ class _Parcel:
     def __init__(self, fds: list[int], owners: list[Any]) -> None:
         self.ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))]
         self.owners = owners  # the descriptors are open for as long as these exist
+
+
+def _peer_pid(sock: socket.socket) -> int:
+    """The process at the other end of a unix socket, as the kernel knows it; 0: another user's, or unknown."""
+    try:
+        pid, uid, _ = _CREDENTIALS.unpack(sock.getsockopt(socket.SOL_SOCKET, _PEERCRED, _CREDENTIALS.size))
+    except (OSError, struct.error):
+        return 0
+    return int(pid) if uid == os.geteuid() else 0
 
 
 class SocketComm(Comm):
@@ -108,6 +120,7 @@ class SocketComm(Comm):
         self.compression = compression
         self.checked = checked
         self.shares_memory = shares_memory
+        self.peer_pid = _peer_pid(sock) if shares_memory else 0
         self._loop = loop
         self._sock = sock
         self._fd = sock.fileno()

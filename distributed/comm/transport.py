@@ -38,6 +38,7 @@ class Comm(ABC):
     same_process: messages are handed over as the objects they are; nothing is serialised
     sends_from_threads: ``send`` may be called by any thread
     shares_memory: segments in shared memory (``protocol.shared_memory``) are not copied on their way
+    peer_pid: the process at the other end, when it is one of this user on this machine and shares memory; else 0
     sent_bytes: bytes that ``send`` has accepted so far (an estimate where nothing is serialised)
     secret_id: id of the secret by which the two ends know each other; empty where none is needed
     peer_ended: the peer's end has been closed in order by its system, as when its process ends
@@ -52,6 +53,7 @@ class Comm(ABC):
     same_process: ClassVar[bool] = False
     sends_from_threads: ClassVar[bool] = False
     shares_memory: bool = False
+    peer_pid: int = 0
     secret_id: bytes = b""
     sent_bytes: int = 0
     received_bytes: int = 0

@@ -21,7 +21,6 @@ be used.
 
 from __future__ import annotations
 
-import mmap
 import struct
 import zlib
 from collections.abc import Callable, Sequence
@@ -29,6 +28,7 @@ from typing import Any
 
 from distributed.base.errors import FrameError
 from distributed.protocol import compression as compressions
+from distributed.protocol.buffers import allocate
 
 MAGIC = 0xD6
 FORMED = 1
@@ -54,8 +54,6 @@ _LENGTH_MASK = (1 << 56) - 1
 _JOIN_BELOW = 32 * 1024
 # A segment of which more than this is missing is received in place; less comes with whatever follows it, in one read.
 _DIRECT_FROM = 64 * 1024
-# From here on a segment is a mapping of its own, which costs no memory before it is filled and gives it back at once.
-_MAPPED_FROM = 4 * 1024 * 1024
 
 _lengths: dict[int, struct.Struct] = {n: struct.Struct(f"!{n}Q") for n in range(1, 65)}
 
@@ -380,9 +378,7 @@ class FrameReader:
     @staticmethod
     def _allocate(nbytes: int) -> memoryview:
         try:
-            if nbytes < _MAPPED_FROM:
-                return memoryview(bytearray(nbytes))
-            return memoryview(mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+            return allocate(nbytes)
         except (MemoryError, OverflowError, OSError, ValueError) as error:
             raise FrameError(f"no memory for a segment of {nbytes} bytes: {error}") from None
 

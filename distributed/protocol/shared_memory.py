@@ -175,7 +175,8 @@ class _PyBuffer(ctypes.Structure):
     ]
 
 
-def _address(buffer: Any) -> int:
+def address_of(buffer: Any) -> int:
+    """Where the bytes of a contiguous buffer lie in this process."""
     struct = _PyBuffer()
     ctypes.pythonapi.PyObject_GetBuffer(ctypes.py_object(buffer), ctypes.byref(struct), 0)
     address = struct.buf or 0
@@ -188,7 +189,7 @@ def locate(buffer: Any) -> tuple[int, int] | None:
     descriptor is open; None for any other one."""
     if not _mappings:
         return None
-    address = _address(buffer)
+    address = address_of(buffer)
     nbytes = memoryview(buffer).nbytes
     with _lock:
         _forget_gone()

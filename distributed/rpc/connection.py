@@ -74,6 +74,8 @@ class Connection:
         """Called with a stream message that could not be encoded (too large, a type with no place in it), and why."""
         self.numbered = False
         """Stream messages have numbers (``rpc.session``): one that cannot be encoded leaves a substitute."""
+        self.borrows = True
+        """Values may be read out of the peer's memory (``rpc.lending``), as far as is known."""
         self._loop = asyncio.get_running_loop()
         self._out: list[Any] = []
         self._rest_within_s = math.inf  # a timer that has been set will ring by then
@@ -280,6 +282,12 @@ class Connection:
         if reply.error is not None:
             raise self._remote_error(reply.error)
         return None if reply.body is None else loads_plain(reply.body, self.unpickle)
+
+    def tell(self, op: str, kwargs: dict[str, Any]) -> None:
+        """As ``request``, of which nobody wants to hear the answer. Raises CommClosedError when the connection is
+        closed."""
+        self._last_id += 1
+        self.send(Request(self._last_id, op, live(kwargs) if self.comm.same_process else dumps_plain(kwargs)))
 
     def _remote_error(self, info: ErrorInfo) -> BaseException:
         if not self.unpickle and not self.comm.same_process:

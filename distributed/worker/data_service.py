@@ -6,6 +6,7 @@ Values are pickled here, large ones in a thread. A value that cannot be pickled 
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -17,6 +18,8 @@ from distributed.comm.sockets import max_frame_bytes
 from distributed.messages.payload import ErrorInfo, Payload
 from distributed.protocol import serialize
 from distributed.protocol.sizeof import sizeof
+from distributed.rpc.connection import Connection
+from distributed.rpc.lending import LEND_FROM, Loans
 from distributed.worker.data_store import DataStore, Sealed
 from distributed.worker.spill_file import SpillFile
 
@@ -25,6 +28,12 @@ logger = logging.getLogger("distributed.worker")
 OFFLOAD_BYTES = 1 << 18
 _BESIDE_A_VALUE = 4096
 """Bytes of a message with one value that are not the value."""
+_KEYS_REMEMBERED = 1000
+"""Values that have been lent: the second who asks for one gets it in shared memory, as does whoever comes then."""
+
+
+class _ToLend(Payload, array_like=True):
+    """What the peer shall read out of our memory."""
 
 
 class DataService:
@@ -41,6 +50,8 @@ class DataService:
         self.is_inproc = is_inproc
         self.bytes_sent = 0
         self.n_answers = 0
+        self.loans = Loans()
+        self._lent_once: dict[Key, None] = {}
         self._nbytes_of = nbytes_of
         self._offload: DaemonThreadPool | None = None
 
@@ -52,17 +63,18 @@ class DataService:
         return self._offload
 
     async def get_data(
-        self, keys: Iterable[Key], same_process: bool, shares_memory: bool = False
-    ) -> dict[Key, Payload | ErrorInfo]:
+        self, keys: Iterable[Key], connection: Connection, borrows: bool = False
+    ) -> dict[Key, Payload | ErrorInfo | tuple[Any, ...]]:
         """The values of those keys that are here; live objects for a peer in this very process (inproc only).
 
-        With ``shares_memory``, large ones are put into memory that the peer can map, and stay there: whoever asks next
-        gets the same.
+        A peer that ``borrows`` reads a large value out of our memory, if it is the first that asks for it. For any
+        other one with which we share memory it is put there, and stays: whoever asks next gets the same.
         """
         answer: dict[Key, Payload | ErrorInfo] = {}
+        shares_memory = connection.shares_memory
         large: list[tuple[Key, Any]] = []
         on_disk: list[SpillFile] = []
-        is_live = same_process and self.is_inproc
+        is_live = connection.same_process and self.is_inproc
         for key in keys:
             try:
                 value = self.store.hold(key)
@@ -80,7 +92,7 @@ class DataService:
                 large.append((key, value))
         if large:
             loop = asyncio.get_running_loop()
-            pack = self._packed_shared if shares_memory else packed
+            pack = functools.partial(self._packed_near, borrows=borrows) if shares_memory else packed
             payloads = await loop.run_in_executor(self.offload, _one_by_one, pack, large)
             answer.update(payloads)
         if on_disk:
@@ -88,18 +100,36 @@ class DataService:
         if not is_live:
             self.bytes_sent += refuse_too_large(answer, max_frame_bytes())
         self.n_answers += 1
-        return answer
+        lent = {key: self.loans.lend(connection, value) for key, value in answer.items() if type(value) is _ToLend}
+        return {**answer, **lent} if lent else {**answer}
 
-    def _packed_shared(self, key: Key, value: Any) -> Payload | ErrorInfo:
+    def _packed_near(self, key: Key, value: Any, borrows: bool) -> Payload | ErrorInfo:
+        """For a peer on this machine."""
         from distributed.protocol import shared_memory
 
         found = packed(key, value)
         if isinstance(found, ErrorInfo):
             return found
+        if borrows and self._may_lend(key, found):
+            return _ToLend(found.data, found.attached)
         payload = shared_memory.share(found)
         if payload is not found and (type(value) is Sealed or is_plain_array(value)):
             self.store.replace(key, value, payload)
         return payload
+
+    def _may_lend(self, key: Key, payload: Payload) -> bool:
+        """Whether the peer shall read ``payload`` itself: it is large, not shared yet, and nobody asked before."""
+        attached = payload.attached
+        if attached is None or attached.is_live or attached.nbytes < LEND_FROM or key in self._lent_once:
+            return False
+        from distributed.protocol import shared_memory
+
+        if any(shared_memory.locate(buffer) is not None for buffer in attached.buffers):
+            return False
+        self._lent_once[key] = None
+        if len(self._lent_once) > _KEYS_REMEMBERED:
+            del self._lent_once[next(iter(self._lent_once))]
+        return True
 
     async def take_in(self, data: dict[Key, Payload], producer: str) -> dict[Key, int]:
         """Put what came from ``producer`` into the store; the size of each key."""
@@ -162,7 +192,7 @@ def refuse_too_large(answer: dict[Key, Payload | ErrorInfo], limit: int) -> int:
     bytes of these."""
     total = 0
     for key, value in answer.items():
-        if type(value) is not Payload:
+        if not isinstance(value, Payload):
             continue
         nbytes = value.nbytes
         if nbytes + _BESIDE_A_VALUE <= limit:

@@ -20,6 +20,7 @@ from distributed.base import settings
 from distributed.base.errors import CommClosedError, RemoteError
 from distributed.base.keys import Key
 from distributed.messages.payload import ErrorInfo, Payload
+from distributed.rpc import lending
 from distributed.rpc.connection import Connection
 from distributed.rpc.pool import ConnectionPool
 from distributed.worker.data_service import arrived_nbytes
@@ -144,7 +145,7 @@ class DataTransfer:
         return connection
 
     async def _asked(self, connection: Connection, keys: list[Key]) -> Any:
-        return await connection.request("get_data", {"keys": keys, "who": self._me()})
+        return await lending.get_data(connection, keys, self._me())
 
     async def _relayed(self, worker: str, keys: list[Key], failure: Exception) -> Any:
         try:

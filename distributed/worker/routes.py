@@ -25,6 +25,7 @@ def worker_routes(worker: Any) -> dict[str, Callable[..., Any]]:
         "actor_attribute": routes.actor_attribute,
         "actor_execute": routes.actor_execute,
         "call_stack": routes.call_stack,
+        "end_loans": routes.end_loans,
         "explain": routes.explain,
         "get_data": routes.get_data,
         "get_logs": routes.get_logs,
@@ -50,8 +51,14 @@ class _Routes:
     def __init__(self, worker: Any) -> None:
         self.worker = worker
 
-    async def get_data(self, keys: Iterable[Key], connection: Connection, who: str = "", **ignored: Any) -> Any:
-        return await self.worker.data_service.get_data(keys, connection.same_process, connection.shares_memory)
+    async def get_data(
+        self, keys: Iterable[Key], connection: Connection, who: str = "", borrows: bool = False, **ignored: Any
+    ) -> Any:
+        return await self.worker.data_service.get_data(keys, connection, borrows)
+
+    def end_loans(self, numbers: Iterable[int], connection: Connection, **ignored: Any) -> bool:
+        ended: bool = self.worker.data_service.loans.end(connection, numbers)
+        return ended
 
     async def update_data(
         self, data: dict[Key, Payload], connection: Connection, report: bool = False, **ignored: Any

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import gc
 import os
+import platform
 import resource
 import signal
+import struct
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -145,6 +149,63 @@ def test_without_room_for_it_values_are_copied(client: Client) -> None:
     assert client.submit(total, made, workers=[b]).result() == total(make(8 * MB, 6))
     pids = client.run(os.getpid).values()
     assert [segments(pid) for pid in pids] == [0, 0]
+
+
+def forbid_reading() -> None:
+    """What a container may do: ``process_vm_readv`` is not permitted in any thread of this process."""
+    number, seccomp = {"x86_64": (310, 317), "aarch64": (270, 277)}[platform.machine()]
+    load, equal, answer = 0x20, 0x15, 0x06
+    steps = [
+        (load, 0, 0, 0),
+        (equal, 0, 1, number),
+        (answer, 0, 0, 0x00050000 | errno.EPERM),
+        (answer, 0, 0, 0x7FFF0000),
+    ]
+    program = ctypes.create_string_buffer(b"".join([struct.pack("HBBI", *step) for step in steps]))
+    head = ctypes.create_string_buffer(struct.pack("HxxxxxxQ", len(steps), ctypes.addressof(program)))
+    libc = ctypes.CDLL(None, use_errno=True)
+    assert libc.prctl(38, 1, 0, 0, 0) == 0  # no new privileges
+    assert libc.syscall(seccomp, 1, 1, head) == 0, os.strerror(ctypes.get_errno())
+
+
+def n_lent(dask_worker: Any) -> int:
+    return len(dask_worker.data_service.loans)
+
+
+def test_a_value_that_a_task_made_is_read_by_the_first_and_shared_with_all_others(client: Client) -> None:
+    a, b = client.scheduler_info()["workers"]
+    pids = client.run(os.getpid)
+    made = client.submit(make, 8 * MB, 7, workers=[a])
+    want = total(make(8 * MB, 7))
+    assert client.submit(total, made, workers=[b], pure=False).result() == want
+    assert [segments(pid) for pid in pids.values()] == [0, 0]
+    assert set(client.run(n_lent).values()) == {0}
+    another = client.submit(make, 8 * MB, 8, workers=[a])
+    assert total(another.result()) == total(another.result()) == total(make(8 * MB, 8))
+    assert segments(pids[a]) == 1
+    until(lambda: set(client.run(n_lent).values()) == {0})
+
+
+def test_where_reading_is_forbidden_values_are_shared(client: Client) -> None:
+    a, b = client.scheduler_info()["workers"]
+    client.run(forbid_reading)
+    made = client.map(make, [8 * MB] * 2, [9, 10], workers=[a])
+    sums = client.map(total, made, workers=[b], pure=False)
+    assert client.gather(sums) == [total(make(8 * MB, seed)) for seed in (9, 10)]
+    assert segments(client.run(os.getpid)[a]) == 2
+    assert set(client.run(n_lent).values()) == {0}
+
+
+@pytest.mark.parametrize("victim", ["holder", "asker"])
+def test_one_of_the_two_is_killed_while_values_are_read(client: Client, victim: str) -> None:
+    pids = client.run(os.getpid)
+    a, b = pids
+    made = client.map(make, [32 * MB] * 4, range(4), workers=[a], allow_other_workers=True)
+    wait(made)
+    sums = client.map(total, made, workers=[b], pure=False, allow_other_workers=True)
+    os.kill(pids[a if victim == "holder" else b], signal.SIGKILL)
+    assert client.gather(sums) == [total(make(32 * MB, seed)) for seed in range(4)]
+    until(lambda: set(client.run(n_lent).values()) == {0})
 
 
 def test_released_values_give_their_memory_back(client: Client) -> None:

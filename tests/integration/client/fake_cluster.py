@@ -60,7 +60,7 @@ class FakeWorker(Server):
         self.data: dict[Key, Payload] = {}
         self.asked: list[list[Key]] = []
 
-    def get_data(self, keys: list[Key], who: str = "") -> dict[Key, Payload]:
+    def get_data(self, keys: list[Key], who: str = "", borrows: bool = False) -> dict[Key, Payload]:
         self.asked.append(list(keys))
         return {key: self.data[key] for key in keys if key in self.data}
 

@@ -93,7 +93,7 @@ class FakeWorker(Peer):
     def first_message(self):
         return RegisterWorker(self.address, self.name, "127.0.0.1", self.nthreads, 1000, **self.info)
 
-    def get_data(self, keys, who=""):
+    def get_data(self, keys, who="", borrows=False):
         return {key: self.data[key] for key in keys if key in self.data}
 
     def update_data(self, data):
