@@ -58,6 +58,7 @@ PROGRAMS = (
     Check("dask-image", "image_filters"),
     Check("flox", "flox_groups"),
     Check("dask-histogram", "histograms"),
+    Check("cubed", "cubed_arrays"),
 )
 
 SHIPPED = (

@@ -34,6 +34,8 @@ MAX_LISTED = 20
 """Keys, and things, in an event."""
 MAX_SHOWN = 5
 """The same in a line of the log."""
+MADE_ONCE = frozenset(("threads", "files", "connections"))
+"""What libraries make when they are first used, and keep: the first time is no reason to warn."""
 
 
 class SelfWatch:
@@ -58,6 +60,7 @@ class SelfWatch:
         if settings.get("distributed.worker.leak-watch.enabled", True):
             self._sampler = ProcessSampler(self._of_executors)
             self._finder = LeakFinder(self._sampler.take())
+        self._reported: set[str] = set()
         self._leaks_s = float(parse_timedelta(settings.get("distributed.worker.leak-watch.interval", "500ms")))
         self._leaks_at = time.monotonic() + self._leaks_s
         self._interval_s = float(parse_timedelta(settings.get("distributed.worker.memory.monitor-interval", "100ms")))
@@ -168,7 +171,9 @@ class SelfWatch:
             more = ", ..." if leak.n_tasks > MAX_SHOWN else ""
             who = f"one of {leak.n_tasks} tasks ({', '.join(map(repr, keys[:MAX_SHOWN]))}{more})"
         more = ", ..." if len(leak.items) > MAX_SHOWN else ""
-        logger.warning("Left behind by %s: %s: %s%s", who, leak.kind, ", ".join(items[:MAX_SHOWN]), more)
+        level = logging.INFO if leak.kind in MADE_ONCE and leak.kind not in self._reported else logging.WARNING
+        self._reported.add(leak.kind)
+        logger.log(level, "Left behind by %s: %s: %s%s", who, leak.kind, ", ".join(items[:MAX_SHOWN]), more)
 
     def _of_executors(self) -> tuple[set[int], set[int]]:
         """Threads and processes of the user's named executors, which stay."""
