@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from typing import Any, TypeAlias
 
 from distributed.base.errors import CommClosedError
+from distributed.base.handover import noted_futures
+from distributed.base.keys import Key
 from distributed.client import current
 from distributed.client.actor_link import ActorLink, going_home, link_to
 from distributed.client.futures import Future
 from distributed.client.parking import BlockedThread, ParkedCoroutine, wait_async, wait_patiently_here
+from distributed.client.scheduler_link import ClosedClientError
 from distributed.client.timeouts import seconds, timeout_text
 from distributed.messages.payload import ErrorInfo, Payload
 from distributed.protocol.serialize import dumps, live, loads
@@ -41,8 +45,11 @@ NEWS_S = 2.0
 class ActorFuture(BaseActorFuture):
     """The answer to a call of an actor's method. Awaitable."""
 
-    def __init__(self, actor: Actor, client: Any) -> None:
+    def __init__(self, actor: Actor, client: Any, held: list[Future]) -> None:
         self._actor: Actor | None = actor  # which lives as long as it is asked
+        # Futures in the arguments, until the worker's client has claimed them; then those in what came, until it is
+        # opened.
+        self._held = held
         self._client: Any = client
         self._over = False
         self._value: Any = None
@@ -52,9 +59,11 @@ class ActorFuture(BaseActorFuture):
 
     # Whoever waits appends, then looks whether it is over; whoever ends it says so, then calls all: nobody is missed.
 
-    def answered(self, value: Payload | None, error: ErrorInfo | None) -> None:
-        """The actor has returned, or raised."""
+    def answered(self, value: Payload | None, error: ErrorInfo | None, keys: Sequence[Key]) -> None:
+        """The actor has returned (``keys`` are those of futures in the value), or raised."""
         self._packed = value if error is None else error
+        with contextlib.suppress(ClosedClientError):
+            self._held = [Future(key, self._client) for key in keys]
         self._end()
 
     def lost(self, error: BaseException, at_home: bool) -> None:
@@ -66,6 +75,7 @@ class ActorFuture(BaseActorFuture):
             failure.__cause__ = error
             error = failure
         self._error = error
+        self._held = []
         self._end()
 
     def _end(self) -> None:
@@ -101,6 +111,7 @@ class ActorFuture(BaseActorFuture):
         finally:
             current.leave(token)
         self._packed = self._client = None
+        self._held = []
 
     def result(self, timeout: float | str | None = None) -> Any:
         """Wait for the answer, at most ``timeout`` seconds; raises what the method raised."""
@@ -229,8 +240,9 @@ class Actor:
             raise RuntimeError(f"the actor {self.key!r} cannot be asked where there is no client")
         session = client.session
         session.check_open("actor")
-        payload = None if arguments is None else live(arguments) if session.live else dumps(arguments)
-        answer = ActorFuture(self, client)
+        with noted_futures() as held:
+            payload = None if arguments is None else live(arguments) if session.live else dumps(arguments)
+        answer = ActorFuture(self, client, held)
         if self._waiting is None and self._is_at_home():
             self._link_to_home(session).call(answer, self.key, name, payload)
         else:

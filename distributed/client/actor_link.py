@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import itertools
 import threading
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from distributed.base.errors import CommClosedError
-from distributed.base.keys import as_key
+from distributed.base.keys import Key, as_key
 from distributed.messages.actors import ActorAnswer, ActorCall
 from distributed.messages.payload import ErrorInfo, Payload
 from distributed.rpc.connection import Connection
@@ -22,8 +23,8 @@ going_home = threading.RLock()
 class Caller(Protocol):
     """What waits for an answer."""
 
-    def answered(self, value: Payload | None, error: ErrorInfo | None) -> None:
-        """The actor has returned, or raised."""
+    def answered(self, value: Payload | None, error: ErrorInfo | None, keys: Sequence[Key]) -> None:
+        """The actor has returned (``keys`` are those of futures in the value), or raised."""
 
     def lost(self, error: BaseException, at_home: bool) -> None:
         """There will be no answer: the worker cannot be reached, or (``at_home``) the call cannot be sent."""
@@ -74,7 +75,7 @@ class ActorLink:
         for answer in answers:
             caller = open_calls.pop(answer.number, None)
             if caller is not None:
-                caller.answered(answer.value, answer.error)
+                caller.answered(answer.value, answer.error, answer.keys)
 
     def _on_closed(self, error: BaseException | None) -> None:
         text = f"the connection to {self.address} was closed"

@@ -15,12 +15,14 @@ from typing import Any
 
 from distributed.base import defaults
 from distributed.base.errors import CommClosedError, WorkerStartTimeoutError
+from distributed.base.handover import HANDOVER_S
 from distributed.base.keys import Key, as_key, user_key
-from distributed.client.futures import Future, futures_of
+from distributed.client.futures import Future, futures_of, walk_futures
 from distributed.client.options import worker_names
 from distributed.client.parking import wait_async
 from distributed.client.session import Session
 from distributed.messages.payload import ErrorInfo, Payload
+from distributed.protocol.plain import Pickled
 from distributed.protocol.serialize import dumps, live, loads, unpack_error
 
 logger = logging.getLogger("distributed.client")
@@ -133,8 +135,17 @@ class Admin:
         return live(function) if self.session.live else dumps(function)
 
     async def run(
-        self, function: Payload, args: Payload, kwargs: Payload, workers: Any, wait: bool, nanny: bool, on_error: str
+        self,
+        function: Payload,
+        args: Payload,
+        kwargs: Payload,
+        workers: Any,
+        wait: bool,
+        nanny: bool,
+        on_error: str,
+        held: list[Any],
     ) -> Any:
+        """``held``: futures in what is sent, until the workers have claimed them."""
         message = {"op": "run", "function": function, "args": args, "kwargs": kwargs, "wait": wait}
         answers = await self.session.call(
             "broadcast", msg=message, workers=_list(worker_names(workers)), nanny=nanny, on_error="return_pickle"
@@ -144,10 +155,14 @@ class Admin:
             error = _error_in(answer)
             if error is None:
                 results[address] = _open(answer)
+                for future in walk_futures(results[address]):
+                    future.bind_client(self.client)
             elif on_error == "raise":
                 raise error
             elif on_error == "return":
                 results[address] = error
+        if held and not wait:  # they are opened after the answer
+            self.session.loop.call_later(HANDOVER_S, held.clear)
         return results if wait else None
 
     async def run_on_scheduler(self, function: Payload, args: Payload, kwargs: Payload, wait: bool) -> Any:
@@ -268,7 +283,18 @@ def _list(names: tuple[str, ...] | None) -> list[str] | None:
 
 
 def _open(value: Any) -> Any:
-    return loads(value) if type(value) is Payload else value
+    """What a function has returned. Its answer comes open over a wire, but a scheduler in this process, which opens
+    nothing, hands on what is not plain data as a pickle, at any depth."""
+    kind = type(value)
+    if kind is Payload:
+        return loads(value)
+    if kind is Pickled:
+        return value.load()
+    if kind in (list, tuple, set, frozenset):
+        return kind([_open(part) for part in value])
+    if kind is dict:
+        return {_open(key): _open(part) for key, part in value.items()}
+    return value
 
 
 def _error_in(answer: Any) -> BaseException | None:

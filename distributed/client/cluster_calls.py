@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from distributed.base.handover import noted_futures
 from distributed.base.keys import as_key
 from distributed.client.admin import NO_DEFAULT, ON_ERROR, Admin, keys_of, read_upload
 from distributed.client.datasets import Datasets, Publisher, named
@@ -71,9 +72,9 @@ class ClusterCalls(SyncMethodMixin):
         if not callable(function):
             raise TypeError(f"the first argument of run must be callable, not {function!r}")
         pack = self.admin.pack
-        return self.sync(
-            self.admin.run, pack(function), pack(args), pack(kwargs), workers, bool(wait), bool(nanny), on_error
-        )
+        with noted_futures() as held:
+            packed = pack(function), pack(args), pack(kwargs)
+        return self.sync(self.admin.run, *packed, workers, bool(wait), bool(nanny), on_error, held)
 
     def run_on_scheduler(self, function: Callable[..., Any], *args: Any, wait: bool = True, **kwargs: Any) -> Any:
         """Call a function in the scheduler's process; a parameter ``dask_scheduler`` gets the Scheduler object."""

@@ -22,6 +22,7 @@ from types import TracebackType
 from typing import Any, cast
 
 from distributed.base.errors import DataLostError, FutureCancelledError, FuturesCancelledError
+from distributed.base.handover import noting
 from distributed.base.keys import as_key, user_key
 from distributed.client import current
 from distributed.client.future_table import FutureState
@@ -74,6 +75,8 @@ class Future(_TaskRefLayout):
                     client = current.find_client()
             if client is not None:
                 self.bind_client(client)
+            if noting.into is not None:
+                noting.into.append(self)
 
     # -- belonging to a client -----------------------------------------------------------------------------------------
 
@@ -232,6 +235,8 @@ class Future(_TaskRefLayout):
     __hash__ = object.__hash__  # not a method of ours: futures are kept in dicts and sets all along the way
 
     def __reduce__(self) -> tuple[Any, ...]:
+        if noting.into is not None:
+            noting.into.append(self)
         return (Future, (self.key,))
 
     def __copy__(self) -> Future:

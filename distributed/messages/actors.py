@@ -19,8 +19,10 @@ class ActorCall(Struct, tag="actor-call", array_like=True, omit_defaults=True):
 
 
 class ActorAnswer(Struct, tag="actor-answer", array_like=True, omit_defaults=True):
-    """What the call of the same ``number`` has returned (nothing: None), or raised."""
+    """What the call of the same ``number`` has returned (nothing: None), or raised. ``keys``: of futures in the value,
+    to be claimed before it is opened."""
 
     number: int
     value: Payload | None = None
     error: ErrorInfo | None = None
+    keys: tuple[Key, ...] = ()

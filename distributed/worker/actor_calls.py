@@ -13,15 +13,17 @@ import functools
 import inspect
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from distributed.base.errors import CommClosedError
+from distributed.base.handover import HANDOVER_S, noted_futures
 from distributed.base.keys import as_key
 from distributed.messages.actors import ActorAnswer, ActorCall
 from distributed.protocol.serialize import dumps, live, loads, pack_error
 from distributed.rpc.connection import Connection
 from distributed.rpc.outbox import Outbox
+from distributed.worker.remote_calls import until_claimed
 from distributed.worker.runtime import current_worker
 
 _MAX_ERROR_TEXT = 10_000
@@ -118,7 +120,8 @@ class _Caller:
     def __init__(self, calls: ActorCalls, connection: Connection) -> None:
         self._calls = calls
         self._pack = live if connection.same_process else dumps
-        self._outbox = Outbox(asyncio.get_running_loop(), self._on_unsendable)
+        self._loop = asyncio.get_running_loop()
+        self._outbox = Outbox(self._loop, self._on_unsendable)
         self._outbox.open(connection)
 
     def on_messages(self, calls: list[ActorCall]) -> None:
@@ -137,34 +140,50 @@ class _Caller:
 
     def _run(self, call: ActorCall, method: Callable[..., Any]) -> None:
         """In the actors' thread."""
+        given: list[Any] = []
         try:
-            result = self._calls.context().run(_call, call, method)
+            result = self._calls.context().run(_call, call, method, given)
         except BaseException as e:
-            self._raised(call, e)
+            self._raised(call, e, given)
         else:
-            self._returned(call, result)
+            self._returned(call, result, given)
 
     async def _run_async(self, call: ActorCall, method: Callable[..., Any]) -> None:
+        given: list[Any] = []
         try:
-            result = await _call(call, method)
+            result = await _call(call, method, given)
         except asyncio.CancelledError:
             self._raised(call, CommClosedError(f"the worker ended before {call.name!r} of its actor had"))
             raise
         except (Exception, SystemExit) as e:
-            self._raised(call, e)
+            self._raised(call, e, given)
         else:
-            self._returned(call, result)
+            self._returned(call, result, given)
 
-    def _returned(self, call: ActorCall, result: Any) -> None:
+    def _returned(self, call: ActorCall, result: Any, given: Sequence[Any] = ()) -> None:
         try:
-            answer = ActorAnswer(call.number, None if result is None else self._pack(result))
+            with noted_futures() as futures:
+                value = None if result is None else self._pack(result)
         except Exception as e:
-            self._raised(call, e)
+            self._raised(call, e, given)
+            return
+        if futures:  # until the caller has claimed them, which he does before he opens the value
+            self._loop.call_soon_threadsafe(self._loop.call_later, HANDOVER_S, futures.clear)
+        self._put(ActorAnswer(call.number, value, None, tuple([as_key(future.key) for future in futures])), given)
+
+    def _raised(self, call: ActorCall, error: BaseException, given: Sequence[Any] = ()) -> None:
+        self._put(ActorAnswer(call.number, None, pack_error(error, _MAX_ERROR_TEXT)), given)
+
+    def _put(self, answer: ActorAnswer, given: Sequence[Any]) -> None:
+        """Answer; the caller holds the futures that it has given until then."""
+        if given:
+            asyncio.run_coroutine_threadsafe(self._put_when_claimed(answer, given), self._loop)
         else:
             self._outbox.put(answer, self._calls.idle)
 
-    def _raised(self, call: ActorCall, error: BaseException) -> None:
-        self._outbox.put(ActorAnswer(call.number, None, pack_error(error, _MAX_ERROR_TEXT)), self._calls.idle)
+    async def _put_when_claimed(self, answer: ActorAnswer, given: Sequence[Any]) -> None:
+        await until_claimed(given)
+        self._outbox.put(answer, True)
 
     def _on_unsendable(self, answer: ActorAnswer, error: Exception) -> None:
         if answer.value is not None:
@@ -172,7 +191,10 @@ class _Caller:
             self._outbox.put(ActorAnswer(answer.number, None, pack_error(failure)), False)
 
 
-def _call(call: ActorCall, method: Callable[..., Any]) -> Any:
+def _call(call: ActorCall, method: Callable[..., Any], given: list[Any]) -> Any:
+    """``given`` gets the futures in the arguments."""
     assert call.arguments is not None
-    args, kwargs = loads(call.arguments)
+    with noted_futures() as futures:
+        args, kwargs = loads(call.arguments)
+    given += futures
     return method(*args, **kwargs)

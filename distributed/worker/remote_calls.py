@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import importlib
 import importlib.util
 import inspect
@@ -9,9 +11,11 @@ import logging
 import os
 import sys
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from distributed.base.handover import HANDOVER_S, noted_futures
 from distributed.messages.payload import Payload
 from distributed.protocol import serialize
 
@@ -31,13 +35,30 @@ def opened(value: Any) -> Any:
 
 async def run(owner: Any, inject: str, function: Any, args: Any = (), kwargs: Any = None) -> Any:
     """Call ``function`` with ``owner`` as its parameter ``inject``, if it has one; a coroutine is awaited."""
-    function = opened(function)
-    args = opened(args) if args is not None else ()
-    kwargs = dict(opened(kwargs) or {})
+    with noted_futures() as given:
+        function = opened(function)
+        args = opened(args) if args is not None else ()
+        kwargs = dict(opened(kwargs) or {})
     if has_parameter(function, inject) and inject not in kwargs:
         kwargs[inject] = owner
     result = function(*args, **kwargs)
-    return await result if inspect.isawaitable(result) else result
+    result = await result if inspect.isawaitable(result) else result
+    if given:
+        await until_claimed(given)
+    if "distributed.client.futures" in sys.modules:
+        made = list(sys.modules["distributed.client.futures"].walk_futures(result))
+        if made:
+            asyncio.get_running_loop().call_later(HANDOVER_S, made.clear)
+    return result
+
+
+async def until_claimed(futures: Sequence[Any]) -> None:
+    """Until the scheduler knows of these futures, which were opened here: whoever gave them may then drop his own."""
+    sessions = list({id(future._client): future._client.session for future in futures if future._client}.values())
+    for session in sessions:
+        ping = asyncio.run_coroutine_threadsafe(session.call("ping"), session.loop)
+        with contextlib.suppress(Exception):  # the session is over, and its claims with it
+            await asyncio.wait_for(asyncio.wrap_future(ping), HANDOVER_S)
 
 
 def has_parameter(function: Any, name: str) -> bool:

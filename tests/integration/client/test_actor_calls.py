@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import threading
 import time
 from collections.abc import Iterator
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ import pytest
 
 from distributed import Client, LocalCluster, get_client, get_worker
 from distributed.base.errors import CommClosedError, SerializationError
+from tests.integration.facts import until
 
 place: contextvars.ContextVar[str] = contextvars.ContextVar("place", default="nowhere")
 
@@ -242,3 +245,85 @@ def test_a_broken_connection_is_made_anew(client: Client, actor: Any) -> None:
 async def _break(pool: Any) -> None:
     for address in list(pool.connections):
         pool.remove(address)
+
+
+class Late:
+    """Opening it takes a while, so that what lies behind it in a pickle is opened later than the caller goes on."""
+
+    def __reduce__(self) -> Any:
+        return time.sleep, (0.5,)
+
+
+class Mute:
+    """From when it is opened the loop of that worker stands still for a while: nothing is sent by it."""
+
+    def __reduce__(self) -> Any:
+        return _hold_up_loop, (1.0,)
+
+
+def _hold_up_loop(seconds: float) -> None:
+    with contextlib.suppress(ValueError):  # where the caller is no worker
+        get_worker().loop.add_callback(time.sleep, seconds)
+
+
+class Keeper:
+    """Keeps a future, and makes some."""
+
+    def keep(self, before: Any, future: Any) -> None:
+        self.future = future
+
+    def kept(self) -> Any:
+        return self.future.result(20)
+
+    def make(self, x: int) -> Any:
+        return {"made": get_client().submit(abs, x, pure=False)}
+
+    async def make_async(self, x: int) -> Any:
+        return [get_client().submit(abs, x, pure=False)]
+
+
+@pytest.mark.parametrize("before", [Late(), Mute()])
+def test_a_future_that_only_the_call_has_is_there_for_the_actor(client: Client, before: Any) -> None:
+    """The caller's future dies with the call; that of the worker's client is not made, or not told yet."""
+    keeper: Any = client.submit(Keeper, actor=True, pure=False).result(30)
+    keeper.keep(before, client.submit(abs, -4, pure=False)).result(30)
+    assert keeper.kept().result(30) == 4
+
+
+@pytest.mark.parametrize("name", ["make", "make_async"])
+def test_a_future_that_only_the_answer_has_is_there_for_the_caller(client: Client, name: str) -> None:
+    keeper: Any = client.submit(Keeper, actor=True, pure=False).result(30)
+    answer = getattr(keeper, name)(-5)
+    until(answer.done)
+    for _ in range(20):  # what the worker gives up is told meanwhile
+        keeper.make(-6).result(30)
+        client.run(_collect)
+    found = answer.result(30)
+    assert (found["made"] if name == "make" else found[0]).result(30) == 5
+    del answer, found
+
+
+def _collect() -> None:
+    time.sleep(0.01)
+
+
+def test_futures_go_along_with_functions_that_are_run(client: Client) -> None:
+    """What comes back is no plain data, in the list and by itself."""
+
+    def start(dask_worker: Any) -> Any:
+        get_client()
+        return Fraction(1, 3), {"nested": [Fraction(2, 3)]}
+
+    async def keep(before: Any, future: Any, dask_worker: Any) -> Any:
+        dask_worker.kept_for_test = future
+        return [get_client().submit(abs, -7, pure=False)]  # a future itself would be awaited there
+
+    def kept(dask_worker: Any) -> Any:
+        return [dask_worker.kept_for_test]
+
+    assert list(client.run(start).values()) == [(Fraction(1, 3), {"nested": [Fraction(2, 3)]})] * 2
+    for address in client.scheduler_info()["workers"]:  # the clients of the workers are connected then
+        assert client.submit(lambda: get_client().status, workers=[address], pure=False).result(30) == "running"
+    made = client.run(keep, Mute(), client.submit(abs, -8, pure=False))
+    assert [future.result(30) for (future,) in made.values()] == [7, 7]
+    assert [future.result(30) for (future,) in client.run(kept).values()] == [8, 8]
