@@ -17,7 +17,7 @@ from distributed.rpc.counted import CountedEnd, CountedLink
 from distributed.rpc.session import LIMIT_BYTES, SessionEnd, SessionLink
 
 CLOSE_S = 2.0
-FREE_AFTER_S = 0.003
+FREE_AFTER_S = 0.01
 REASSURE_S = 1.0
 """How often it is looked for peers in the middle of a long message; well below the time in which they lose patience
 (``worker.member_link``)."""

@@ -42,7 +42,7 @@ class Effects:
         store: DataStore,
         transfer: DataTransfer,
         spiller: Spiller,
-        send: Callable[[list[WorkerToScheduler], bool], None],
+        send: Callable[[list[WorkerToScheduler], float], None],
     ) -> None:
         self.executor = executor
         self.store = store
@@ -62,7 +62,7 @@ class Effects:
                 case StoreResult():
                     self._store_result(it)
                 case SendToScheduler():
-                    self._send(it.messages, it.quiet)
+                    self._send(it.messages, it.patience_s)
                 case Evict():
                     for key in it.keys:
                         self.store.discard(key)

@@ -39,8 +39,6 @@ from distributed.worker.state_machine.tables import WorkerSettings
 
 logger = logging.getLogger("distributed.worker")
 
-# How long reports may wait for company: when everybody who needs the results is here, or there is more to do here.
-_QUIET_S = 0.003
 _OF_THE_SHELL = frozenset([DefineFunction, SetStatus, CloseWorkerOrder, Applied, SchedulerEnds])
 _closing_tasks: set[asyncio.Task[Any]] = set()
 
@@ -188,8 +186,8 @@ class Tick(Facts):
         self.state.handle_deadline(time.monotonic())
         self._act()
 
-    def send(self, messages: list[Any], quiet: bool = False) -> None:
-        self.link.send(messages, _QUIET_S if quiet else 0.0)
+    def send(self, messages: list[Any], patience_s: float = 0.0) -> None:
+        self.link.send(messages, patience_s)
 
     def _on_loop(self, function: Callable[[], None]) -> None:
         if threading.get_ident() == self.thread_id:

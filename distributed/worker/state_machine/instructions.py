@@ -115,10 +115,10 @@ class AbortGather(Struct, eq=False):
 
 
 class SendToScheduler(Struct, eq=False):
-    """Send these, in this order. ``quiet``: nobody waits for them, so a moment later will do, with what comes next."""
+    """Send these, in this order: at once, or with what comes next within ``patience_s``."""
 
     messages: list[WorkerToScheduler]
-    quiet: bool = False
+    patience_s: float = 0.0
 
 
 Instruction: TypeAlias = (

@@ -12,6 +12,10 @@ from distributed.base.keys import Key
 from distributed.messages.worker_to_scheduler import ReplicasAdded, ReplicasDropped, WorkerToScheduler
 from distributed.worker.state_machine.instructions import Evict, Instruction, SendToScheduler
 
+# How long reports may wait for company: when everybody who needs the results is here; when there is enough to do here.
+QUIET_S = 0.003
+BUSY_S = 0.01
+
 
 class Outbox:
     """Instructions that wait to be performed. ``before_take`` does what is decided once per batch of events."""
@@ -24,7 +28,7 @@ class Outbox:
         # How many of the messages nobody waits for, and how many more can wait while there is work here.
         self.n_quiet = 0
         self.n_patient = 0
-        # There is more to do here than lies with the executor.
+        # There is enough to do here for the next few milliseconds.
         self.busy = False
         self.before_take = before_take
         self._added: list[tuple[Key, int]] | None = None
@@ -35,12 +39,17 @@ class Outbox:
         instructions = self.instructions
         self.instructions = []
         if self.messages:
-            n_quiet = self.n_quiet + self.n_patient if self.busy else self.n_quiet
-            instructions.append(SendToScheduler(self.messages, n_quiet == len(self.messages)))
+            instructions.append(SendToScheduler(self.messages, self._patience_s()))
             self.messages = []
             self.n_quiet = self.n_patient = 0
             self._added = None
         return instructions
+
+    def _patience_s(self) -> float:
+        n = len(self.messages)
+        if self.busy:
+            return BUSY_S if self.n_quiet + self.n_patient == n else 0.0
+        return QUIET_S if self.n_quiet == n else 0.0
 
     def __len__(self) -> int:
         return len(self.instructions) + len(self.messages)

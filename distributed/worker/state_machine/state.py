@@ -73,7 +73,9 @@ class WorkerState(Tables):
             self._give_back_ready()
         else:
             start_tasks(self)
-        self.outbox.busy = self.ready.count > 0
+        self.outbox.busy = self.ready.count > 0 or (
+            self.slots_used > self.nthreads + 1 and 2 * self.backlog_s > self.settings.handover_s * self.nthreads
+        )
         plan_fetches(self)
         if self.managed_nbytes > self.settings.target_nbytes or self.spilling.wanted_nbytes:
             plan_spills(self)

@@ -23,6 +23,7 @@ from distributed.worker.state_machine.events import (
 )
 from distributed.worker.state_machine.handlers import HANDLERS
 from distributed.worker.state_machine.instructions import CancelExecute, Evict, Execute, SendToScheduler, StoreResult
+from distributed.worker.state_machine.outbox import BUSY_S
 from tests.unit.worker.state_machine.env import a_task, failure, free, success
 
 
@@ -56,8 +57,8 @@ def test_reports_that_no_client_waits_for_wait_while_there_is_more_to_do(env):
     def quiet(*events):
         for event in events:
             env.state.handle(event, env.now)
-        sent = [item.quiet for item in env.state.outbox.take() if type(item) is SendToScheduler]
-        return sent == [True]
+        sent = [item.patience_s for item in env.state.outbox.take() if type(item) is SendToScheduler]
+        return sent == [BUSY_S]
 
     kinds = {1: {}, 2: {"wanted": True}, 3: {}, 4: {}, 5: {}}
     assert not quiet(*[a_task(f"x-{run_id}", run_id, **fields) for run_id, fields in kinds.items()])
@@ -66,6 +67,16 @@ def test_reports_that_no_client_waits_for_wait_while_there_is_more_to_do(env):
     assert not quiet(failure("x-3", 3)), "what fails may change what the others are for"
     assert not quiet(success("x-4", 4, duration_s=0.1)), "x-5 is with the executor: soon there will be nothing to do"
     assert not quiet(success("x-5", 5, duration_s=0.1))
+
+
+def test_short_tasks_that_are_with_the_executor_are_enough_to_do_until_half_of_its_time_is_left(env):
+    env.send(*[a_task(f"x{i}", i, duration_s=0.001) for i in range(1, 6)])
+    assert len(env.executed()) == 5, "nothing is left to be handed over"
+    patience = []
+    for run_id in range(1, 6):
+        env.state.handle(success(f"x{run_id}", run_id, duration_s=0.001), env.now)
+        patience += [item.patience_s for item in env.state.outbox.take() if type(item) is SendToScheduler]
+    assert patience == [BUSY_S, BUSY_S, 0.0, 0.0, 0.0]
 
 
 def test_best_priority_of_a_batch_goes_first(env):
