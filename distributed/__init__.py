@@ -27,6 +27,7 @@ _HOMES = {
     "CancelledError": "distributed.base.errors",
     "Client": "distributed.client",
     "CommClosedError": "distributed.base.errors",
+    "CompatibleExecutor": "distributed.client.executor",
     "CondaInstall": "distributed.plugins",
     "DataLostError": "distributed.base.errors",
     "DeserializeError": "distributed.base.errors",

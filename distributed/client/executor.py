@@ -19,6 +19,11 @@ _TAKEN = _ALLOWED | {"key", "self", "func", "actors", "timeout"}
 """Keywords that mean something to ``client.submit``, and belong to the function here."""
 
 
+def CompatibleExecutor(*args: Any, **kwargs: Any) -> Any:
+    """What programs of old times made. Raises TypeError that says what takes its place."""
+    raise TypeError("CompatibleExecutor is no more: client.get_executor() makes an executor of the cluster")
+
+
 class ClientExecutor(concurrent.futures.Executor):
     """Runs functions on the cluster; made by ``client.get_executor(**options of submit)``."""
 

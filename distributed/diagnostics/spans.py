@@ -9,10 +9,10 @@ from __future__ import annotations
 import contextlib
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from distributed.base.keys import as_key
+from distributed.base.keys import as_key, key_prefix
 from distributed.plugins.scheduler import SchedulerPlugin
 
 Name = tuple[str, ...]
@@ -74,11 +74,13 @@ class Span:
         self.groups: dict[Any, None] = {}
         self.enqueued = time.time()
         self.metadata: dict[str, Any] = {}
+        self._is_sum = False
         self._states: dict[str, int] = {}
         self._first = 0.0
         self._last = 0.0
         self._nbytes = 0
-        self._durations: dict[str, float] = {}
+        self._durations: dict[tuple[str, str], float] = {}  # of prefix and action
+        self._nthreads: Sequence[tuple[float, int]] = ()  # of the cluster: since when, how many
 
     def __repr__(self) -> str:
         return f"<Span {self.name}, id={self.id}>"
@@ -141,9 +143,50 @@ class Span:
         """Seconds of all tasks by action."""
         total: dict[str, float] = {}
         for one in self.traverse_spans():
-            for action, took in one._durations.items():
+            for (_, action), took in one._durations.items():
                 total[action] = total.get(action, 0.0) + took
         return total
+
+    @property
+    def cumulative_worker_metrics(self) -> dict[tuple[str, ...], float]:
+        """Seconds that its tasks took on workers, by ``("execute", prefix, action, "seconds")``; what the threads of
+        the cluster could have done besides in that time has the prefix ``N/A``."""
+        total: dict[tuple[str, ...], float] = {}
+        for one in self.traverse_spans():
+            for (prefix, action), took in one._durations.items():
+                name = ("execute", prefix, action, "seconds")
+                total[name] = total.get(name, 0.0) + took
+        idle = self.active_cpu_seconds - self.all_durations.get("compute", 0.0)
+        if idle > 0:
+            total["execute", "N/A", "idle or other spans", "seconds"] = idle
+        return total
+
+    @property
+    def nthreads_intervals(self) -> list[tuple[float, float, int]]:
+        """How many threads the cluster had while it was active: ``(from, to, threads)``, in wall-clock seconds."""
+        active: list[tuple[float, float]] = []
+        for begin, end in sorted([(one.enqueued, one.stop) for one in self._parts()]):
+            if active and begin <= active[-1][1]:
+                active[-1] = active[-1][0], max(end, active[-1][1])
+            elif begin < end:
+                active.append((begin, end))
+        steps = list(self._nthreads)
+        until = [since for since, _ in steps[1:]] + [float("inf")]
+        found = []
+        for begin, end in active:
+            for (since, n), to in zip(steps, until, strict=True):
+                if max(begin, since) < min(end, to):
+                    found.append((max(begin, since), min(end, to), n))
+        return found
+
+    @property
+    def active_cpu_seconds(self) -> float:
+        """Seconds that all threads of the cluster had, together, while it was active."""
+        return sum([(to - since) * n for since, to, n in self.nthreads_intervals])
+
+    def _parts(self) -> list[Span]:
+        """Itself; of a sum of spans, these."""
+        return self.children if self._is_sum else [self]
 
     @property
     def duration(self) -> float:
@@ -155,7 +198,7 @@ class Span:
         """Bytes of all results."""
         return sum(one._nbytes for one in self.traverse_spans())
 
-    def note(self, start: str, finish: str, kwargs: dict[str, Any]) -> None:
+    def note(self, prefix: str, start: str, finish: str, kwargs: dict[str, Any]) -> None:
         """A task of it went from one state to another."""
         states = self._states
         if states.get(start):
@@ -167,8 +210,8 @@ class Span:
         for part in kwargs.get("startstops") or ():
             self._first = min(self._first or part["start"], part["start"])
             self._last = max(self._last, part["stop"])
-            action = part["action"]
-            self._durations[action] = self._durations.get(action, 0.0) + part["stop"] - part["start"]
+            name = (prefix, part["action"])
+            self._durations[name] = self._durations.get(name, 0.0) + part["stop"] - part["start"]
         if finish == "memory":
             self._nbytes += kwargs.get("nbytes") or 0
 
@@ -178,6 +221,8 @@ class Span:
         total = Span(("merged",) if len({one.name for one in spans}) != 1 else spans[0].name, "", None)
         total.enqueued = min((one.enqueued for one in spans), default=0.0)
         total.children = list(spans)
+        total._is_sum = True
+        total._nthreads = spans[0]._nthreads if spans else ()
         return total
 
 
@@ -201,6 +246,19 @@ class Spans(SchedulerPlugin):
         self.spans_search_by_tag: dict[str, list[Span]] = {}
         self._of_task: dict[Any, Span] = {}
         self._everything_else: Span | None = None
+        self._nthreads: list[tuple[float, int]] = []
+
+    def add_worker(self, scheduler: Any, worker: str) -> None:
+        """The cluster has grown."""
+        self.note_nthreads(scheduler)
+
+    def remove_worker(self, scheduler: Any, worker: str, **kwargs: Any) -> None:
+        """The cluster has shrunk."""
+        self.note_nthreads(scheduler)
+
+    def note_nthreads(self, scheduler: Any) -> None:
+        """How many threads the cluster has from now on."""
+        self._nthreads.append((time.time(), scheduler.total_nthreads))
 
     def update_graph(self, scheduler: Any, *, tasks: Any, annotations: Any, **kwargs: Any) -> None:
         """Find the span of each new task."""
@@ -220,7 +278,7 @@ class Spans(SchedulerPlugin):
         """Count it."""
         one = self._of_task.get(key)
         if one is not None:
-            one.note(start, finish, kwargs)
+            one.note(key_prefix(as_key(key)), start, finish, kwargs)
             if finish == "forgotten":
                 del self._of_task[key]
 
@@ -235,6 +293,7 @@ class Spans(SchedulerPlugin):
             one = self.spans.get(id_)
             if one is None:
                 one = self.spans[id_] = Span(name[:depth], id_, parent)
+                one._nthreads = self._nthreads
                 (self.root_spans if parent is None else parent.children).append(one)
                 self.spans_search_by_name.setdefault(one.name, []).append(one)
                 for tag in one.name:
@@ -263,6 +322,7 @@ def start_spans(scheduler: Any) -> None:
     """Keep spans from now on."""
     if Spans.name not in scheduler.plugins:
         plugin = Spans()
+        plugin.note_nthreads(scheduler)
         scheduler.add_plugin(plugin)
         scheduler.extensions[_EXTENSION] = plugin
 

@@ -12,6 +12,7 @@ from distributed.base.keys import UserKey
 from distributed.base.settings import parse_bytes
 from distributed.comm.addressing import normalize_address
 from distributed.scheduler import queries
+from distributed.scheduler.computations import Computation, computations
 from distributed.scheduler.fleet_admin import FleetAdmin
 from distributed.scheduler.lifecycle import IdleWatch
 from distributed.scheduler.routes import Routes
@@ -59,6 +60,11 @@ class LiveState:
     def erred_tasks(self) -> set[TaskState]:
         """Tasks that have failed, and those that needed them."""
         return {ts for ts in self.state.tasks.values() if ts.state == "erred"}
+
+    @property
+    def computations(self) -> list[Computation]:
+        """What is worked on: task groups that hang together, oldest first."""
+        return computations(self.task_groups.values())
 
     @property
     def total_memory(self) -> int:

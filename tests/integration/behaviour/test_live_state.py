@@ -117,6 +117,10 @@ def values(keys: list[str], dask_scheduler: Any) -> dict[str, Any]:
             s.total_occupancy,
         ),
         "resources": {name: len(there) for name, there in s.resources.items()},
+        "computations": sorted(
+            [sorted([group.name for group in c.groups]) for c in s.computations if {x.group, bad.group} & c.groups]
+        ),
+        "times": [one.start <= one.stop for one in s.computations],
         "idle": (len(s.idle), len(s.saturated), len(s.running)),
         "hosts": {host: info["nthreads"] for host, info in s.host_info.items()},
     }
@@ -142,6 +146,8 @@ def test_values_in_the_scheduler(client: Client) -> None:
     assert found["worker is watched"] == (True, True)
     assert found["sums"] == (2, True, 0)
     assert found["resources"] == {"A": 2}
+    assert found["computations"] == [["bad"], ["seen", "y"]]
+    assert all(found["times"])
     assert found["idle"] == (2, 0, 2)
     assert found["hosts"] == {"127.0.0.1": 2}
 

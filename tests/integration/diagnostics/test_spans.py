@@ -7,7 +7,7 @@ import asyncio
 import dask
 import pytest
 
-from distributed import Client, LocalCluster, span, wait
+from distributed import Client, LocalCluster, Span, span, wait
 from tests.integration.facts import until
 
 
@@ -52,6 +52,17 @@ def test_nested_spans_count_their_tasks(cluster):
         assert spans_of(cluster).merge_by_tags("load").states["memory"] == 5
         assert load.annotation["ids"] == (outer, inner)
         assert ("default",) in spans_of(cluster).spans_search_by_name
+        metrics = work.cumulative_worker_metrics
+        computed = ("execute", "inc", "compute", "seconds")
+        assert 0 < load.cumulative_worker_metrics[computed] <= work.all_durations["compute"]
+        assert metrics[computed] == load.cumulative_worker_metrics[computed]
+        assert {(begin >= work.enqueued, n) for begin, _, n in work.nthreads_intervals} == {(True, 2)}
+        active_s = work.stop - work.enqueued
+        assert work.active_cpu_seconds == pytest.approx(2 * active_s)
+        idle = metrics["execute", "N/A", "idle or other spans", "seconds"]
+        assert idle == pytest.approx(2 * active_s - work.all_durations["compute"])
+        both = spans_of(cluster).merge_all()
+        assert both.active_cpu_seconds >= work.active_cpu_seconds
         work.add_metadata({"who": "me"})
         assert work.metadata == {"who": "me"}
         listed = client.sync(client.session.call, "spans")
@@ -71,6 +82,18 @@ def test_spans_of_collections_and_of_asynchronous_clients(cluster):
     (one,) = spans_of(cluster).find_by_tags("deeply")
     assert one.name == ("delayed", "deeply")
     assert one.parent.name == ("delayed",)
+
+
+def test_threads_that_come_and_go():
+    one = Span(("a",), "1", None)
+    other = Span(("b",), "2", None)
+    one.enqueued, one._last = 10.0, 20.0
+    other.enqueued, other._last = 15.0, 30.0
+    one._nthreads = other._nthreads = [(0.0, 2), (12.0, 4), (25.0, 1)]
+    assert one.nthreads_intervals == [(10.0, 12.0, 2), (12.0, 20.0, 4)]
+    assert one.active_cpu_seconds == 36.0
+    assert Span.merge(one, other).nthreads_intervals == [(10.0, 12.0, 2), (12.0, 25.0, 4), (25.0, 30.0, 1)]
+    assert Span.merge().nthreads_intervals == []
 
 
 def test_no_span_no_plugin():
