@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from distributed.base.errors import FrameError, PeerAlert
+from distributed.comm.knock import PeerEnded
 from distributed.comm.sockets import SocketComm
 
 _JOIN = 64 * 1024
@@ -114,10 +115,6 @@ class EncryptedStream:
         self._tls.close()
 
 
-class PeerEnded(ConnectionResetError):
-    """Its system has closed the connection, with nothing said in TLS: as when a process ends, or somebody cuts off."""
-
-
 def _next_chunk(views: Sequence[Any], skip: int) -> Any:
     """What to give to TLS at once: small buffers joined, a large one in pieces, behind the first ``skip`` bytes."""
     parts: list[Any] = []
@@ -199,10 +196,6 @@ class TLSComm(SocketComm):
 
     _sock: Any
     sends_from_threads = False  # one TLS object is no place for two threads
-
-    def _fail(self, error: BaseException) -> None:
-        self.peer_ended = self.peer_ended or isinstance(error, PeerEnded)
-        super()._fail(error)
 
     def _read_on(self) -> None:
         super()._read_on()

@@ -1,4 +1,6 @@
-"""Whether somebody listens at an address, and whether there is a way to it at all, without a word said. Shell."""
+"""Whether somebody listens at an address, and whether there is a way to it at all, without a word said; and what the
+end of a connection tells. Shell.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,18 @@ import asyncio
 import contextlib
 import enum
 
+from distributed.base.errors import CommClosedError
 from distributed.comm import addressing
+
+
+class PeerEnded(ConnectionResetError):
+    """Its system has closed the connection, with nothing said in TLS: as when a process ends, or somebody cuts off."""
+
+
+def was_cut(error: BaseException | None) -> bool:
+    """Whether the network has ended a connection, by what its ``on_close`` was told; and not its peer, or we."""
+    cause = getattr(error, "__cause__", None)
+    return isinstance(cause, OSError) and not isinstance(cause, (PeerEnded, CommClosedError))
 
 
 class Door(enum.Enum):

@@ -237,7 +237,6 @@ class SocketComm(Comm):
             logger.exception("Error while handling messages from %s", self.peer_address)
 
     def _eof(self) -> None:
-        self.peer_ended = True
         if self._reader.idle:
             self._finish(None)
         else:

@@ -41,7 +41,6 @@ class Comm(ABC):
     peer_pid: the process at the other end, when it is one of this user on this machine and shares memory; else 0
     sent_bytes: bytes that ``send`` has accepted so far (an estimate where nothing is serialised)
     secret_id: id of the secret by which the two ends know each other; empty where none is needed
-    peer_ended: the peer's end has been closed in order by its system, as when its process ends
     received_bytes: bytes that have come so far, also those of a message that is not whole; 0 where nothing is
         serialised
     """
@@ -57,7 +56,6 @@ class Comm(ABC):
     secret_id: bytes = b""
     sent_bytes: int = 0
     received_bytes: int = 0
-    peer_ended: bool = False
 
     @abstractmethod
     def start(self, on_batch: OnBatch, on_close: OnClose, codec: WireCodec) -> None:

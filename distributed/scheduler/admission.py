@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 from distributed.base import versions
+from distributed.comm.knock import was_cut
 from distributed.messages.control import Applied, RegisterClient, Registered, RegisterNanny, RegisterWorker
 from distributed.messages.payload import Payload
 from distributed.messages.worker_to_scheduler import WorkerClosing
@@ -222,7 +223,7 @@ class Admission:
         shell.apply(WorkerAway(address, cause))
         logger.info("Lost the connection to worker %s (%s)", address, cause)
         shell.events.log([ALL, address], {"action": "worker-away", "worker": address, "cause": cause})
-        self._inquiries.begin(ws, connection.peer_address, connection.comm.peer_ended)
+        self._inquiries.begin(ws, connection.peer_address, was_cut(error))
 
     # ---------------------------------------------------------------- nannies
 

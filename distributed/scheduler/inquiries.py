@@ -1,8 +1,8 @@
 """What became of a worker whose connection broke: a broken link, which heals, or a process that has ended? Shell.
 
 A nanny that is connected says so by itself. Of others a process of this machine is looked up by its pid; and a worker
-always listens, so that a machine which closed the connection in order and answers that nobody listens has no such
-worker any more. Where the connection was *reset* that answer tells nothing: a firewall that rejects gives both.
+always listens, so that a machine which answers that nobody does has no such worker any more; except where the
+connection was *reset*: that, and then this answer, a firewall that rejects gives as well.
 Whatever stays unknown is left to the grace.
 """
 
@@ -32,12 +32,12 @@ class Inquiries:
     def __init__(self, shell: Shell) -> None:
         self._shell = shell
 
-    def begin(self, ws: Any, peer: str, peer_ended: bool) -> None:
-        """Find out about this worker, whose connection came from ``peer``, for as long as it is away. ``peer_ended``:
-        the connection was closed in order at its end."""
-        self._shell.spawn(self._follow(ws, peer, peer_ended))
+    def begin(self, ws: Any, peer: str, was_cut: bool) -> None:
+        """Find out about this worker, whose connection came from ``peer``, for as long as it is away. ``was_cut``: the
+        network has ended the connection."""
+        self._shell.spawn(self._follow(ws, peer, was_cut))
 
-    async def _follow(self, ws: Any, peer: str, peer_ended: bool) -> None:
+    async def _follow(self, ws: Any, peer: str, was_cut: bool) -> None:
         shell = self._shell
         since = self._absence(ws)
         for pause in _pauses():
@@ -47,7 +47,7 @@ class Inquiries:
                 return
             if ws.nanny is not None and shell.streams.nanny(ws.nanny) is not None:
                 continue
-            found = await what_became_of(ws.address, ws.pid, peer, peer_ended)
+            found = await what_became_of(ws.address, ws.pid, peer, was_cut)
             if found and self._absence(ws) is since:
                 shell.apply(WorkerLost(ws.address, f"{absence.cause}; {found}"))
                 return
@@ -62,12 +62,12 @@ def _pauses() -> Iterator[float]:
         yield THEN_EVERY_S
 
 
-async def what_became_of(address: str, pid: int, peer: str, peer_ended: bool) -> str:
+async def what_became_of(address: str, pid: int, peer: str, was_cut: bool) -> str:
     """In words, when the process of the worker at ``address`` is known to have ended; else empty."""
     is_here = peer.startswith("unix") or (peer.startswith("tcp") and not is_elsewhere(peer))
     if is_here and pid and _has_ended(pid):
         return f"its process {pid} has ended"
-    if peer_ended and await knock(address, KNOCK_S) is Door.SHUT:
+    if not was_cut and await knock(address, KNOCK_S) is Door.SHUT:
         return "nobody listens at its address any more"
     return ""
 

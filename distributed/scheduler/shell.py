@@ -157,8 +157,14 @@ class Shell:
                 defaults.load(target)(self.plugins.scheduler)
 
     def receive_from_nanny(self, address: str, messages: list[Any]) -> None:
-        """A batch of a nanny."""
-        self._receive(messages, address)
+        """A batch of a nanny; what it says of a worker that is not its own is passed over."""
+        own = [message for message in messages if self._is_its_own(address, message)]
+        self.state.n_ignored += len(messages) - len(own)
+        self._receive(own, address)
+
+    def _is_its_own(self, nanny: str, message: Any) -> bool:
+        ws = self.state.workers.get(getattr(message, "worker", ""))
+        return ws is None or ws.nanny == nanny
 
     def apply(self, *events: Any, source: str = "") -> None:
         """Events of our own; their consequences follow in this turn of the loop."""

@@ -119,6 +119,7 @@ class _Caller:
 
     def __init__(self, calls: ActorCalls, connection: Connection) -> None:
         self._calls = calls
+        self._connection = connection
         self._pack = live if connection.same_process else dumps
         self._loop = asyncio.get_running_loop()
         self._outbox = Outbox(self._loop, self._on_unsendable)
@@ -126,6 +127,10 @@ class _Caller:
 
     def on_messages(self, calls: list[ActorCall]) -> None:
         for call in calls:
+            if type(call) is not ActorCall:
+                text = f"{self._connection.peer_address} has sent a {type(call).__name__}, where only calls may come"
+                self._connection.abort(CommClosedError(text))
+                return
             try:
                 member = getattr(self._calls.find(call.actor), call.name)
             except (Exception, SystemExit) as e:

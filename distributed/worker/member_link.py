@@ -19,6 +19,7 @@ from typing import Any
 from msgspec import structs
 
 from distributed.base.errors import CommClosedError, HandshakeRefused
+from distributed.comm.knock import was_cut
 from distributed.messages.control import Applied, Registered, SchedulerEnds
 from distributed.messages.worker_to_scheduler import TaskFinished
 from distributed.rpc.connection import Connection
@@ -204,7 +205,7 @@ class MemberLink:
         if self._ending or not self._has_session:
             self._over(why, False)
             return
-        self._nobody_there_s = NOBODY_THERE_S if connection.comm.peer_ended else max(NOBODY_THERE_S, self._grace_s)
+        self._nobody_there_s = max(NOBODY_THERE_S, self._grace_s) if was_cut(error) else NOBODY_THERE_S
         self.down_since = asyncio.get_running_loop().time()
         logger.info("Lost the scheduler (%s); looking for it for %g s", why, self._patience_s)
         if self._returning is None:

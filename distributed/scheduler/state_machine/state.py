@@ -56,6 +56,11 @@ def _ignore(state: Tables, event: Any, source: str) -> None:
     """The shell's business (log events, requests), or nobody's (what the peer could not encode)."""
 
 
+def _pass_over(state: Tables, event: Any, source: str) -> None:
+    """A message of a peer that has no place here."""
+    state.n_ignored += 1
+
+
 HANDLERS: dict[type, Handler] = {
     from_client.UpdateGraph: from_clients.on_update_graph,
     from_client.WantKeys: from_clients.on_want_keys,
@@ -70,6 +75,19 @@ HANDLERS: dict[type, Handler] = {
     from_client.SessionRequest: _ignore,
     control.Unsendable: _ignore,
     control.Applied: _ignore,
+    # What belongs at the beginning of a link, or comes from a scheduler.
+    **dict.fromkeys(
+        (
+            control.RegisterClient,
+            control.RegisterWorker,
+            control.RegisterNanny,
+            control.Registered,
+            control.Refused,
+            control.BatchHeader,
+            control.SchedulerEnds,
+        ),
+        _pass_over,
+    ),
     from_worker.TaskFinished: from_workers.on_task_finished,
     from_worker.TaskErred: from_workers.on_task_erred,
     from_worker.TaskRescheduled: from_workers.on_task_rescheduled,

@@ -13,6 +13,7 @@ from distributed.comm import registry
 from distributed.messages import worker_to_scheduler as w
 from distributed.messages.client_to_scheduler import DataScattered, ReplicaOnWorkers, TaskOptions, TaskSpec, UpdateGraph
 from distributed.messages.control import RegisterWorker
+from distributed.messages.nanny import WorkerProcessExited, WorkerVouched
 from distributed.messages.payload import ErrorInfo, Payload
 from distributed.protocol.frames import frame_buffers
 from distributed.protocol.plain import loads_plain
@@ -20,7 +21,7 @@ from distributed.rpc.links import codec_for
 from distributed.scheduler import Scheduler
 from distributed.testing import gen_test
 from tests.integration.comm.loops import until
-from tests.integration.scheduler.peers import INC, FakeClient, FakeWorker
+from tests.integration.scheduler.peers import INC, FakeClient, FakeNanny, FakeWorker
 
 pytestmark = pytest.mark.usefixtures("private_places")
 NAN, INF = math.nan, math.inf
@@ -68,6 +69,31 @@ async def test_c4_14_claims_about_what_it_was_never_given() -> None:
             assert s.state.n_ignored == 5 * 5, "seen at /metrics: worker_reports_ignored_total"
             s.validate_state()
             assert not liar.lost and s.state.tasks["x-1"].processing_on.address == honest.address
+
+
+class Nanny(FakeNanny):
+    shortcuts = False
+
+
+@gen_test()
+async def test_c4_14_a_nanny_that_speaks_of_a_worker_that_is_not_its_own() -> None:
+    """Of one with another nanny, and of one without."""
+    async with Scheduler(port=0, validate=True) as s, Nanny(s, "tcp://127.0.0.1:9") as own:
+        async with (
+            Remote(s, 1, info={"nanny": own.address}) as a,
+            Remote(s, 2) as b,
+            Nanny(s, "tcp://127.0.0.1:8") as liar,
+        ):
+            before = tables(s)
+            for worker in (a, b):
+                liar.send(
+                    WorkerProcessExited(worker.address, 0, signal=9),
+                    WorkerVouched(worker.address, 0, 9.0, "stopped", ()),
+                )
+            assert (await liar.ask("identity"))["n_workers"] == 2
+            assert tables(s) == before and s.state.n_ignored == 4
+            own.send(WorkerProcessExited(a.address, 0, signal=9))
+            await until(lambda: len(s.workers) == 1)
 
 
 @gen_test()
