@@ -16,7 +16,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
-from distributed.client.future_table import Callback, FutureState, FutureTable
+from distributed.client.future_table import FutureState, FutureTable
 
 PATIENCE_S = 0.005
 """A task waits so long in its slot before it leaves it."""
@@ -77,7 +77,10 @@ class ParkedCoroutine:
 
 
 class Countdown:
-    """Says go when all states are done; with ``first``, when one is; with ``stop_at_error``, when one has failed."""
+    """Says go when all states are done; with ``first``, when one is; with ``stop_at_error``, when one has failed.
+
+    Refers to no method of its own: in a cycle it would keep the values of all states until garbage is looked for.
+    """
 
     def __init__(
         self,
@@ -91,7 +94,6 @@ class Countdown:
         self._stop_at_error = stop_at_error
         self._first = first
         self._table = table
-        self._hit: Callback = self._on_done
         states = list(states)
         # Out of reach until it is known how many are awaited: some may be done before that.
         self._awaited = len(states) + 1
@@ -100,7 +102,7 @@ class Countdown:
         if first and (not states or any(state.done for state in states)):
             self.over = True
             return
-        self._waiting, done = table.on_all_done(states, self._hit)
+        self._waiting, done = table.on_all_done(states, self._on_done)
         self._awaited = len(self._waiting)
         # Set, then counted; and in _on_done counted, then looked at: one of the two sees the last one.
         self.over = len(self._done) >= self._awaited or any(self._ends(state) for state in done)
@@ -116,7 +118,7 @@ class Countdown:
 
     def give_up(self) -> None:
         """Leave nothing behind in the states that are not done."""
-        self._table.forget_callback([state for state in self._waiting if not state.done], self._hit)
+        self._table.forget_callback([state for state in self._waiting if not state.done], self._on_done)
 
 
 def in_task() -> bool:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import distributed.nanny as nannies
 import distributed.scheduler as schedulers
 import distributed.worker as workers
+from distributed.base import garbage
 from distributed.base.lazy import lazy_module
 from distributed.deploy.spec import SpecCluster
 from distributed.deploy.utils import CPU_COUNT, MEMORY_LIMIT, nprocesses_nthreads
@@ -207,6 +208,20 @@ class LocalCluster(SpecCluster):
                 name=name,
                 scheduler_sync_interval=scheduler_sync_interval,
             )
+
+    async def _start_parts(self) -> None:
+        garbage.look_seldom(self)
+        try:
+            await super()._start_parts()
+        except BaseException:
+            garbage.look_as_before(self)
+            raise
+
+    async def _close_parts(self) -> None:
+        try:
+            await super()._close_parts()
+        finally:
+            garbage.look_as_before(self)
 
     def _dashboard_prefix(self) -> str:
         return self._prefix

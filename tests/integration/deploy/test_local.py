@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import socket
@@ -19,6 +20,7 @@ import pytest
 from tornado import gen
 
 from distributed import Client, LocalCluster, Nanny, Status, Worker
+from distributed.base import garbage
 from distributed.deploy.utils import CPU_COUNT, MEMORY_LIMIT
 from distributed.testing import async_poll_for, gen_test, inc, open_port, poll_for
 
@@ -34,6 +36,19 @@ def listening_addresses(pids: list[int]) -> set[str]:
             if connection.status == psutil.CONN_LISTEN:
                 found.add(connection.laddr.ip)
     return found
+
+
+def test_garbage_is_looked_for_less_often_while_it_runs() -> None:
+    before = gc.get_threshold()
+    with LocalCluster(n_workers=1, processes=False, **QUIET), LocalCluster(n_workers=1, processes=False, **QUIET):
+        assert gc.get_threshold() == garbage.SELDOM
+    assert gc.get_threshold() == before
+    with (
+        pytest.raises(RuntimeError),
+        LocalCluster(n_workers=1, processes=False, scheduler_port=1, host="192.0.2.77", **QUIET),
+    ):
+        pass
+    assert gc.get_threshold() == before
 
 
 def test_default_is_one_single_thread_process_per_core() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 from distributed.client.future_table import FutureState, FutureTable, run_ready
 from distributed.client.parking import BlockedThread, Countdown, wait_here
 from distributed.messages.payload import ErrorInfo
@@ -68,3 +71,19 @@ def test_who_gives_up_leaves_no_callback():
     finish(table, *states)
     assert wait_here(table, states, 0.0)
     assert wait_here(table, states[:1], 0.0)
+
+
+def test_states_and_their_values_are_not_kept_by_a_cycle():
+    table = FutureTable()
+    states = held(table, 3)
+    count, parked = countdown(table, states)
+    finish(table, *states)
+    assert parked.wait(0)
+    count.give_up()
+    gone = weakref.ref(count)
+    gc.disable()
+    try:
+        del count
+        assert gone() is None
+    finally:
+        gc.enable()
