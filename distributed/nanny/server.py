@@ -29,11 +29,11 @@ from distributed.nanny.process import ProcessEnd, WorkerProcess
 from distributed.nanny.restart_policy import RestartPolicy
 from distributed.nanny.watch import Watch
 from distributed.protocol import serialize
-from distributed.rpc.connection import Connection
 from distributed.rpc.server import Server
 from distributed.worker import memory, registration, remote_calls, scratch
 from distributed.worker.member_link import MemberLink
 from distributed.worker.plugin_host import PluginHost
+from distributed.worker.scheduler_door import SchedulerDoor
 
 logger = logging.getLogger("distributed.nanny")
 
@@ -145,8 +145,9 @@ class Nanny(Server):
         self._listen_options = (host, port, interface, protocol)
         self._contact_address = contact_address
         self._silence_logs = silence_logs
+        self._door = SchedulerDoor(self, "nanny")
         self.link = MemberLink(
-            "this nanny", self._open_connection, self._from_scheduler, self._on_scheduler_lost, begins_anew=True
+            "this nanny", self._door.open, self._from_scheduler, self._on_scheduler_lost, begins_anew=True
         )
         self._opened: Comm | None = None
         self._policy = RestartPolicy()
@@ -288,41 +289,16 @@ class Nanny(Server):
         for preload in self._preloads:
             await preload.start()
         first = RegisterNanny(self.address, str(self._name if self._name is not None else self.address))
-        connection, registered = await registration.register(
-            self.scheduler_address,
-            first,
-            role="nanny",
-            secret=self.secret,
-            security=self.security,
-            handlers=self.handlers,
-            blocked=self.blocked_handlers,
-            tasks=self._handler_tasks,
-            deadline=deadline,
-            look_again=self._look_again,
-            opened=self._opened,
-        )
+        connection, registered = await self._door.register(first, deadline, self._opened)
         self.link.begin(connection, first, registered)
         await self.plugin_host.add_all([*registered.plugins])
         logger.info("        Start Nanny at: %r", self.address)
         await self.instantiate()
 
-    async def _open_connection(self, timeout: float) -> Connection:
-        assert self.scheduler_address is not None
-        return await registration.open_connection(
-            self.scheduler_address, timeout, role="nanny", secret=self.secret, security=self.security,
-            handlers=self.handlers, blocked=self.blocked_handlers, tasks=self._handler_tasks,
-        )  # fmt: skip
-
     def _from_scheduler(self, messages: list[Any]) -> None:
         for message in messages:
             if type(message) in (Applied, SchedulerEnds):
                 self.link.on_control(message)
-
-    def _look_again(self) -> tuple[str, Secret | None] | None:
-        found = registration.newer_address(self.scheduler_file, self.scheduler_address)
-        if found is not None:
-            self.scheduler_address, self.secret = found
-        return found
 
     async def instantiate(self) -> str:
         """Start a worker process, unless there is one; returns when its worker has registered (or raises why not)."""

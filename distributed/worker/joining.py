@@ -11,14 +11,12 @@ from typing import Any
 from distributed.base import versions
 from distributed.base.status import Status
 from distributed.comm.addressing import get_address_host
-from distributed.comm.keys import Secret
 from distributed.comm.transport import Comm
 from distributed.messages.control import Applied, Registered, RegisterWorker, SchedulerEnds
 from distributed.messages.scheduler_to_worker import CloseWorkerOrder
-from distributed.rpc.connection import Connection
-from distributed.worker import registration
 from distributed.worker.heartbeat import Heart
 from distributed.worker.member_link import MemberLink
+from distributed.worker.scheduler_door import SchedulerDoor
 from distributed.worker.services import Services
 
 logger = logging.getLogger("distributed.worker")
@@ -44,16 +42,10 @@ class Joining(Services):
     def _make_link(self) -> None:
         # What comes before the plugins are set up.
         self._held: list[Any] | None = []
+        self._door = SchedulerDoor(self, "worker")
         self.link = MemberLink(
-            "this worker", self._open_connection, self._from_scheduler, self._on_scheduler_lost,
+            "this worker", self._door.open, self._from_scheduler, self._on_scheduler_lost,
             limit_s=self.death_timeout,
-        )  # fmt: skip
-
-    async def _open_connection(self, timeout: float) -> Connection:
-        assert self.scheduler_address is not None
-        return await registration.open_connection(
-            self.scheduler_address, timeout, role="worker", secret=self.secret, security=self.security,
-            handlers=self.handlers, blocked=self.blocked_handlers, tasks=self._handler_tasks,
         )  # fmt: skip
 
     def _from_scheduler(self, messages: list[Any]) -> None:
@@ -68,14 +60,7 @@ class Joining(Services):
         held, self._held = self._held or [], None
         self._on_messages(held)
 
-    def _look_again(self) -> tuple[str, Secret | None] | None:
-        found = registration.newer_address(self.scheduler_file, self.scheduler_address)
-        if found is not None:
-            self.scheduler_address, self.secret = found
-        return found
-
     async def _join(self, deadline: float | None) -> Registered:
-        assert self.scheduler_address is not None
         extra = {}
         for key, function in self.startup_information.items():
             try:
@@ -99,19 +84,7 @@ class Joining(Services):
             name_is_int=isinstance(self.name, int),
         )
         logger.info("      Start worker at: %26s", self.address)
-        connection, registered = await registration.register(
-            self.scheduler_address,
-            message,
-            role="worker",
-            secret=self.secret,
-            security=self.security,
-            handlers=self.handlers,
-            blocked=self.blocked_handlers,
-            tasks=self._handler_tasks,
-            deadline=deadline,
-            look_again=self._look_again,
-            opened=self._opened,
-        )
+        connection, registered = await self._door.register(message, deadline, self._opened)
         logger.info("        Registered to: %26s", self.scheduler_address)
         if registered.warning:
             logger.warning(registered.warning)
