@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 
-def until(condition: Callable[[], Any], timeout_s: float = 10.0) -> None:
+def until(condition: Callable[[], Any], timeout_s: float = 30.0) -> None:
     """Return as soon as ``condition()`` is true; fails after ``timeout_s``."""
     deadline = time.monotonic() + timeout_s
     while not condition():

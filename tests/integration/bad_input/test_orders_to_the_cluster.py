@@ -89,7 +89,7 @@ def test_a_cancelled_future_awaited(client: Client) -> None:
             future = own.submit(inc, 1, pure=False)
             await own.cancel(future)
             with pytest.raises(CancelledError, match=future.key):
-                await asyncio.wait_for(asyncio.ensure_future(future.result()), 5)
+                await asyncio.wait_for(asyncio.ensure_future(future.result()), 30)
             with pytest.raises(CancelledError, match=future.key):
                 await own.submit(inc, future)
             endless = own.submit(asyncio.sleep, 600, pure=False)
@@ -98,7 +98,7 @@ def test_a_cancelled_future_awaited(client: Client) -> None:
             await asyncio.sleep(0)
             await own.cancel([endless, never])
             with pytest.raises(CancelledError, match=never.key):
-                await asyncio.wait_for(waiting, 5)
+                await asyncio.wait_for(waiting, 30)
 
     asyncio.run(main())
 

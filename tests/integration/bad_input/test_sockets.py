@@ -157,7 +157,7 @@ def test_random_bytes(place: Place) -> None:
             with door.knock() as sock:
                 push(sock, noise)
                 rest(sock)
-            assert time.monotonic() - begin < 2, door
+            assert time.monotonic() - begin < 4.5, door
 
 
 def forged_heads(size: int) -> Iterator[bytes]:
@@ -184,7 +184,7 @@ def test_forged_huge_lengths(place: Place, exponent: int) -> None:
                     sock.sendall(head)
                     assert push(sock, filler, 32 * MIB) < 32 * MIB, (door, head)
                     rest(sock)
-                assert time.monotonic() - begin < 2, (door, head)
+                assert time.monotonic() - begin < 4.5, (door, head)
 
 
 def test_http_request(place: Place) -> None:
@@ -208,11 +208,11 @@ def test_silent_connections_end_at_the_deadline(place: Place) -> None:
         waiting = set(silent)
         place.computes()
         while waiting:
-            ready, _, _ = select.select(waiting, [], [], 8)
+            ready, _, _ = select.select(waiting, [], [], 20)
             assert ready, [silent[sock] for sock in waiting]
             for sock in ready:
                 assert b"no handshake within" in rest(sock)
-                assert 4.5 < time.monotonic() - begin < 7, silent[sock]
+                assert 4.5 < time.monotonic() - begin < 20, silent[sock]
                 waiting.discard(sock)
 
 

@@ -242,10 +242,10 @@ def test_fire_and_forget(client, tmp_path):
 def test_what_cannot_be_pickled(client):
     start = time.monotonic()
     with pytest.raises(TypeError, match="lock"):
-        client.submit(inc, threading.Lock()).result(timeout=5)
+        client.submit(inc, threading.Lock()).result(timeout=30)
     with pytest.raises(TypeError, match="lock"):
-        client.submit(threading.Lock, pure=False).result(timeout=5)
-    assert time.monotonic() - start < 2
+        client.submit(threading.Lock, pure=False).result(timeout=30)
+    assert time.monotonic() - start < 25
 
 
 def test_restart(client):

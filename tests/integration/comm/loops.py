@@ -56,7 +56,7 @@ def on_uvloop(function: Callable[..., Awaitable[Any]]) -> Callable[..., Any]:
     return wrapper
 
 
-async def until(condition: Callable[[], Any], timeout_s: float = 10.0) -> None:
+async def until(condition: Callable[[], Any], timeout_s: float = 30.0) -> None:
     """Wait for a fact, not for a time."""
     async with asyncio.timeout(timeout_s):
         while not condition():

@@ -101,7 +101,7 @@ async def test_no_secret_at_all():
         begin = time.monotonic()
         with pytest.raises(HandshakeRefused, match="no secret for it was found"):
             await connect(house.address, 5, shortcuts=False)
-        assert time.monotonic() - begin < 1
+        assert time.monotonic() - begin < 4.5
 
 
 @on_uvloop
@@ -193,7 +193,7 @@ async def test_we_call_a_foreign_server():
         begin = time.monotonic()
         with pytest.raises(HandshakeRefused, match=f"cannot connect to tcp://127.0.0.1:{port}.*{words}"):
             await connect(f"127.0.0.1:{port}", 5, secret=SECRET)
-        assert time.monotonic() - begin < 1
+        assert time.monotonic() - begin < 4.5
         server.close()
         await server.wait_closed()
     server = await asyncio.start_server(closes, "127.0.0.1", 0)
@@ -215,11 +215,11 @@ async def test_random_bytes():
             sock = await house.stranger()
             begin = time.monotonic()
             try:
-                await asyncio.wait_for(loop.sock_sendall(sock, noise), 5)
+                await asyncio.wait_for(loop.sock_sendall(sock, noise), 30)
             except ConnectionError:
                 pass
-            await asyncio.wait_for(rest(sock), 5)
-            assert time.monotonic() - begin < 1
+            await asyncio.wait_for(rest(sock), 30)
+            assert time.monotonic() - begin < 4.5
             sock.close()
             await house.friend_gets_in()
         assert rss() - before < 2 << 20
@@ -242,7 +242,7 @@ async def test_forged_huge_lengths():
                 sent = 0
                 try:
                     while sent < 20 << 20:
-                        await asyncio.wait_for(loop.sock_sendall(sock, head), 2)
+                        await asyncio.wait_for(loop.sock_sendall(sock, head), 20)
                         head = bytes(1 << 20)
                         sent += len(head)
                 except ConnectionError:
@@ -272,7 +272,7 @@ async def test_silent_and_slow_connections_end_at_the_deadline(monkeypatch, capl
 
         dripping = asyncio.ensure_future(drip())
         a, b = await asyncio.gather(rest(silent), rest(slow))
-        assert 0.3 < time.monotonic() - begin < 2
+        assert 0.3 < time.monotonic() - begin < 4.5
         assert b"no handshake within" in a and b"no handshake within" in b
         await dripping
         silent.close(), slow.close()

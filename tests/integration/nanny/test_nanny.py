@@ -26,7 +26,7 @@ def one_nanny(**options: Any) -> Any:
 
 
 async def gone(pid: int) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while psutil.pid_exists(pid):
             await asyncio.sleep(0.01)
 
@@ -261,7 +261,7 @@ def test_signal_storm_ends_the_worker_process_once() -> None:
                         os.kill(process.pid, (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)[i % 3])
                     except ProcessLookupError:
                         break
-                end = await asyncio.wait_for(process.ended, 5)
+                end = await asyncio.wait_for(process.ended, 30)
                 print(end.exit_code, end.signal)
                 await n.close()
 

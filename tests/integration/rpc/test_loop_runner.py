@@ -76,7 +76,7 @@ def test_a_loop_that_is_given_and_runs_already():
     loop = IOLoop(make_current=False)
     thread = threading.Thread(target=loop.start)
     thread.start()
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while not loop.asyncio_loop.is_running():
         assert time.monotonic() < deadline
         time.sleep(0.001)
@@ -154,7 +154,7 @@ def test_sync_on_the_loops_own_thread(runner):
     begin = time.monotonic()
     with pytest.raises(RuntimeError, match=r"cannot wait for 'answer' on the thread of the event loop"):
         runner.run_sync(inner)
-    assert time.monotonic() - begin < 1
+    assert time.monotonic() - begin < 20
 
 
 def test_timeouts(runner):

@@ -160,7 +160,7 @@ async def test_close_leaves_nothing(monkeypatch):
     await asyncio.sleep(0.01)
     begin = time.monotonic()
     await server.close()
-    assert time.monotonic() - begin < 1
+    assert time.monotonic() - begin < 20
     for answer in await asyncio.gather(*questions, return_exceptions=True):
         assert isinstance(answer, CommClosedError)
     assert background.cancelled()
@@ -179,7 +179,7 @@ async def test_terminate(op):
         else:
             with pytest.raises(CommClosedError):
                 await r.end()
-    await asyncio.wait_for(server.finished(), 5)
+    await asyncio.wait_for(server.finished(), 30)
     assert server.status is Status.closed
     await until(lambda: not server._tasks and not server._handler_tasks)
 
@@ -242,7 +242,7 @@ async def test_rpc_of_a_dead_address():
     r.close_rpc()
     with pytest.raises(CommClosedError):
         await r.ping()
-    assert time.monotonic() - begin < 2
+    assert time.monotonic() - begin < 20
     with pytest.raises(TypeError):
         rpc(None)
     with pytest.raises(AttributeError):
@@ -280,7 +280,7 @@ def test_sync_rpc():
                 r.nope()
         assert rpc(server.address).ping() == "pong"
         assert rpc(server.address).terminate() == "OK"
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 30
         while server.status is not Status.closed:
             assert time.monotonic() < deadline
             time.sleep(0.01)

@@ -258,7 +258,7 @@ async def test_idle_timeout():
         assert s.status is Status.running
         assert s.check_idle() is None
         w.finish(w.of(ComputeTask)[0])
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await s.finished()
         assert c.of(SchedulerClosing)[0].reason == "idle"
 

@@ -58,7 +58,7 @@ def unmoved(client: Client) -> Iterator[None]:
     assert process.memory_info().rss - before < 16 * MIB
     begin = time.monotonic()
     assert client.submit(inc, 1, pure=False).result() == 2
-    assert time.monotonic() - begin < 3
+    assert time.monotonic() - begin < 20
 
 
 def speak(client: Client, *raw: bytes, role: str = "worker") -> bool:
@@ -193,4 +193,4 @@ def test_changed_frames(client: Client) -> None:
                 comm.abort()
 
             client.sync(go)
-            assert time.monotonic() - begin < 2
+            assert time.monotonic() - begin < 20

@@ -106,7 +106,7 @@ async def test_closing_forgets_everything(c: Client, s: Any, a: Worker) -> None:
     await a.close()
     assert a.status is Status.closed
     assert not os.path.exists(directory)
-    await asyncio.wait_for(a.finished(), 1)
+    await asyncio.wait_for(a.finished(), 30)
     while s.workers:
         await asyncio.sleep(0.005)
 
@@ -115,7 +115,7 @@ async def test_closing_forgets_everything(c: Client, s: Any, a: Worker) -> None:
 async def test_scheduler_that_ends_takes_its_workers_along(s: Any) -> None:
     worker = await Worker(s.address, nthreads=1)
     await s.close()
-    await asyncio.wait_for(worker.finished(), 5)
+    await asyncio.wait_for(worker.finished(), 30)
     assert worker.status is Status.closed
 
 
@@ -123,7 +123,7 @@ async def test_scheduler_that_ends_takes_its_workers_along(s: Any) -> None:
 async def test_terminate(s: Any, a: Worker) -> None:
     async with rpc(a.address) as r:
         await r.terminate()
-    await asyncio.wait_for(a.finished(), 5)
+    await asyncio.wait_for(a.finished(), 30)
 
 
 @gen_cluster(nthreads=[])
@@ -157,7 +157,7 @@ async def test_death_timeout_says_what_is_wrong() -> None:
     begin = time.monotonic()
     with pytest.raises(TimeoutError, match=r"tcp://127.0.0.1:1 within .*death_timeout"):
         await Worker("tcp://127.0.0.1:1", death_timeout="300 ms")
-    assert time.monotonic() - begin < 3
+    assert time.monotonic() - begin < 20
 
 
 @gen_cluster(nthreads=[])
