@@ -124,7 +124,7 @@ def test_what_another_has_acquired(client: Client, cluster: LocalCluster) -> Non
         ]
         for make, error in cases:
             holder = make(client)
-            assert holder.acquire(timeout=5)
+            assert holder.acquire(timeout=30)
             for other in (make(client), make(second)):
                 with soon(), pytest.raises(error, match="nly the object"):
                     other.release()
@@ -137,9 +137,9 @@ def test_what_another_has_acquired(client: Client, cluster: LocalCluster) -> Non
                     return str(e)
                 return "released"
 
-            assert "the object that has acquired" in client.submit(in_task, pure=False).result(timeout=10)
+            assert "the object that has acquired" in client.submit(in_task, pure=False).result(timeout=30)
             holder.release()
-            assert make(second).acquire(timeout=5)  # by an object that is garbage now; the lease ends with its client
+            assert make(second).acquire(timeout=30)  # by an object that is garbage now; the lease ends with its client
     until(lambda: not len(tables(cluster).leases))
 
 

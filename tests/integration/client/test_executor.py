@@ -119,7 +119,7 @@ def test_references_are_let_go(executor):
     executor.submit(capture, value).result()
     del value
     gc.collect()
-    assert gone.wait(5)
+    assert gone.wait(30)
 
 
 def test_wait_for_the_first(executor, tmp_path):

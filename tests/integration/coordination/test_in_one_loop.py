@@ -91,7 +91,7 @@ async def test_a_cancelled_acquire_takes_nothing(c, s):
         (answer,) = await asyncio.gather(granted, return_exceptions=True)
         if answer is True:
             await lock.release()
-        assert await Lock("x").acquire(timeout=5), n_turns
+        assert await Lock("x").acquire(timeout=30), n_turns
         for lease in tables(s).leases.all():
             tables(s).leases.drop(lease)
             lease.table.take_back(lease, 0)
