@@ -15,7 +15,7 @@ __all__ = ["dashboard_link_of", "format_dashboard_link", "known_secret"]
 
 
 def dashboard_link_of(identity: dict[str, Any], address: str, secret: Secret | None, prefix: str = "") -> str:
-    """A link to the pages of the scheduler with this identity, good for signing in once; empty when it has none.
+    """A link to the pages of the scheduler with this identity, good for signing a browser in; empty when it has none.
 
     Without a secret the link is plain: whoever follows it is told how to sign in.
     """

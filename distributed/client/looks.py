@@ -86,7 +86,7 @@ class Looks(SyncMethodMixin):
     def dashboard_link(self) -> str | None:
         """Where a browser finds the status page; None when there is none.
 
-        The link signs a browser in, once and within 12 hours; ask again for another one.
+        The link signs a browser in, within 12 hours and for two minutes after it was first opened.
         """
         link = getattr(self.cluster, "dashboard_link", None)
         if link:

@@ -1,4 +1,4 @@
-"""What a visitor of web pages shows: a link that signs a browser in once, a cookie, a bearer token. Pure but for
+"""What a visitor of web pages shows: a link that signs one browser in, a cookie, a bearer token. Pure but for
 :func:`sign`.
 
 All are derived of the cluster's secret by its key ``observe``, which lets nobody submit or change anything. So a client
@@ -22,12 +22,18 @@ IN_LINKS = "dask-token"
 """Name of the code in a query; ``token`` would be taken for its own by a Jupyter server in between."""
 CODE_AGE_S = 12 * 3600
 """A link that nobody has opened for so long is worthless."""
+SAME_LINK_S = 60
+"""A process that asks for a link again within so long is given the same: others compare links."""
+GOOD_AGAIN_S = 120
+"""A link that has been opened goes on to be good for so long: a browser may have looked ahead, or another have been
+given the same link."""
 COOKIE_AGE_S = 7 * 86400
 _TIME, _NONCE, _MAC = 5, 11, 16
 
 
 def new_code(secret: Secret, place: str, now: float, nonce: bytes) -> str:
-    """What a link to ``place`` (the id of a server) has as ``dask-token=``: good once, for a while.
+    """What a link to ``place`` (the id of a server) has as ``dask-token=``: good for a while, but
+    not for long after its first use.
 
     >>> code = new_code(Secret(b"x" * 32), "here", 1e9, b"01234567890")
     >>> [bool(read_code(Secret(b"x" * 32), where, code, 1e9)) for where in ("here", "there")]
@@ -97,9 +103,15 @@ def _same_text(a: str, b: str) -> bool:
     return hmac.compare_digest(a.encode("utf-8", "replace"), b.encode())
 
 
+_made: dict[tuple[bytes, str], tuple[float, str]] = {}
+
+
 def sign(link: str, secret: Secret, place: str) -> str:
-    """``link`` to a page of the server with the id ``place``, with a new code in it."""
-    code = new_code(secret, place, time.time(), _random.token_bytes(_NONCE))
+    """``link`` to a page of the server with the id ``place``, with a code in it that is at most a minute old."""
+    now = time.time()
+    for made in [made for made, (at, _) in _made.items() if not 0 <= now - at < SAME_LINK_S]:
+        _made.pop(made, None)
+    _, code = _made.setdefault((secret.id, place), (now, new_code(secret, place, now, _random.token_bytes(_NONCE))))
     return f"{link}{'&' if '?' in link else '?'}{IN_LINKS}={code}"
 
 

@@ -122,7 +122,7 @@ class Cluster(SyncMethodMixin):
 
     @property
     def dashboard_link(self) -> str:
-        """Where a browser finds the status page; it signs the browser in, once. Empty when there is none."""
+        """Where a browser finds the status page; it signs the browser in. Empty when there is none."""
         secret = self._page_secret()
         return dashboard_link_of(self.scheduler_info, self.scheduler_address, secret, self._dashboard_prefix())
 

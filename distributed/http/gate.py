@@ -99,15 +99,18 @@ class Gate:
         return "", None
 
     def _takes(self, secret: Secret, code: str, now: float) -> bool:
-        """Whether the code is good, which it is once."""
+        """Whether the code is good, which it soon is no longer once it has been used."""
         number = web_access.read_code(secret, self._owner.id, code, now)
-        if not number or number in self._used:
+        if not number:
             return False
-        while self._used and next(iter(self._used.values())) < now:
+        first_use = self._used.get(number)
+        if first_use is not None:
+            return 0 <= now - first_use < web_access.GOOD_AGAIN_S
+        while self._used and next(iter(self._used.values())) + 2 * web_access.CODE_AGE_S < now:
             self._used.popitem(last=False)
         if len(self._used) >= _MOST_USED_CODES:
             return False
-        self._used[number] = now + 2 * web_access.CODE_AGE_S
+        self._used[number] = now
         return True
 
 

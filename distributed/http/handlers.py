@@ -117,8 +117,8 @@ class Answer(PageHandler):
 
 
 _HOW_BROWSERS = (
-    "Open the link that client.dashboard_link gives in Python: it signs this browser in. Each link does so once, and "
-    "within 12 hours."
+    "Open the link that client.dashboard_link gives in Python: it signs this browser in. Each link does so within "
+    "12 hours, and for two minutes after it was first opened."
 )
 _HOW_PROGRAMS = (
     "Programs send the header 'Authorization: Bearer TOKEN'; client.web_token() gives one. To show pages to everybody "

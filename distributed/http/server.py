@@ -78,7 +78,7 @@ class WebServer:
 
     @property
     def sign_in_link(self) -> str:
-        """The same link; it signs a browser in, once."""
+        """The same link; it signs a browser in."""
         secret = self.owner.secret
         return self.link if secret.is_open else web_access.sign(self.link, secret, self.owner.id)
 

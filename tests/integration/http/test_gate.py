@@ -81,7 +81,7 @@ async def test_a_stranger_is_asked_to_sign_in() -> None:
 
 
 @on_uvloop
-async def test_one_link_signs_a_browser_in_once() -> None:
+async def test_one_link_signs_one_browser_in(monkeypatch: pytest.MonkeyPatch) -> None:
     async with Scheduler(dashboard_address=":0") as s, Client(s.address, asynchronous=True) as client:
         link = client.dashboard_link
         assert link.startswith(at(s, "/status?dask-token="))
@@ -92,6 +92,10 @@ async def test_one_link_signs_a_browser_in_once() -> None:
         for path in (*PAGES, "/static/status.js"):
             assert (await browser.go(at(s, path))).code == 200, path
         assert (await browser.go(link)).code == 200  # the same browser may, it is signed in
+        assert client.dashboard_link == link  # others compare links
+        assert (await Browser().go(link)).code == 200  # shortly afterwards: the browser may have looked ahead
+        monkeypatch.setattr(web_access, "GOOD_AGAIN_S", 0)
+        monkeypatch.setattr(web_access, "SAME_LINK_S", 0)
         assert (await Browser().go(link)).code == 401
         assert client.dashboard_link != link
         assert (await Browser().go(client.dashboard_link)).code == 200
@@ -114,7 +118,8 @@ async def test_programs_read_by_a_fresh_link_and_by_a_bearer_token() -> None:
 
 
 @on_uvloop
-async def test_forged_and_old_links_and_cookies() -> None:
+async def test_forged_and_old_links_and_cookies(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web_access, "GOOD_AGAIN_S", 0)
     async with Scheduler(dashboard_address=":0") as s:
         now, nonce = time.time(), bytes(11)
         codes = {
