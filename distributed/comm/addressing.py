@@ -221,6 +221,32 @@ def uri_from_host_port(host_arg: str | None, port_arg: str | int | None, default
     return unparse_address(scheme, unparse_host_port(host, port))
 
 
+def addresses_from_user_args(
+    host: Any = None,
+    port: Any = None,
+    interface: Any = None,
+    protocol: Any = None,
+    peer: str | None = None,
+    security: Any = None,
+    default_port: int = 0,
+) -> list[str]:
+    """One listening address, or several: each of ``host``, ``port``, ``interface`` and ``protocol`` may be a list.
+
+    Raises ``ValueError`` for lists of different lengths, and as :func:`address_from_user_args` does. ``security`` is
+    accepted, without effect.
+
+    >>> addresses_from_user_args(host="1.2.3.4", port=[1, 2])
+    ['tcp://1.2.3.4:1', 'tcp://1.2.3.4:2']
+    """
+    given = {"host": host, "port": port, "interface": interface, "protocol": protocol}
+    lengths = {name: len(value) for name, value in given.items() if isinstance(value, (list, tuple))}
+    if len(set(lengths.values())) > 1:
+        raise ValueError(f"lists of different lengths, which make no pairs: {lengths}")
+    n = next(iter(lengths.values()), 1)
+    each = [{name: value[i] if name in lengths else value for name, value in given.items()} for i in range(n)]
+    return [address_from_user_args(**one, peer=peer, default_port=default_port) for one in each]
+
+
 def address_from_user_args(
     host: str | None = None,
     port: int | str | None = None,

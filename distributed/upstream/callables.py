@@ -8,6 +8,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import cloudpickle
+
 from distributed.worker import remote_calls
 
 
@@ -108,3 +110,8 @@ def parse_ports(port: int | str | None) -> list[int] | list[None]:
     if low >= high:
         raise ValueError(f"the port range {port!r} ends before it begins: it must be first:last")
     return list(range(low, high + 1))
+
+
+def dumps_function(func: Any) -> bytes:
+    """A function as bytes, which ``pickle.loads`` opens."""
+    return bytes(cloudpickle.dumps(func, protocol=5))

@@ -23,8 +23,15 @@ __all__ = [
     "coerce_to_address",
     "connect",
     "error_message",
+    "pingpong",
     "rpc",
 ]
+
+
+def pingpong(comm: Any) -> bytes:
+    """A handler that shows that a server answers."""
+    return b"pong"
+
 
 RPCClosed = CommClosedError
 """What a question raises whose connection was closed on this side."""

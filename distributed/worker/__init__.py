@@ -17,6 +17,7 @@ _HOMES = {
     "rejoin": "distributed.worker.runtime",
     "thread_state": "distributed.worker.runtime",
     "parse_memory_limit": "distributed.worker.memory",
+    "dumps_function": "distributed.upstream.callables",
     "get_client": "distributed.client.current",
     "Reschedule": "distributed.base.errors",
     "Status": "distributed.base.status",

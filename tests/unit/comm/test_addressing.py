@@ -108,6 +108,7 @@ def test_interfaces():
     loopback = next(n for n, infos in psutil.net_if_addrs().items() if any(i.address == "127.0.0.1" for i in infos))
     assert a.get_ip_interface(loopback) == "127.0.0.1"
     assert a.address_from_user_args(interface=loopback) == "tcp://127.0.0.1:0"
+    assert a.addresses_from_user_args(interface=loopback, port=[1, 2]) == ["tcp://127.0.0.1:1", "tcp://127.0.0.1:2"]
     with pytest.raises(ValueError, match=f"nope.*{loopback}"):
         a.get_ip_interface("nope")
     socket.inet_pton(socket.AF_INET, a.get_ip())
@@ -128,3 +129,12 @@ def test_ways_to_write_an_address():
     assert a.as_host_port("inproc://a/1/2") == "inproc://a/1/2"
     with pytest.raises(TypeError, match="NoneType"):
         a.as_host_port(None)
+
+
+def test_several_addresses_from_user_args():
+    f = a.addresses_from_user_args
+    assert f(host="1.2.3.4", port=5) == ["tcp://1.2.3.4:5"]
+    assert f(host=["1.2.3.4", "5.6.7.8"], port=5) == ["tcp://1.2.3.4:5", "tcp://5.6.7.8:5"]
+    assert f(host="1.2.3.4", protocol=["tcp", "tls"], port=(1, 2)) == ["tcp://1.2.3.4:1", "tls://1.2.3.4:2"]
+    with pytest.raises(ValueError, match="different lengths"):
+        f(host=["1.2.3.4"], port=[1, 2])

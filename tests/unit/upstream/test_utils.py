@@ -6,6 +6,7 @@ import asyncio
 import io
 import logging
 import multiprocessing
+import pickle
 import sys
 import threading
 import zipfile
@@ -187,3 +188,12 @@ def test_views() -> None:
     other = {"packages": {**own["packages"], "dask": "0.1"}}
     assert versions.error_message(own, {}, own)["warning"] == ""
     assert "dask" in versions.error_message(own, {"w": other}, own)["warning"]
+
+
+def test_functions_as_bytes_and_a_sign_of_life():
+    from distributed.core import pingpong
+
+    from distributed.worker import dumps_function
+
+    assert pickle.loads(dumps_function(lambda x: x + 1))(1) == 2
+    assert pingpong(None) == b"pong"
