@@ -49,7 +49,7 @@ class TaskSpec(Struct, array_like=True, omit_defaults=True):
     function: bytes = b""
     payload: Payload | None = None
     dependencies: tuple[Key, ...] = ()
-    options: int = 0
+    options: Count = 0
     alias: bool = False
     partition: int = -1
     shared: int = -1

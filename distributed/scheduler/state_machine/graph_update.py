@@ -120,7 +120,10 @@ def _add_tasks(
             if type(key) is tuple and len(key) > 1 and type(key[0]) is str:
                 head = key[0]
                 length = 1
-        policy = policies[spec.options]
+        try:
+            policy = policies[spec.options]
+        except IndexError:  # no client of ours says that; half a graph in the tables would be worse
+            policy = state.default_policy
         plain = wanted is None and not spec.dependencies
         ts = TaskState(
             key, spec, policy, group, (policy.negative_priority, generation, rank), "waiting" if plain else "released"
