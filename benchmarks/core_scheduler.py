@@ -81,12 +81,31 @@ def all_to_all(n: int) -> list[TaskSpec]:
     return left + [TaskSpec(("join-bbbbbbbb", i), b"digest", PAYLOAD, keys) for i in range(side)]
 
 
-def measure(name: str, specs: list[TaskSpec], n_workers: int, wanted_all: bool = True) -> None:
+def exchange(n: int, fan_in: int = 10, rounds: int = 2) -> list[TaskSpec]:
+    """A shuffle by tasks, or a rechunk: in each round every part is split in ten, and each new part is made of ten."""
+    n_parts = max(fan_in, n // (1 + rounds * (fan_in + 2)) // fan_in * fan_in)
+    specs = [TaskSpec(("part-0", i), b"digest", PAYLOAD) for i in range(n_parts)]
+    near = range(fan_in)
+    for r in range(1, rounds + 1):
+        for i in range(n_parts):
+            split = (f"split-{r}", i)
+            specs.append(TaskSpec(split, b"digest", PAYLOAD, ((f"part-{r - 1}", i),)))
+            specs.extend([TaskSpec((f"piece-{r}", i, j), b"digest", PAYLOAD, (split,)) for j in near])
+        apart = n_parts // fan_in if r % 2 else 1
+        for i in range(n_parts):
+            first, j = (i % apart, i // apart) if r % 2 else (i // fan_in * fan_in, i % fan_in)
+            pieces = tuple([(f"piece-{r}", first + k * apart, j) for k in near])
+            specs.append(TaskSpec((f"part-{r}", i), b"digest", PAYLOAD, pieces))
+    return specs
+
+
+def measure(name: str, specs: list[TaskSpec], n_workers: int, wanted_all: bool = True, batch: int = 500) -> None:
     state = a_cluster(n_workers)
     n = len(specs)
     edges = sum([len(s.dependencies) for s in specs])
     keys = [s.key for s in specs]
-    wanted = None if wanted_all else keys[-1:]
+    needed = {key for spec in specs for key in spec.dependencies}
+    wanted = None if wanted_all else [key for key in keys if key not in needed]
     gc.collect()
     gc.freeze()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -98,7 +117,7 @@ def measure(name: str, specs: list[TaskSpec], n_workers: int, wanted_all: bool =
     t1 = process_time()
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     state.flush(0.5)
-    beats = run_all(state)
+    beats = run_all(state, batch=batch)
     t2 = process_time()
     for i in range(0, n, 5000):
         state.handle(ReleaseKeys(keys[i : i + 5000]), "c", 2.0)
@@ -151,6 +170,8 @@ def main() -> None:
     measure("tree, root wanted, 200 workers", tree(n // 2), 200, wanted_all=False)
     measure("chain", chain(n // 10), 2)
     measure("all to all", all_to_all(n // 10), 4)
+    measure("exchange in two rounds", exchange(n // 2), 2, wanted_all=False)
+    measure("the same, reports in pairs", exchange(n // 2), 2, wanted_all=False, batch=2)
     one_by_one(n // 10)
 
 
