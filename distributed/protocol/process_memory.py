@@ -11,7 +11,6 @@ import os
 from collections.abc import Iterable
 from typing import Any
 
-from distributed.protocol.buffers import MAPPED_FROM, allocate
 from distributed.protocol.shared_memory import address_of
 
 Piece = tuple[int, int, int]
@@ -41,18 +40,6 @@ _process_vm_readv = _reader()
 def supported() -> bool:
     """Whether there is such a call at all; whether it is permitted, only trying tells."""
     return _process_vm_readv is not None
-
-
-_empty = ctypes.pythonapi.PyByteArray_FromStringAndSize
-_empty.argtypes, _empty.restype = [ctypes.c_char_p, ctypes.c_ssize_t], ctypes.py_object
-
-
-def unfilled(nbytes: int) -> memoryview:
-    """A writable buffer with anything in it: zeros that are overwritten at once would cost a third of it all.
-
-    Raises as :func:`~distributed.protocol.buffers.allocate` does.
-    """
-    return memoryview(_empty(None, nbytes)) if nbytes < MAPPED_FROM else allocate(nbytes)
 
 
 def pieces_of(buffer: Any, address: int) -> list[Piece]:

@@ -27,15 +27,15 @@ from distributed.base.daemon_pool import DaemonThreadPool
 from distributed.base.keys import Key
 from distributed.comm.sockets import max_frame_bytes
 from distributed.messages.payload import Attached, Payload
+from distributed.protocol.buffers import allocate
 from distributed.rpc.connection import Connection
 
 logger = logging.getLogger("distributed.comm")
 
-LEND_FROM = 1 << 20
-"""Bytes of a value from which on it is lent."""
+LEND_FROM = 32 << 20
+"""Bytes of a value from which on it is lent. Smaller ones cost less in shared memory."""
 _PROBE_BYTES = 16
-_READ_TOGETHER_FROM = 16 << 20
-"""Bytes that are worth a second thread."""
+_N_THREADS = 2
 
 
 class Loan(Struct, array_like=True):
@@ -161,26 +161,23 @@ async def _read(pid: int, loans: dict[Key, Loan]) -> dict[Key, Payload]:
     for key, loan in loans.items():
         buffers = []
         for address, nbytes in loan.places:
-            buffers.append(buffer := _unfilled(nbytes))
+            buffers.append(buffer := _allocated(nbytes))
             pieces += process_memory.pieces_of(buffer, address)
         found[key] = Payload(loan.data, Attached(buffers))
-    n_threads = 2 if sum(lengths) >= _READ_TOGETHER_FROM else 1
     read = functools.partial(process_memory.read, pid, pieces, found)
     loop = asyncio.get_running_loop()
-    await asyncio.gather(*[loop.run_in_executor(_threads(os.getpid()), read) for _ in range(n_threads)])
+    await asyncio.gather(*[loop.run_in_executor(_threads(os.getpid()), read) for _ in range(_N_THREADS)])
     return found
 
 
 @functools.cache
 def _threads(pid: int) -> DaemonThreadPool:
     """Those that read, in this process: a fork has none of them."""
-    return DaemonThreadPool(2, "Dask-Borrow")
+    return DaemonThreadPool(_N_THREADS, "Dask-Borrow")
 
 
-def _unfilled(nbytes: int) -> memoryview:
-    from distributed.protocol import process_memory
-
+def _allocated(nbytes: int) -> memoryview:
     try:
-        return process_memory.unfilled(nbytes)
+        return allocate(nbytes)
     except (MemoryError, OverflowError, ValueError) as error:
         raise OSError(f"no memory for a value of {nbytes} bytes: {error}") from None

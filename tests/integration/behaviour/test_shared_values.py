@@ -175,13 +175,13 @@ def n_lent(dask_worker: Any) -> int:
 def test_a_value_that_a_task_made_is_read_by_the_first_and_shared_with_all_others(client: Client) -> None:
     a, b = client.scheduler_info()["workers"]
     pids = client.run(os.getpid)
-    made = client.submit(make, 8 * MB, 7, workers=[a])
-    want = total(make(8 * MB, 7))
+    made = client.submit(make, 40 * MB, 7, workers=[a])
+    want = total(make(40 * MB, 7))
     assert client.submit(total, made, workers=[b], pure=False).result() == want
     assert [segments(pid) for pid in pids.values()] == [0, 0]
     assert set(client.run(n_lent).values()) == {0}
-    another = client.submit(make, 8 * MB, 8, workers=[a])
-    assert total(another.result()) == total(another.result()) == total(make(8 * MB, 8))
+    another = client.submit(make, 40 * MB, 8, workers=[a])
+    assert total(another.result()) == total(another.result()) == total(make(40 * MB, 8))
     assert segments(pids[a]) == 1
     until(lambda: set(client.run(n_lent).values()) == {0})
 
@@ -189,10 +189,10 @@ def test_a_value_that_a_task_made_is_read_by_the_first_and_shared_with_all_other
 def test_where_reading_is_forbidden_values_are_shared(client: Client) -> None:
     a, b = client.scheduler_info()["workers"]
     client.run(forbid_reading)
-    made = client.map(make, [8 * MB] * 2, [9, 10], workers=[a])
+    made = client.map(make, [40 * MB] * 2, [9, 10], workers=[a])
     sums = client.map(total, made, workers=[b], pure=False)
-    assert client.gather(sums) == [total(make(8 * MB, seed)) for seed in (9, 10)]
-    assert segments(client.run(os.getpid)[a]) == 2
+    assert client.gather(sums) == [total(make(40 * MB, seed)) for seed in (9, 10)]
+    assert sum(segments(pid) for pid in client.run(os.getpid).values()) >= 2  # one of two copies may be dropped
     assert set(client.run(n_lent).values()) == {0}
 
 
