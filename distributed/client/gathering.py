@@ -313,7 +313,7 @@ class Gatherer:
         found: dict[Key, Payload | ErrorInfo] = {}
         for part in _parts(keys, states):
             try:
-                answer = await self.session.worker_data(worker, part)
+                answer = await self.session.worker_call(worker, "get_data", keys=part, who=self.session.id)
             except (OSError, TimeoutError) as e:
                 logger.debug("Cannot fetch %d keys from %s: %s", len(part), worker, e)
                 break

@@ -43,7 +43,6 @@ from distributed.messages.scheduler_to_client import (
 )
 from distributed.messages.scheduler_to_worker import PeerLost
 from distributed.protocol.serialize import pack_error
-from distributed.rpc import lending
 from distributed.rpc.connection import Connection
 from distributed.rpc.loop_runner import sync
 from distributed.rpc.pool import ConnectionPool
@@ -492,10 +491,6 @@ class Session:
     async def worker_call(self, worker: str, op: str, /, **kwargs: Any) -> Any:
         """Ask a worker directly."""
         return await getattr(self.pool(worker), op)(**kwargs)
-
-    async def worker_data(self, worker: str, keys: list[Key]) -> Any:
-        """The values of ``keys`` that a worker holds."""
-        return await lending.get_data(await self.pool.connect(worker), keys, self.id)
 
 
 def _call_back(fn: Callable[[Any], Any], future: Any) -> None:
