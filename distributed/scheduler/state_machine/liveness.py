@@ -9,7 +9,7 @@ with the worker; it looks at the process and *vouches* for it (``WorkerVouched``
 silence of the worker         and                                                                it is
 ============================= ================================================================== ===========
 ``suspect_s`` (5 s)           whatever is known                                                  suspect
-``lost_s`` (15 s)             its nanny says that it stands still, or has ceased to vouch for it  lost
+``lost_s`` (15 s)             its nanny says that it stands still                                lost
 ``worker_grace_s`` (30 s)     its nanny is as silent: both are cut off                           lost
 ``lost_alone_s`` (60 s)       it has no nanny                                                    lost
 ``worker_ttl_s`` (300 s)      whatever is known                                                  lost
@@ -117,7 +117,9 @@ def _lost_because(state: Tables, ws: WorkerState) -> str:
     if vouch is not None and now - vouch.seen <= limit:
         return ""
     grace = inf if settings.worker_grace_s is None else settings.worker_grace_s
-    if vouch is None and ws.nanny is not None and silence <= grace:
+    stands_still = vouch is not None and vouch.process_state in STOPPED
+    heard = ws.last_seen if vouch is None else max(ws.last_seen, vouch.seen)
+    if not stands_still and ws.nanny is not None and now - heard <= grace:  # a nanny that is heard says something
         return ""
     return f"no sign of life for {silence:.0f} s{_known(ws)}"
 

@@ -121,11 +121,11 @@ class Hosts:
         return commands
 
     def __exit__(self, *exc: object) -> None:
+        _run(f"ip link del {self.name}")  # first: a namespace takes its end along some time after it is gone
         for i in range(1, self.n + 1):
             _run(f"ip netns del {self.name}-{i}")
             shutil.rmtree(f"/etc/netns/{self.name}-{i}", ignore_errors=True)
         _run(f"ip netns del {self.name}")
-        _run(f"ip link del {self.name}")
 
     # --- faults
 

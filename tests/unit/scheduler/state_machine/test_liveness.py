@@ -86,6 +86,19 @@ def test_worker_and_nanny_are_cut_off_for_too_long_so_it_is_lost_and_fenced() ->
         assert env.states() == {"x": "processing"} and env.where("x") == "b"
 
 
+def test_a_word_of_the_nanny_before_both_were_cut_off_is_no_reason_to_hurry() -> None:
+    with TestEnv({}, **WATCHED) as env:
+        env.join("a", nanny="tcp://n:1")
+        env.submit(a_task("x"))
+        env.ignore_all()
+        pass_time(env, 6, vouched="a")
+        pass_time(env, 29)
+        assert kinds(env.instructed()) == ["WorkerSuspected"]
+        pass_time(env, 2)
+        assert env.instructed()[-1].cause.startswith("no sign of life for 3")
+        env.ignore_all()
+
+
 def test_stopped_process_is_not_vouched_for() -> None:
     with TestEnv({}, **WATCHED) as env:
         env.join("a", nanny="tcp://n:1")
