@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import pickle
 import threading
 import time
 from collections.abc import Iterator
@@ -217,15 +218,17 @@ async def _await(answer: Any) -> Any:
     return await answer
 
 
-def test_a_client_that_closes_lets_nobody_wait(client: Client) -> None:
+def test_a_client_that_closes_lets_nobody_wait(client: Client, actor: Any) -> None:
     with Client(client.scheduler.address, set_as_default=False) as own:
-        actor: Any = own.submit(Recorder, actor=True, pure=False).result(30)
-        stuck = actor.wait()
-        assert actor.seen == []
+        with own.as_current():
+            theirs: Any = pickle.loads(pickle.dumps(actor))
+        stuck = theirs.wait()
+        assert theirs.seen == []
     with pytest.raises((ValueError, CommClosedError), match="closed"):
         stuck.result(30)
     with pytest.raises(RuntimeError, match="closed"):
-        actor.tell(1)
+        theirs.tell(1)
+    actor.let_go().result(30)  # the method went on, in the thread of all actors of its worker
 
 
 def test_a_broken_connection_is_made_anew(client: Client, actor: Any) -> None:
