@@ -88,9 +88,9 @@ def look(state: Tables) -> None:
 def _forgive(state: Tables, late: float) -> None:
     """We stood still ourselves: what was sent to us meanwhile is yet to be read."""
     for ws in state.workers.values():
-        ws.last_seen += late
+        ws.last_seen = min(state.now, ws.last_seen + late)  # some of what was sent may have been read already
         if ws.vouch is not None:
-            ws.vouch.seen += late
+            ws.vouch.seen = min(state.now, ws.vouch.seen + late)
     for absence in state.away.values():
         if absence.deadline is not None:
             absence.deadline += late

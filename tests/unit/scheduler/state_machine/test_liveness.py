@@ -152,7 +152,9 @@ def test_scheduler_that_stood_still_blames_nobody() -> None:
         env.join("a", nanny="tcp://n:1")
         pass_time(env, 2, alive="a")
         env.now += 60.0  # stopped, or busy with something else: deadlines come late
+        beat(env, "a")  # read before the deadline is seen to be late
         env.wait(1.0)
+        assert env.worker("a").last_seen <= env.now, "nobody was seen in the future"
         pass_time(env, 2, alive="a")
         assert not env.instructed()
         assert env.worker("a").running
