@@ -57,6 +57,10 @@ def main(**given: Any) -> None:
     rank, size = given["scheduler_rank"], comm.Get_size()
     if own and rank >= size:
         raise click.UsageError(f"--scheduler-rank {rank}: the job has ranks 0 to {size - 1}")
+    if own and size == 1 and given["exclusive_workers"]:
+        raise click.UsageError(
+            "a job of one rank would be a scheduler without workers: mpirun -n 2, or --inclusive-workers"
+        )
     log_setup.show()
     job = Job(
         comm, rank if own else None, _scheduler(given), _worker(given) | more, given["worker_class"], given["name"]

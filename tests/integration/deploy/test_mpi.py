@@ -113,6 +113,7 @@ def test_the_scheduler_works_too_and_errors_reach_every_rank() -> None:
         (["--worker-options", "[1]"], "--worker-options must be a JSON object"),
         (["--no-scheduler"], "--no-scheduler needs"),
         (["--scheduler-rank", "7"], "the job has ranks 0 to 0"),
+        ([], "a scheduler without workers: mpirun -n 2, or --inclusive-workers"),
     ],
 )
 def test_bad_options(args: list[str], text: str) -> None:
