@@ -45,6 +45,8 @@ def run(check: Check) -> Outcome:
     print(f"--- {check.name}", flush=True)
     for test, reason in check.left_out:
         print(f"    without {test}: {reason}")
+    for name, value in check.environment:
+        print(f"    with {name}={value}")
     begin = time.monotonic()
     outcome = _run_program(check) if check.program else _run_tests(check)
     outcome.took_s = time.monotonic() - begin
@@ -55,7 +57,7 @@ def run(check: Check) -> Outcome:
 
 
 def _run_program(check: Check) -> Outcome:
-    done, text = _call([sys.executable, str(_PROGRAMS / f"{check.program}.py")], check.limit_s)
+    done, text = _call([sys.executable, str(_PROGRAMS / f"{check.program}.py")], check.limit_s, dict(check.environment))
     good = done == 0 and any(line.startswith(f"{check.program} ok") for line in text.splitlines())
     return Outcome(check, passed=int(good), failed=int(not good), text=text)
 
@@ -68,7 +70,9 @@ def _run_tests(check: Check) -> Outcome:
             options += ["-p", "distributed.utils_test"]
         if check.left_out:
             options += ["-k", " and ".join(f"not {test}" for test, _ in check.left_out)]
-        code, text = _call([sys.executable, "-m", "pytest", *options, "--pyargs", *check.tests], check.limit_s)
+        code, text = _call(
+            [sys.executable, "-m", "pytest", *options, "--pyargs", *check.tests], check.limit_s, dict(check.environment)
+        )
         outcome = Outcome(check, text=text)
         if report.exists():
             for suite in ElementTree.parse(report).iter("testsuite"):
@@ -81,7 +85,7 @@ def _run_tests(check: Check) -> Outcome:
         return outcome
 
 
-def _call(command: list[str], limit_s: float) -> tuple[int, str]:
+def _call(command: list[str], limit_s: float, more: dict[str, str]) -> tuple[int, str]:
     """Exit code and output; a command that takes longer than its limit is ended, with all it has started."""
     allowed = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
     slots = {"PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe"}
@@ -92,7 +96,7 @@ def _call(command: list[str], limit_s: float) -> tuple[int, str]:
         program = subprocess.Popen(
             command,
             cwd=folder,
-            env={**os.environ, **allowed, **slots, **own, "PATH": path},
+            env={**os.environ, **allowed, **slots, **own, **more, "PATH": path},
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
