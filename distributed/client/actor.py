@@ -243,7 +243,8 @@ class Actor:
         with noted_futures() as held:
             payload = None if arguments is None else live(arguments) if session.live else dumps(arguments)
         answer = ActorFuture(self, client, held)
-        if self._waiting is None and self._is_at_home():
+        # Futures that go along must be known to the scheduler before the worker asks it for them.
+        if not held and self._waiting is None and self._is_at_home():
             self._link_to_home(session).call(answer, self.key, name, payload)
         else:
             self._wait_for_home(session, (answer, name, payload))
@@ -267,8 +268,12 @@ class Actor:
     async def _go_home(self, session: Any) -> None:
         """Find out where it is, then make the calls that wait, in order."""
         failure: BaseException | None = None
+        told = 0
         try:
             await self._find(session)
+            while told < len(self._waiting or ()):
+                told = len(self._waiting or ())
+                await session.call("ping")  # what was submitted before has arrived
         except BaseException as e:
             failure = e if isinstance(e, Exception) else CommClosedError("the client was closed")
         with going_home:  # later calls come behind these
