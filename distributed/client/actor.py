@@ -267,25 +267,30 @@ class Actor:
 
     async def _go_home(self, session: Any) -> None:
         """Find out where it is, then make the calls that wait, in order."""
-        failure: BaseException | None = None
-        told = 0
+        known = 0  # so many calls may go, as the scheduler knows of the futures in them
         try:
             await self._find(session)
-            while told < len(self._waiting or ()):
-                told = len(self._waiting or ())
+            while not self._has_called(session, known):
+                known = len(self._waiting or ())
                 await session.call("ping")  # what was submitted before has arrived
         except BaseException as e:
             failure = e if isinstance(e, Exception) else CommClosedError("the client was closed")
-        with going_home:  # later calls come behind these
-            waiting = self._waiting or []
-            if failure is None:
-                link = self._link_to_home(session)
-                for answer, name, payload in waiting:
-                    link.call(answer, self.key, name, payload)
-            self._waiting = None
-        if failure is not None:
+            with going_home:
+                waiting, self._waiting = self._waiting or [], None
             for answer, _, _ in waiting:
                 answer.lost(failure, True)
+
+    def _has_called(self, session: Any, known: int) -> bool:
+        """Make the calls that wait, in order, unless there are futures in one behind the first ``known``."""
+        with going_home:  # later calls come behind these
+            waiting = self._waiting or []
+            if any(answer._held for answer, _, _ in waiting[known:]):
+                return False
+            link = self._link_to_home(session)
+            for answer, name, payload in waiting:
+                link.call(answer, self.key, name, payload)
+            self._waiting = None
+        return True
 
     def _is_at_home(self) -> bool:
         """Whether nothing is known against its being where it was."""

@@ -16,6 +16,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
+from distributed.base.lazy import loaded
 from distributed.client.future_table import FutureState, FutureTable
 
 PATIENCE_S = 0.005
@@ -121,16 +122,19 @@ class Countdown:
         self._table.forget_callback([state for state in self._waiting if not state.done], self._on_done)
 
 
+def _task() -> Any:
+    current_task = loaded("distributed.worker.runtime", "current_task")
+    return None if current_task is None else current_task.get()
+
+
 def in_task() -> bool:
     """Whether the calling thread or coroutine runs a task."""
-    runtime = sys.modules.get("distributed.worker.runtime")
-    return runtime is not None and runtime.current_task.get() is not None
+    return _task() is not None
 
 
 def holds_slot() -> bool:
     """Whether the calling thread or coroutine runs a task that holds a slot of a worker."""
-    runtime = sys.modules.get("distributed.worker.runtime")
-    task = None if runtime is None else runtime.current_task.get()
+    task = _task()
     return task is not None and not task.seceded and not getattr(task, "actor", False)
 
 

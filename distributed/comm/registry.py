@@ -355,12 +355,14 @@ async def connect(
             raise TimeoutError(f"no answer from {address} within {total:g} s: the connect timed out") from None
         except CommClosedError:
             # Closed in the middle of the handshake: shown out by a crowd, or starting up, or ending.
-            if loop.time() + pause >= min(deadline, begin + max(_SHOWN_OUT_S, retry_refused_s)):
+            end = min(deadline, begin + max(_SHOWN_OUT_S, retry_refused_s))
+            if loop.time() >= end:
                 raise
         except OSError as e:
-            if loop.time() + pause >= min(deadline, begin + retry_refused_s):
+            end = min(deadline, begin + retry_refused_s)
+            if loop.time() >= end:
                 raise _told(e, address) from e
-        await asyncio.sleep(pause)
+        await asyncio.sleep(min(pause, max(0.0, end - loop.time())))
         pause = min(0.2, pause * 1.6)
 
 

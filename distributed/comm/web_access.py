@@ -111,7 +111,9 @@ def sign(link: str, secret: Secret, place: str) -> str:
     now = time.time()
     for made in [made for made, (at, _) in _made.items() if not 0 <= now - at < SAME_LINK_S]:
         _made.pop(made, None)
-    _, code = _made.setdefault((secret.id, place), (now, new_code(secret, place, now, _random.token_bytes(_NONCE))))
+    if (secret.id, place) not in _made:
+        _made[secret.id, place] = now, new_code(secret, place, now, _random.token_bytes(_NONCE))
+    _, code = _made[secret.id, place]
     return f"{link}{'&' if '?' in link else '?'}{IN_LINKS}={code}"
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from distributed.base.handover import HANDOVER_S, noted_futures
+from distributed.base.lazy import loaded
 from distributed.messages.payload import Payload
 from distributed.protocol import serialize
 
@@ -45,10 +46,10 @@ async def run(owner: Any, inject: str, function: Any, args: Any = (), kwargs: An
     result = await result if inspect.isawaitable(result) else result
     if given:
         await until_claimed(given)
-    if "distributed.client.futures" in sys.modules:
-        made = list(sys.modules["distributed.client.futures"].walk_futures(result))
-        if made:
-            asyncio.get_running_loop().call_later(HANDOVER_S, made.clear)
+    walk_futures = loaded("distributed.client.futures", "walk_futures")
+    made = [] if walk_futures is None else list(walk_futures(result))
+    if made:
+        asyncio.get_running_loop().call_later(HANDOVER_S, made.clear)
     return result
 
 
@@ -94,8 +95,8 @@ def import_file(path: Path) -> list[str]:
     if path.suffix == ".py":
         Path(importlib.util.cache_from_source(str(path))).unlink(missing_ok=True)
     for name in names:
-        for loaded in [m for m in sys.modules if m == name or m.startswith(name + ".")]:
-            del sys.modules[loaded]
+        for old in [m for m in sys.modules if m == name or m.startswith(name + ".")]:
+            del sys.modules[old]
         importlib.import_module(name)
     return names
 

@@ -27,13 +27,14 @@ class Counter:
 
 def test_actors(client: Client) -> None:
     actor: Any = client.submit(Counter, actor=True, pure=False).result(timeout=10)
+    call_in_time = actor.inc()
     for call, error, words in (
         (lambda: actor.decrease(), AttributeError, "'Counter' object has no attribute 'decrease'"),
         (lambda: actor.size, AttributeError, "'Counter' object has no attribute 'size'"),
         (lambda: actor._n, AttributeError, "'_n'.*underscore"),
         (lambda: setattr(actor, "n", 5), AttributeError, "'n'.*cannot be set from here"),
         (lambda: actor.inc(1).result(timeout=5), TypeError, "inc.*positional argument"),
-        (lambda: actor.inc().result(timeout="x"), ValueError, "duration"),
+        (lambda: call_in_time.result(timeout="x"), ValueError, "duration"),
         (lambda: client.submit(Counter, actor="yes"), TypeError, "actor= takes True or False"),
         (lambda: client.submit(Counter, actors=5), TypeError, "actors= takes True or False"),  # type: ignore[arg-type]
         (lambda: client.map(Counter, [1], actor="yes"), TypeError, "actor= takes True or False"),
@@ -42,7 +43,7 @@ def test_actors(client: Client) -> None:
     ):
         with soon(), pytest.raises(error, match=words):
             call()
-    assert actor.n == 1  # of the call of which only the time limit was wrong
+    assert call_in_time.result(timeout=10) == actor.n == 1  # only its time limit was wrong
     actor.set_to(7).result(timeout=5)
     assert actor.n == 7
 

@@ -67,6 +67,18 @@ def _run(command: str, **options: Any) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(command.split(), capture_output=True, **options)
 
 
+def _sweep() -> None:
+    """Take away what a test process that was killed has left: its route would stand in the way."""
+    links = _run("ip -br link").stdout.decode().split("\n")
+    for name in [line.split("@")[0].split(" ")[0] for line in links]:
+        if name.startswith("dl") and name[2:].isdigit() and not os.path.exists(f"/proc/{name[2:]}"):
+            _run(f"ip link del {name}")
+            for line in _run("ip netns").stdout.decode().split("\n"):
+                space = line.split(" ")[0]
+                if space.split("-")[0] == name:
+                    _run(f"ip netns del {space}")
+
+
 class Hosts:
     """``n`` hosts beside this one.
 
@@ -75,7 +87,7 @@ class Hosts:
 
     def __init__(self, n: int) -> None:
         self.n = n
-        self.name = f"dl{os.getpid() % 100000}"
+        self.name = f"dl{os.getpid()}"
 
     def ip(self, host: int) -> str:
         """Address of a host; that of the test is 0."""
@@ -85,6 +97,7 @@ class Hosts:
         if os.geteuid() != 0:
             pytest.skip("network namespaces take root")
         name = self.name
+        _sweep()
         if _run(f"ip netns add {name}").returncode:
             pytest.skip("this machine makes no network namespaces")
         try:

@@ -47,6 +47,14 @@ def blob(path: str, nbytes: int) -> bytes:
     return bytes(nbytes)
 
 
+@contextlib.asynccontextmanager
+async def two_workers_at(net: Hosts) -> AsyncIterator[tuple[Scheduler, Any]]:
+    """Workers a and b on hosts 1 and 2: the scheduler, and a client."""
+    async with scheduler_at(net) as s, net.member(1, "worker", s.address, name="a"):
+        async with net.member(2, "worker", s.address, name="b"), client(s.address) as c:
+            yield s, c
+
+
 def actions(scheduler: Any) -> list[str]:
     return [event["action"] for _, event in scheduler.get_events("all") if isinstance(event, dict)]
 
@@ -116,19 +124,18 @@ def test_two_workers(how: str, tmp_path: Path) -> None:
     async def test() -> None:
         journal = Journal(tmp_path / "runs")
         with Hosts(2) as net:
-            async with scheduler_at(net) as s, net.member(1, "worker", s.address, name="a"):
-                async with net.member(2, "worker", s.address, name="b"), client(s.address) as c:
-                    x = c.submit(blob, journal.path, 1_000_000, workers="a")
-                    await x
-                    net.cut(1, 2, how)
-                    y = c.submit(len, x, workers="b", pure=False)
-                    assert await asyncio.wait_for(y.result(), 60) == 1_000_000
-                    net.heal()
-                    z = c.submit(len, x, workers="a", pure=False)
-                    assert await asyncio.wait_for(z.result(), 30) == 1_000_000
-                    assert len(s.workers) == 2 and journal.lines() == ["blob"]
-                    ((_, bad),) = s.get_events("bad-link")
-                    assert bad["to"] == s.state.aliases["a"] and bad["reason"]
+            async with two_workers_at(net) as (s, c):
+                x = c.submit(blob, journal.path, 1_000_000, workers="a")
+                await x
+                net.cut(1, 2, how)
+                y = c.submit(len, x, workers="b", pure=False)
+                assert await asyncio.wait_for(y.result(), 60) == 1_000_000
+                net.heal()
+                z = c.submit(len, x, workers="a", pure=False)
+                assert await asyncio.wait_for(z.result(), 30) == 1_000_000
+                assert len(s.workers) == 2 and journal.lines() == ["blob"]
+                ((_, bad),) = s.get_events("bad-link")
+                assert bad["to"] == s.state.aliases["a"] and bad["reason"]
 
     test()
 
@@ -141,19 +148,18 @@ def test_two_workers_whose_connection_stood(how: str, tmp_path: Path) -> None:
     async def test() -> None:
         journal = Journal(tmp_path / "runs")
         with Hosts(2) as net:
-            async with scheduler_at(net) as s, net.member(1, "worker", s.address, name="a"):
-                async with net.member(2, "worker", s.address, name="b"), client(s.address) as c:
-                    x, y = (c.submit(blob, journal.path, n, workers="a", pure=False) for n in (1_000_000, 2_000_000))
-                    assert await c.submit(len, x, workers="b", pure=False) == 1_000_000
-                    await y
-                    net.cut(1, 2, how)
-                    begin = time.monotonic()
-                    assert await asyncio.wait_for(c.submit(len, y, workers="b", pure=False).result(), 60) == 2_000_000
-                    took = time.monotonic() - begin
-                    ((_, bad),) = s.get_events("bad-link")
-                    assert bad["to"] == s.state.aliases["a"] and bad["reason"]
-                    assert took < 30, "the kernel takes some 30 s, and a connection that cannot be made 5 s more"
-                    assert journal.count("blob") == 2
+            async with two_workers_at(net) as (s, c):
+                x, y = (c.submit(blob, journal.path, n, workers="a", pure=False) for n in (1_000_000, 2_000_000))
+                assert await c.submit(len, x, workers="b", pure=False) == 1_000_000
+                await y
+                net.cut(1, 2, how)
+                begin = time.monotonic()
+                assert await asyncio.wait_for(c.submit(len, y, workers="b", pure=False).result(), 60) == 2_000_000
+                took = time.monotonic() - begin
+                ((_, bad),) = s.get_events("bad-link")
+                assert bad["to"] == s.state.aliases["a"] and bad["reason"]
+                assert took < 30, "the kernel takes some 30 s, and a connection that cannot be made 5 s more"
+                assert journal.count("blob") == 2
 
     test()
 
