@@ -32,7 +32,7 @@ def client(cluster: LocalCluster) -> Iterator[Client]:
 
 
 @contextlib.contextmanager
-def soon(seconds: float = 1.0) -> Iterator[None]:
+def soon(seconds: float = 5.0) -> Iterator[None]:
     """What is refused is refused at once."""
     begin = time.monotonic()
     yield

@@ -154,7 +154,7 @@ class NotAPlugin:
     ],
 )
 def test_calls(client: Client, call: Callable[[Client], Any], error: type[Exception], words: str) -> None:
-    with soon(3), pytest.raises(error, match=words):
+    with soon(), pytest.raises(error, match=words):
         call(client)
 
 

@@ -63,7 +63,7 @@ def test_client_arguments(args: Any, keywords: dict[str, Any], error: type[Excep
     ],
 )
 def test_cluster_arguments(keywords: dict[str, Any], error: type[Exception], words: str) -> None:
-    with soon(3), pytest.raises(error, match=words):
+    with soon(), pytest.raises(error, match=words):
         LocalCluster(**{"n_workers": 1, **OPTIONS, **keywords}).close()
 
 
@@ -71,7 +71,7 @@ def test_refused_and_silent_addresses() -> None:
     with contextlib.closing(socket.socket()) as sock:
         sock.bind(("127.0.0.1", 0))
         address = "tcp://{}:{}".format(*sock.getsockname())
-        with soon(2), pytest.raises(OSError, match="refused") as caught:
+        with soon(), pytest.raises(OSError, match="refused") as caught:
             Client(address)
         assert address in str(caught.value)
         sock.listen()
@@ -79,8 +79,8 @@ def test_refused_and_silent_addresses() -> None:
             begin = time.monotonic()
             with pytest.raises(TimeoutError, match=address):
                 Client(address, timeout=timeout)
-            assert limit * 0.9 <= time.monotonic() - begin < limit + 1
-    with soon(3), pytest.raises(OSError, match=r"no\.such\.host\.invalid"):
+            assert limit * 0.9 <= time.monotonic() - begin < limit + 4
+    with soon(), pytest.raises(OSError, match=r"no\.such\.host\.invalid"):
         Client("tcp://no.such.host.invalid:8786", timeout=2)
 
 

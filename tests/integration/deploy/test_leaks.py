@@ -109,7 +109,7 @@ def test_sync(options: dict[str, Any], own_directories: Path) -> None:
             if options["processes"]:
                 assert files_in(own_directories / "runtime")
             begin = time.monotonic()
-        assert time.monotonic() - begin < 2
+        assert time.monotonic() - begin < 2.9  # before a process ends itself the hard way
 
 
 @pytest.mark.parametrize("options", VARIANTS)
@@ -126,7 +126,7 @@ def test_async(options: dict[str, Any], own_directories: Path) -> None:
             assert await client.gather(client.map(inc, range(10))) == list(range(1, 11))
             assert files_in(scratch)
             begin = time.monotonic()
-        assert time.monotonic() - begin < 2
+        assert time.monotonic() - begin < 2.9  # before a process ends itself the hard way
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
     with no_trace(own_directories):

@@ -127,7 +127,7 @@ def test_holder_of_scattered_data_is_killed(pair: Client, running: bool) -> None
         for word in (repr(data.key), holder, "signal 9", "scattered"):
             assert word in str(caught.value)
         assert future.status == "cancelled"
-    assert time.monotonic() - begun < 2  # measured: 0.05 s
+    assert time.monotonic() - begun < 5  # measured: 0.05 s
     with pytest.raises(DataLostError, match=holder):
         pair.gather(futures)
     with pytest.raises(DataLostError, match=holder):
