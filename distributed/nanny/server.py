@@ -1,7 +1,7 @@
 """The nanny as a program: one worker process, kept alive, and the scheduler told at once when it ends. Shell.
 
-When to start again is decided in ``restart_policy.py``; how a process is started, watched and ended is in
-``process.py``.
+When to start again is decided in ``restart_policy.py``; a worker's way from the start of its process to the end is in
+``worker_life.py``.
 """
 
 from __future__ import annotations
@@ -16,29 +16,23 @@ from distributed.base import defaults, ending, preloading, settings, settings_ch
 from distributed.base.formatting import parse_timedelta
 from distributed.base.log_tail import LogTail
 from distributed.base.status import Status
-from distributed.comm import registry
 from distributed.comm.addressing import get_address_host
 from distributed.comm.keys import Secret
 from distributed.comm.transport import Comm
 from distributed.messages.control import Applied, RegisterNanny, SchedulerEnds
 from distributed.messages.nanny import WorkerProcessExited, WorkerProcessStarted, WorkerVouched
-from distributed.messages.payload import ErrorInfo
 from distributed.nanny import environment
-from distributed.nanny.memory_watch import MemoryWatch
-from distributed.nanny.process import ProcessEnd, WorkerProcess
+from distributed.nanny.process import WorkerProcess
 from distributed.nanny.restart_policy import RestartPolicy
-from distributed.nanny.watch import Watch
-from distributed.protocol import serialize
+from distributed.nanny.worker_life import DiedAtStart, WorkerEnd, WorkerLife
 from distributed.rpc.server import Server
-from distributed.worker import memory, registration, remote_calls, scratch
+from distributed.worker import memory, registration, remote_calls
 from distributed.worker.member_link import MemberLink
 from distributed.worker.plugin_host import PluginHost
 from distributed.worker.scheduler_door import SchedulerDoor
 
 logger = logging.getLogger("distributed.nanny")
 
-_START_LIMIT_S = 60.0
-_AT_EXIT_S = 1.0
 _NOT_CLOSING = (Status.starting, Status.running, Status.closing_gracefully)
 _closing_tasks: set[asyncio.Task[Any]] = set()
 
@@ -137,10 +131,8 @@ class Nanny(Server):
         self.resources = resources
         self.services: dict[str, Any] = {}
         self.auto_restart = True
-        self.process: WorkerProcess | None = None
-        self.worker_address: str | None = None
-        self.worker_dir: str | None = None
-        self._listening_at: str | None = None
+        suspect_s = float(parse_timedelta(settings.get("distributed.scheduler.suspect-after", None) or 5.0))
+        self._life = WorkerLife(self._tell, self._on_worker_end, suspect_s, self.memory_limit)
         self.plugin_host = PluginHost(self)
         self._listen_options = (host, port, interface, protocol)
         self._contact_address = contact_address
@@ -151,16 +143,12 @@ class Nanny(Server):
         )
         self._opened: Comm | None = None
         self._policy = RestartPolicy()
-        self._started: asyncio.Future[str] | None = None
-        self._leaving: dict[str, Any] | None = None
+        self._restarting = False
         self.close_reason = ""
-        self._ordered_end = False
         self._change = asyncio.Lock()
         self._preload_given = (
-            preload_nanny if preload_nanny is not None else settings.get("distributed.nanny.preload", None),
-            preload_nanny_argv
-            if preload_nanny_argv is not None
-            else settings.get("distributed.nanny.preload-argv", None),
+            _or_setting(preload_nanny, "distributed.nanny.preload"),
+            _or_setting(preload_nanny_argv, "distributed.nanny.preload-argv"),
         )
         self._preloads: list[preloading.Preload] = []
         options: dict[str, Any] = {
@@ -203,10 +191,6 @@ class Nanny(Server):
             name=name,
         )
         self._log_tail = LogTail("distributed.nanny")
-        self._memory_watch = MemoryWatch(self.memory_limit)
-        self._watch = Watch(
-            self._tell, float(parse_timedelta(settings.get("distributed.scheduler.suspect-after", None) or 5.0))
-        )
         Nanny._instances.add(self)
 
     # -- facts
@@ -216,6 +200,21 @@ class Nanny(Server):
     ) -> list[tuple[Any, ...]]:
         """The last ``n`` lines of the nannies' log in this process, as ``(level, text)``; see ``LogTail.last``."""
         return self._log_tail.last(start, n, timestamps)
+
+    @property
+    def process(self) -> WorkerProcess | None:
+        """The worker's process; the last one while there is none."""
+        return self._life.process
+
+    @property
+    def worker_address(self) -> str | None:
+        """Where the worker is, None while there is none."""
+        return self._life.address
+
+    @property
+    def worker_dir(self) -> str | None:
+        """The directory of the last worker."""
+        return self._life.directory
 
     @property
     def memory_manager(self) -> memory.MemoryLimit:
@@ -253,7 +252,7 @@ class Nanny(Server):
 
     def is_alive(self) -> bool:
         """Whether there is a worker process."""
-        return self.process is not None and self.process.is_alive()
+        return self._life.is_alive()
 
     def __repr__(self) -> str:
         return f"<Nanny: {self.worker_address}, threads: {self.nthreads}>"
@@ -303,31 +302,28 @@ class Nanny(Server):
     async def instantiate(self) -> str:
         """Start a worker process, unless there is one; returns when its worker has registered (or raises why not)."""
         async with self._change:
-            if self.is_alive() and self._started is not None:
-                await asyncio.shield(self._started)
+            if await self._life.goes_on():
                 return Status.running.name
             self._policy.on_ordered_start()
             while True:
                 try:
                     await self._start_process()
                     return Status.running.name
-                except _DiedAtStart as death:
+                except DiedAtStart as death:
                     decision = self._policy.on_exit(False, death.end.lived_s)
                     if self.status is Status.closing:
                         raise RuntimeError("the nanny ends") from None
                     if not decision.restart:
-                        raise RuntimeError(f"{decision.reason}; {_told(death.end)}") from None
+                        raise RuntimeError(f"{decision.reason}; {death.told()}") from None
                     await asyncio.sleep(decision.delay_s)
-
-    def _security_option(self) -> dict[str, Any]:
-        return {} if self.security is None else {"security": self.security}
 
     async def _start_process(self) -> None:
         assert self.scheduler_address is not None
         variables = environment.worker_variables(self.env)
+        security = {} if self.security is None else {"security": self.security}
         config = {
             "worker_class": self.worker_class,
-            "worker_options": {**self._security_option(), **self.worker_kwargs, "nanny": self.address},
+            "worker_options": {**security, **self.worker_kwargs, "nanny": self.address},
             "scheduler_address": self.scheduler_address,
             "secret": None if self.secret is None else self.secret.limited_to("worker").reveal(),
             "settings": environment.worker_settings(self.config),
@@ -335,117 +331,30 @@ class Nanny(Server):
             "variables": {"PYTHONPATH": variables.get("PYTHONPATH")},
             "log_level": self._silence_logs,
         }
-        loop = asyncio.get_running_loop()
-        self._started = started = loop.create_future()
-        started.add_done_callback(_seen)
-        self._leaving = None
-        self._ordered_end = False
-        process = WorkerProcess(config, environment.spawn_variables(variables), self._on_child_message)
-        self.process = process
-        process.ended.add_done_callback(lambda future: self._on_process_end(process, future.result()))
-        limit = _START_LIMIT_S if self.death_timeout is None else self.death_timeout + 5.0
-        try:
-            done, _ = await asyncio.wait(
-                [started, process.ended],
-                timeout=None if self.death_timeout is None else limit,
-                return_when=asyncio.FIRST_COMPLETED,
-            )
-        except asyncio.CancelledError:
-            self._ordered_end = True
-            await process.kill()
-            raise
-        if started in done:
-            try:
-                started.result()
-            except BaseException:
-                self._ordered_end = True
-                await process.stop("start-failed", 1.0)
-                raise
-            return
-        if not done:
-            self._ordered_end = True
-            await process.kill()
-            raise TimeoutError(f"the worker process has not started within {limit:.0f} s")
-        raise _DiedAtStart(process.ended.result())
+        await self._life.start(config, variables, self.death_timeout)
 
-    def _on_child_message(self, message: dict[str, Any]) -> None:
-        event = message.get("event")
-        if event == "started":
-            self.worker_address = message["address"]
-            if self._started is not None and not self._started.done():
-                self._started.set_result(message["address"])
-            if self.process is not None:
-                self._tell(WorkerProcessStarted(message["address"], self.process.pid))
-                self._watch.start(self.process, message["address"])
-                self._memory_watch.start(self.process)
-        elif event == "listening":
-            self._listening_at = message["address"]
-        elif event == "directory":
-            self.worker_dir = message["path"]
-        elif event == "failed":
-            error: ErrorInfo = message["error"]
-            if self._started is not None and not self._started.done():
-                self._started.set_exception(_as_exception(error))
-        elif event == "leaving":
-            self._leaving = message
-
-    def _on_process_end(self, process: WorkerProcess, end: ProcessEnd) -> None:
-        if process is not self.process:
-            return
-        self._watch.stop()
-        self._memory_watch.stop()
-        had_started = self.worker_address is not None
-        self._remove_traces()
-        if self._started is not None and not self._started.done():
-            self._started.set_exception(_DiedAtStart(end))  # whoever waits for it learns
-        leaving = self._leaving
-        expected = self._ordered_end or leaving is not None
-        stays = self.status in (Status.starting, Status.running) and self.auto_restart and not self._ordered_end
-        if leaving is not None and not leaving["restart"] and not self._scheduler_cut(leaving):
+    def _on_worker_end(self, end: WorkerEnd) -> None:
+        had_started = end.address is not None
+        unexpected = had_started and not end.expected
+        stays = self.status in (Status.starting, Status.running) and self.auto_restart and not end.ordered
+        if end.leaving is not None and not end.leaving["restart"] and not self._scheduler_cut(end.leaving):
             stays = False
-        decision = self._policy.on_exit(had_started, end.lived_s) if stays and had_started and not expected else None
+        decision = self._policy.on_exit(True, end.process.lived_s) if stays and unexpected else None
         will_restart = stays and had_started and (decision is None or decision.restart)
         if had_started:
-            assert self.worker_address is not None
-            self._tell(
-                WorkerProcessExited(
-                    self.worker_address,
-                    end.pid,
-                    end.exit_code,
-                    end.signal,
-                    end.executing,
-                    end.peak_bytes,
-                    end.log_tail,
-                    expected,
-                    will_restart or self._restarting,
-                    end.culprits,
-                    end.cause,
-                )
-            )
-        self.worker_address = None
-        if not expected and had_started:
-            logger.warning("Worker process %d ended: %s%s", end.pid, end, "; restarting" if will_restart else "")
+            self._tell(end.report(will_restart or self._restarting))
+        if unexpected:
+            again = "; restarting" if will_restart else ""
+            logger.warning("Worker process %d ended: %s%s", end.process.pid, end.process, again)
         if will_restart:
             self.add_task(self._restart_after(0.0 if decision is None else decision.delay_s))
-        elif had_started and not self._ordered_end and self.status in _NOT_CLOSING:
-            reason = leaving["reason"] if leaving is not None else "worker-process-ended"
+        elif had_started and not end.ordered and self.status in _NOT_CLOSING:
+            reason = end.leaving["reason"] if end.leaving is not None else "worker-process-ended"
             self._close_soon(f"worker left: {reason}")
-
-    def _remove_traces(self) -> None:
-        """What a process that was killed has left."""
-        if self.worker_dir is not None:
-            scratch.remove_directory(self.worker_dir)
-        if self._listening_at is not None:
-            registry.remove_traces(self._listening_at)
-            self._listening_at = None
 
     def end_now(self) -> None:
         """The program ends in haste: the worker process has a moment to end too."""
-        process = self.process
-        if process is not None and process.is_alive() and process.end_now("nanny-gone", _AT_EXIT_S):
-            self._remove_traces()
-
-    _restarting = False
+        self._life.end_now()
 
     def _scheduler_cut(self, leaving: Mapping[str, Any]) -> bool:
         """The worker has lost the scheduler, and we have not: a new one may fare better."""
@@ -471,11 +380,7 @@ class Nanny(Server):
 
     async def kill(self, timeout: float = 2.0, reason: str = "nanny-kill") -> None:
         """End the worker process: in order if that takes at most ``timeout`` seconds. It is not started again."""
-        process = self.process
-        self._ordered_end = True
-        if process is not None:
-            await process.stop(reason, float(parse_timedelta(timeout)))
-            self._started = None
+        await self._life.end(reason, float(parse_timedelta(timeout)))
 
     async def restart(self, timeout: float = 30.0, reason: str = "nanny-restart", **ignored: Any) -> str:
         """End the worker process and start a new one; ``"OK"``, or ``"timed out"`` when there is none in time.
@@ -524,8 +429,7 @@ class Nanny(Server):
         try:
             await self.kill(timeout, reason)
         finally:
-            self.process = None
-            self._remove_traces()  # a process that was still starting may have left some since it was last looked at
+            self._life.forget()
         self.link.stop()
         if self.link.connection is not None:
             await self.link.close(1.0)
@@ -581,25 +485,8 @@ def _end_all() -> None:
         nanny.end_now()
 
 
-class _DiedAtStart(Exception):
-    def __init__(self, end: ProcessEnd) -> None:
-        super().__init__(str(end))
-        self.end = end
-
-
-def _told(end: ProcessEnd) -> str:
-    text = f"the last one (pid {end.pid}) ended with {end}"
-    return text + "".join(f"\n  | {line}" for line in end.log_tail[-20:])
-
-
-def _as_exception(info: ErrorInfo) -> Exception:
-    error, _ = serialize.unpack_error(info)
-    return error if isinstance(error, Exception) else RuntimeError(f"{info.type_name}: {info.message}")
-
-
-def _seen(future: asyncio.Future[Any]) -> None:
-    if not future.cancelled():
-        future.exception()
+def _or_setting(given: Any, name: str) -> Any:
+    return given if given is not None else settings.get(name, None)
 
 
 def _split_address(address: str) -> dict[str, Any]:
