@@ -10,8 +10,7 @@ import contextlib
 import traceback
 import types
 import weakref
-from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 from distributed.base.errors import (
     KilledWorker,
@@ -237,24 +236,17 @@ def _frames(tb: types.TracebackType | None) -> list[_FrameInfo]:
     return frames
 
 
-def _stub() -> Iterator[None]:
-    raise LookupError
-    yield
+_STUB = (lambda: (yield)).__code__  # a generator on one line: wherever it stands, it stands in that line
 
 
 def _frame(filename: str, function: str, line: int, module: str) -> types.FrameType:
-    """A dead frame of this name. It is a generator's: those do not keep the frames of their callers, which hold futures
-    and so would keep tasks alive for as long as the exception is."""
-    code = _stub.__code__.replace(
-        co_filename=filename, co_name=function, co_qualname=function, co_firstlineno=max(0, line - 1)
-    )
+    """A dead frame of this name. It is that of a generator which never ran: only those have no frames of callers
+    behind them (``f_back``) on every Python; callers hold futures, and so would keep tasks alive for as long as the
+    exception is."""
+    line = max(0, line)
+    code = _STUB.replace(co_filename=filename, co_name=function, co_qualname=function, co_firstlineno=line)
     stand_in = types.FunctionType(code, {"__name__": module, "__file__": filename})
-    try:
-        next(stand_in())
-    except LookupError as halt:
-        if halt.__traceback__ is not None and halt.__traceback__.tb_next is not None:
-            return halt.__traceback__.tb_next.tb_frame
-    raise RuntimeError("the stand-in for a frame has not stopped")
+    return cast("types.FrameType", stand_in().gi_frame)
 
 
 def _as_traceback(frames: list[_FrameInfo]) -> types.TracebackType | None:

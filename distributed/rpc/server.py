@@ -389,9 +389,8 @@ class Server:
         """Return when this server is closed."""
         if self._finished is None:
             self._finished = asyncio.Event()
-        if self._status in (Status.closed, Status.failed):
-            return
-        await self._finished.wait()
+        if not self._ended and self._status is not Status.failed:
+            await self._finished.wait()
 
     async def close(self, **options: Any) -> None:
         """End in order: no new connections, what is to be said is said, everything is let go of. Idempotent; callers
@@ -422,7 +421,9 @@ class Server:
             logger.exception("Error while closing %r", self)
         finally:
             await self._let_go()
+            # Whoever waits for our hanging up (``Client.shutdown``) finds us closed then.
             self._status = Status.failed if failed else Status.closed
+            await self._hang_up()
             self._ended = True
             if self._finished is not None:
                 self._finished.set()
@@ -440,6 +441,8 @@ class Server:
             task.cancel()
         if left:
             await asyncio.wait(left, timeout=5)
+
+    async def _hang_up(self) -> None:
         if self.connections:
             await asyncio.gather(*(c.close(2.0) for c in list(self.connections)), return_exceptions=True)
         self.connections.clear()

@@ -133,12 +133,14 @@ def test_a_process_that_is_killed_takes_nothing_along_and_leaves_nothing(client:
     value = made.result()
     assert used.result() == total(value)
     want = make(16 * MB, 5)
-    os.kill(pids[a if victim == "producer" else b], signal.SIGKILL)
+    dead = a if victim == "producer" else b
+    os.kill(pids[dead], signal.SIGKILL)
     assert (value == want).all()
     wait([made, used])
     assert (made.result() == want).all()
     del made, used, value
     until(lambda: segments() == here)
+    until(lambda: dead not in client.nthreads())  # until then a call may still go to the process that was killed
     until(lambda: all(segments(pid) == 0 for pid in client.run(os.getpid).values()))
 
 

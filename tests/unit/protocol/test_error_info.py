@@ -60,6 +60,17 @@ def test_type_text_and_frames():
     assert "in boom" in info.traceback_text and "ValueError: boom 5" in info.traceback_text
 
 
+def test_frames_stand_in_their_line_and_have_no_callers_behind_them():
+    info = pack_error(raised(chained))
+    error, tb = unpack_error(info)
+    for top in (tb, error.__cause__.__traceback__):
+        while top is not None:
+            assert top.tb_frame.f_back is None
+            assert top.tb_frame.f_lineno == top.tb_lineno > 1
+            assert top.tb_frame.f_globals["__name__"] == __name__
+            top = top.tb_next
+
+
 def test_causes_and_contexts():
     error, _ = unpack_error(pack_error(raised(chained)))
     assert type(error) is KeyError and type(error.__cause__) is ValueError
