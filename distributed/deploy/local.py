@@ -139,16 +139,8 @@ class LocalCluster(SpecCluster):
         self.processes = bool(processes)
         n_workers, threads_per_worker = _sizes(n_workers, threads_per_worker, self.processes)
 
-        encrypted = bool(getattr(security, "require_encryption", False))
         if protocol is None:
-            if host is not None and "://" in host:
-                protocol = host.split("://", 1)[0] + "://"
-            elif encrypted:
-                protocol = "tls://"
-            elif self.processes or scheduler_port or host is not None or interface is not None:
-                protocol = "tcp://"
-            else:
-                protocol = "inproc://"
+            protocol = _protocol(host, security, self.processes or bool(scheduler_port) or interface is not None)
         elif not protocol.endswith("://"):
             protocol += "://"
         if protocol == "inproc://" and self.processes and issubclass(worker_class, nannies.Nanny):
@@ -287,6 +279,15 @@ def _sizes(n_workers: int | None, threads: int | None, processes: bool) -> tuple
     if threads is None:
         threads = max(1, CPU_COUNT // n_workers) if n_workers else 1
     return n_workers, threads
+
+
+def _protocol(host: str | None, security: Any, has_others: bool) -> str:
+    """The one that ``host`` names, else the simplest by which all can talk; ``has_others``: in other processes too."""
+    if host is not None and "://" in host:
+        return host.split("://", 1)[0] + "://"
+    if getattr(security, "require_encryption", False):
+        return "tls://"
+    return "tcp://" if has_others or host is not None else "inproc://"
 
 
 def _check_count(name: str, value: Any, least: int) -> None:

@@ -11,12 +11,11 @@ import asyncio
 import atexit
 import contextlib
 import copy
-import importlib
 import itertools
 import logging
 import math
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import distributed.scheduler as schedulers
@@ -24,9 +23,12 @@ from distributed.base import settings
 from distributed.base.settings import parse_bytes, parse_timedelta
 from distributed.base.status import Status
 from distributed.comm.keys import Secret
+from distributed.deploy.absence import Absence
 from distributed.deploy.adaptive import Adaptive
 from distributed.deploy.adaptive_policy import workers_for
 from distributed.deploy.cluster import Cluster, gather_quietly
+from distributed.deploy.logs import silence
+from distributed.deploy.made import begin, class_of, nbytes_of, run_spec, threads_of
 from distributed.deploy.members import NoOpAwaitable, ProcessInterface, WorkerMap
 from distributed.nanny.restart_policy import RestartPolicy
 from distributed.rpc.pool import rpc
@@ -104,11 +106,10 @@ class SpecCluster(Cluster):
         self._lock = asyncio.Lock()
         self._correct_state_waiting: asyncio.Task[None] | None = None
         self._last_correction: asyncio.Task[None] | None = None
-        self._missing_since: dict[Any, float] = {}
-        self._seen: set[Any] = set()
+        self._absence = Absence()
         self._watchers: set[asyncio.Task[None]] = set()
         self._policies: dict[Any, RestartPolicy] = {}
-        self._unsilence = _silence(silence_logs)
+        self._unsilence = silence(silence_logs)
         try:
             super().__init__(
                 asynchronous=asynchronous, loop=loop, name=name, scheduler_sync_interval=scheduler_sync_interval
@@ -143,7 +144,7 @@ class SpecCluster(Cluster):
                 spec = self.scheduler_spec
                 if spec is None:
                     spec = self.scheduler_spec = {"cls": schedulers.Scheduler, "options": {"host": "127.0.0.1"}}
-                scheduler = _class_of(spec["cls"])(**spec.get("options", {}))
+                scheduler = class_of(spec["cls"])(**spec.get("options", {}))
                 self.scheduler = scheduler
             await self.scheduler
             scheduler_runs = True
@@ -254,10 +255,10 @@ class SpecCluster(Cluster):
             spec = self.worker_spec[name]
             options = dict(spec.get("options", {}))
             options.setdefault("name", name)
-            worker = _class_of(spec["cls"])(contact, **options)
+            worker = class_of(spec["cls"])(contact, **options)
             worker._cluster = weakref.ref(self)
             self.workers[name] = worker
-            started.append(_begin(worker))
+            started.append(begin(worker))
         outcomes = await asyncio.gather(*started, return_exceptions=True)
         failed = {name: e for name, e in zip(names, outcomes, strict=True) if isinstance(e, BaseException)}
         if failed:
@@ -351,20 +352,18 @@ class SpecCluster(Cluster):
     # --- size -----------------------------------------------------------------------------------------------------
 
     def _threads_per_worker(self) -> int:
-        if not self.new_spec:
-            raise ValueError("To scale by cores= the cluster needs a worker specification")
-        for name in ("nthreads", "ncores", "threads", "cores"):
-            if (value := self.new_spec.get("options", {}).get(name)) is not None:
-                return int(value)
-        raise ValueError("To scale by cores= the options of the worker specification must say nthreads")
+        return threads_of(self.new_spec)
 
     def _memory_per_worker(self) -> int:
-        if not self.new_spec:
-            raise ValueError("To scale by memory= the cluster needs a worker specification")
-        for name in ("memory_limit", "memory"):
-            if (value := self.new_spec.get("options", {}).get(name)) is not None:
-                return int(parse_bytes(value))
-        raise ValueError("To scale by memory= the options of the worker specification must say memory_limit")
+        return nbytes_of(self.new_spec)
+
+    def _enough(self, n: float, cores: int | None, memory: str | int | None) -> float:
+        """The least number of workers, no fewer than ``n``, that give so many cores and so much memory."""
+        if memory is not None:
+            n = max(n, math.ceil(parse_bytes(memory) / self._memory_per_worker()))
+        if cores is not None:
+            n = max(n, math.ceil(cores / self._threads_per_worker()))
+        return n
 
     def scale(self, n: int = 0, memory: str | int | None = None, cores: int | None = None) -> Any:
         """Have ``n`` workers, or as many as give so much memory or so many cores.
@@ -389,17 +388,13 @@ class SpecCluster(Cluster):
             raise TypeError(f"scale(n) takes a whole number of workers, not {n!r}")
         if n < 0:
             raise ValueError(f"a cluster cannot have {n} workers")
-        wanted = int(n)
-        if memory is not None:
-            wanted = max(wanted, math.ceil(parse_bytes(memory) / self._memory_per_worker()))
-        if cores is not None:
-            wanted = max(wanted, math.ceil(cores / self._threads_per_worker()))
+        wanted = self._enough(int(n), cores, memory)
         if self.status in (Status.closing, Status.closed, Status.failed):
             return NoOpAwaitable() if self.asynchronous else None
         if len(self.worker_spec) < wanted and not self.new_spec:
             raise ValueError(f"{type(self).__name__} cannot add workers: it was made without a worker= specification")
 
-        surplus = len(self.worker_spec) - wanted
+        surplus = len(self.worker_spec) - int(wanted)
         if surplus > 0:
             observed = self.observed
             absent = [name for name in self.worker_spec if not observed.intersection(self._members(name))]
@@ -465,10 +460,7 @@ class SpecCluster(Cluster):
         --------
         >>> cluster.adapt(minimum=0, maximum_memory="100 GB", interval="500ms")  # doctest: +SKIP
         """
-        if minimum_cores is not None:
-            minimum = max(minimum, math.ceil(minimum_cores / self._threads_per_worker()))
-        if minimum_memory is not None:
-            minimum = max(minimum, math.ceil(parse_bytes(minimum_memory) / self._memory_per_worker()))
+        minimum = self._enough(minimum, minimum_cores, minimum_memory)
         most = workers_for(
             maximum_cores,
             None if maximum_memory is None else parse_bytes(maximum_memory),
@@ -488,18 +480,13 @@ class SpecCluster(Cluster):
         now = asyncio.get_running_loop().time()
         limit = parse_timedelta(settings.get("distributed.deploy.lost-worker-timeout", "15s"))
         observed = {worker["name"] for worker in info["workers"].values()}
-        for name, worker in list(self.workers.items()):
-            if observed.intersection(self._members(name, worker)):
-                self._seen.add(name)
-                self._missing_since.pop(name, None)
-            elif name in self._seen and now - self._missing_since.setdefault(name, now) >= limit:
-                self._missing_since.pop(name)
-                self._seen.discard(name)
-                del self.workers[name]
-                self._log_lost(name)
-                task = asyncio.ensure_future(gather_quietly([worker.close]))
-                self._background.add(task)
-                task.add_done_callback(self._background.discard)
+        jobs = {name: self._members(name, worker) for name, worker in self.workers.items()}
+        for name in self._absence.lost(jobs, observed, now, limit):
+            worker = self.workers.pop(name)
+            self._log_lost(name)
+            task = asyncio.ensure_future(gather_quietly([worker.close]))
+            self._background.add(task)
+            task.add_done_callback(self._background.discard)
 
     _background: ClassVar[set[asyncio.Future[None]]] = set()
 
@@ -510,62 +497,6 @@ class SpecCluster(Cluster):
     def from_name(cls, name: str) -> Cluster:
         """The running cluster of that name, where a subclass can find one."""
         raise NotImplementedError(f"{cls.__name__} cannot be found again by name")
-
-
-async def run_spec(spec: Mapping[Any, Mapping[str, Any]], *args: Any) -> dict[Any, Any]:
-    """Start servers from ``{name: {"cls": class or "package.module.Class", "opts": {...}}}``, each with ``args`` (the
-    scheduler's address) before its keywords.
-
-    Returns
-    -------
-    dict
-        The servers, which run, by name. When one does not start, the others are closed and its error is raised.
-    """
-    servers = {
-        name: _class_of(one["cls"])(*args, **{"name": name, **(one.get("opts") or one.get("options") or {})})
-        for name, one in spec.items()
-    }
-    outcomes = await asyncio.gather(*[_begin(one) for one in servers.values()], return_exceptions=True)
-    failed = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
-    if failed:
-        await gather_quietly([one.close for one in servers.values()])
-        raise failed[0]
-    return servers
-
-
-async def _begin(worker: Any) -> None:
-    await worker
-
-
-def _class_of(cls: Any) -> Any:
-    """A class, or the one that ``"package.module.Class"`` names."""
-    if not isinstance(cls, str):
-        return cls
-    module, _, name = cls.rpartition(".")
-    return getattr(importlib.import_module(module), name)
-
-
-def _silence(level: Any) -> Callable[[], None]:
-    """Show log lines of the engine from ``level`` on (a number, or a name such as ``"error"``); the result undoes it.
-
-    A false value changes nothing.
-    """
-    if not level:
-        return lambda: None
-    if isinstance(level, str):
-        level = level.upper()
-    root = logging.getLogger("distributed")
-    before = root.level
-    root.setLevel(logging.WARNING if level is True else level)
-    done = False
-
-    def undo() -> None:
-        nonlocal done
-        if not done:
-            done = True
-            root.setLevel(before)
-
-    return undo
 
 
 @atexit.register
