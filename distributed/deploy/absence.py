@@ -13,6 +13,11 @@ class Absence:
         self._seen: set[Any] = set()
         self._missing_since: dict[Any, float] = {}
 
+    def forget(self, job: Any) -> None:
+        """A new job has this name: its workers may take as long to come as they like."""
+        self._seen.discard(job)
+        self._missing_since.pop(job, None)
+
     def lost(
         self, jobs: Mapping[Any, Collection[Any]], observed: Collection[Any], now: float, limit_s: float
     ) -> list[Any]:

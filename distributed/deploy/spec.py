@@ -258,6 +258,7 @@ class SpecCluster(Cluster):
             worker = class_of(spec["cls"])(contact, **options)
             worker._cluster = weakref.ref(self)
             self.workers[name] = worker
+            self._absence.forget(name)
             started.append(begin(worker))
         outcomes = await asyncio.gather(*started, return_exceptions=True)
         failed = {name: e for name, e in zip(names, outcomes, strict=True) if isinstance(e, BaseException)}
