@@ -335,6 +335,7 @@ async def connect(
     find_secret = functools.partial(_find_secret, secret, address)
     while True:
         visit = Visit(address, location, role, find_secret, deadline, shortcuts, security)
+        end = deadline  # of the attempts, by what comes of this one
         try:
             # A little later than the handshake's own deadline, whose error says more.
             async with asyncio.timeout_at(deadline + 0.02):
