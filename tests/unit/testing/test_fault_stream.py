@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from distributed.testing.fault_proxy import Faults, Script, Stream, _Cut
+from distributed.testing.fault_stream import Cut, Faults, Script, Stream
 
 DATA = bytes(range(256)) * 200
 
@@ -24,7 +24,7 @@ def through(faults: Faults, seed: str = "1", cuts: int = 0, data: bytes = DATA) 
                 if part is None:
                     return out, stream, "stalled"
                 out += part
-    except _Cut as cut:
+    except Cut as cut:
         return out, stream, "reset" if cut.reset else "ended"
     return out, stream, "open"
 
