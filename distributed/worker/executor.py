@@ -7,8 +7,8 @@ loop that takes it back, owns it. A finished run is appended to a deque, and the
 there.
 
 Coroutines run on the worker's loop and tasks for a named executor run there (``off_thread.py``): the slot goes with
-them, the slot's thread does not. Must not decide what runs next (the state machine's order is kept) nor keep results
-(``effects.py`` does).
+them, the slot's thread does not. Tasks leave their slot, lend it and get one back by ``slot_exchange.py``. Must not
+decide what runs next (the state machine's order is kept) nor keep results (``effects.py`` does).
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ from distributed.worker.job import InputLost, Job
 from distributed.worker.off_thread import OffThread, Onward
 from distributed.worker.profiling import sampler
 from distributed.worker.runtime import RunningTask, current_task, current_worker, mirror_to_dask
-from distributed.worker.slot_loans import Rejoin, Relief, SlotLoans
+from distributed.worker.slot_exchange import SlotExchange
+from distributed.worker.slot_loans import Rejoin
 from distributed.worker.spill_file import SpillFile
 from distributed.worker.state_machine.events import (
     ExecuteFailure,
@@ -51,9 +52,6 @@ from distributed.worker.state_machine.instructions import Execute
 from distributed.worker.task_opener import TaskOpener
 
 logger = logging.getLogger("distributed.worker")
-
-REJOIN_PATIENCE_S = 5.0
-"""A task that wants its slot back goes on without one when no slot has changed hands for so long."""
 
 ExecutorEvent = ExecuteSuccess | ExecuteFailure | ExecuteRescheduled | ExecuteSkipped | ExecuteLongRunning
 Report = tuple[ExecutorEvent, Any]
@@ -124,10 +122,9 @@ class TaskExecutor:
         self._owed: set[int] = set()
         self._reports: deque[Report] = deque()
         self._awake = False
-        self._closed = False
+        self.closed = False
         self._slots = 0
-        self._loans = SlotLoans(self._say_slotless)
-        self._relief = Relief()
+        self._exchange = SlotExchange(self)
         self._thread_count = 0
         self._free_cells: deque[int] = deque(range(CELLS))
         # Runs that have a future or a process to be ended by.
@@ -211,9 +208,9 @@ class TaskExecutor:
 
     async def close(self, timeout: float | None = None) -> None:
         """End the slots; a task that still runs after ``timeout`` seconds is left behind in its (daemon) thread."""
-        if self._closed:
+        if self.closed:
             return
-        self._closed = True
+        self.closed = True
         self._jobs.clear()
         for job in list(self.held.values()):
             job.end()
@@ -228,82 +225,6 @@ class TaskExecutor:
             executor.shutdown(wait=False, cancel_futures=True)
         self._opener.clear()
 
-    # -- called by the task, in its thread
-
-    def secede(self, task: RunningTask) -> None:
-        """The task gives its slot to a new thread and runs on."""
-        task.seceded = True
-        had_slot, task.in_slot = task.in_slot, False
-        self._say_slotless(task)
-        if had_slot:  # behind the news: the worker hears of it before of the task that comes next
-            self.call_loop(self.free_slot)
-
-    def _say_slotless(self, task: RunningTask) -> None:
-        duration = time.monotonic() - task.started
-        self.report(ExecuteLongRunning(task.key, task.run_id, duration), None)
-
-    def rejoin(self, task: RunningTask) -> None:
-        """Wait until a slot is free for this task, or until none is to be expected (:meth:`_wait_for_slot`)."""
-        if not task.in_slot and threading.get_ident() == task.thread:
-            request = Rejoin()
-            task.waits_for = "a slot, to rejoin"
-            self.call_loop(functools.partial(self._give_slot, request))
-            try:
-                task.in_slot = self._wait_for_slot(request)
-            except BaseException:  # interrupted: nobody will use that slot
-                self.call_loop(functools.partial(self._take_back_wish, request))
-                raise
-            task.waits_for = ""
-        task.seceded = False
-
-    def _wait_for_slot(self, request: Rejoin) -> bool:
-        """Whether there is a slot. When no slot has changed hands for :data:`REJOIN_PATIENCE_S`, the tasks in them may
-        wait for this very one, in a way that nobody can see: it goes on beside them."""
-        runs, since = self._run_ids(), time.monotonic()
-        while not request.granted.wait(1.0):
-            if self._closed or self.loop.is_closed():
-                break
-            now_runs, now = self._run_ids(), time.monotonic()
-            if now_runs != runs:
-                runs, since = now_runs, now
-            elif now - since >= REJOIN_PATIENCE_S and self._loans.take(request):
-                return False
-        return True
-
-    def _run_ids(self) -> list[int]:
-        return sorted([task.run_id for task in self.begun() if task.in_slot])
-
-    def lend_slot(self, task: RunningTask) -> bool:
-        """The task is going to block: its slot is for those that want to rejoin. Whether it had one to lend."""
-        if not task.in_slot:
-            return False
-        if self._loans.offer(task) >= self.nthreads and not self._relief.is_due:
-            self._relief.is_due = True
-            self.call_loop(self._relieve_later)
-        return True
-
-    def take_slot_back(self, task: RunningTask) -> None:
-        """Behind :meth:`lend_slot`: wait for a slot if somebody has taken this one."""
-        self._loans.withdraw(task)
-        if task.seceded:
-            self._relief.returned()
-        self.rejoin(task)
-
-    def _relieve_later(self) -> None:
-        self.loop.call_later(self._relief.pause_s, self._relieve)
-
-    def _relieve(self) -> None:
-        """When every slot is blocked, one of them goes to the next task: perhaps all wait for that."""
-        relief = self._relief
-        relief.is_due = False
-        task = None if self._closed else self._loans.give_up(self.nthreads, relief.pause_s)
-        if task is not None:
-            relief.given()
-            self.free_slot()
-        if self._loans.n_offers >= self.nthreads and not self._closed and not relief.is_due:
-            relief.is_due = True
-            self._relieve_later()
-
     # -- slots
 
     def _start_slot(self, first: _Item = None) -> None:
@@ -314,10 +235,21 @@ class TaskExecutor:
         self.threads.add(thread)
         thread.start()
 
+    def take_slot(self) -> bool:
+        """Whether there was a free slot, which is taken now."""
+        if self._slots >= self.nthreads:
+            return False
+        self._slots += 1
+        return True
+
+    def line_up(self, request: Rejoin) -> None:
+        """Behind the runs that are queued. Whichever slot thread takes the request ends."""
+        self._queue.put(request)
+
     def free_slot(self) -> None:
         """A slot is left by what was in it: for a run, or a task that waits for its slot."""
         self._slots -= 1
-        while not self._closed and self._slots < self.nthreads:
+        while not self.closed and self._slots < self.nthreads:
             try:
                 item = self._queue.get_nowait()
             except queue.Empty:
@@ -357,18 +289,6 @@ class TaskExecutor:
         finally:
             current_task.reset(token)
 
-    def _give_slot(self, request: Rejoin) -> None:
-        if self._slots < self.nthreads:
-            self._slots += 1
-            request.granted.set()
-        else:
-            self._loans.wish(request)
-            self._queue.put(request)  # whoever of the slot threads takes it ends
-
-    def _take_back_wish(self, request: Rejoin) -> None:
-        if not self._loans.take(request):  # it was granted
-            self.free_slot()
-
     def _run_slot(self, first: _Item) -> None:
         """What a slot thread does all its life. No exception ends it."""
         current_worker.set(self.worker)
@@ -386,7 +306,7 @@ class TaskExecutor:
                     # What it was about to take may be lost from the queue; whoever meets a run twice skips it.
                     for run_id in list(self._jobs):
                         self._queue.put(run_id)
-                    if self._closed:
+                    if self.closed:
                         return
         finally:
             self.free_cell(cell)
@@ -397,10 +317,7 @@ class TaskExecutor:
         if item is None:
             return False
         if type(item) is Rejoin:
-            if not self._loans.take(item):
-                return True  # it was lent a slot
-            item.granted.set()
-            return False
+            return not self._exchange.claim(item)
         job = self._jobs.pop(item, None)  # type: ignore[arg-type]
         if job is None:
             return True  # taken back
@@ -425,7 +342,7 @@ class TaskExecutor:
 
     def _begin(self, job: Job, ident: int) -> RunningTask:
         execute = job.execute
-        task = RunningTask(execute.key, execute.run_id, time.monotonic(), self.worker, self, execute.actor)
+        task = RunningTask(execute.key, execute.run_id, time.monotonic(), self.worker, self._exchange, execute.actor)
         task.in_slot = True
         task.thread = ident
         job.task = task
@@ -529,7 +446,7 @@ class TaskExecutor:
     # -- ends
 
     def _lose(self, lost: InputLost, run_id: int) -> None:
-        if not self._closed:
+        if not self.closed:
             self.on_lost(lost.file, str(lost.error))
         self.report(ExecuteSkipped(run_id), None)
 
@@ -567,7 +484,7 @@ class TaskExecutor:
                 if self.held:
                     self.held.pop(event.run_id, None)
             batch.append(report)
-        if batch and not self._closed:
+        if batch and not self.closed:
             self._on_reports(batch)
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Secedable(Protocol):
-    """What an executor offers to the tasks it runs."""
+    """What those who keep the slots offer to the tasks in them."""
 
     def secede(self, task: RunningTask) -> None: ...
 
@@ -35,17 +35,17 @@ class Secedable(Protocol):
 class RunningTask:
     """The task that runs in the current thread or coroutine."""
 
-    __slots__ = ("key", "run_id", "started", "worker", "executor", "actor", "seceded", "in_slot", "thread", "metadata",
+    __slots__ = ("key", "run_id", "started", "worker", "slots", "actor", "seceded", "in_slot", "thread", "metadata",
                  "opening", "waits_for", "open", "stopping", "reason")  # fmt: skip
 
     def __init__(
-        self, key: Key, run_id: int, started: float, worker: Any, executor: Secedable, actor: bool = False
+        self, key: Key, run_id: int, started: float, worker: Any, slots: Secedable, actor: bool = False
     ) -> None:
         self.key = key
         self.run_id = run_id
         self.started = started  # monotonic
         self.worker = worker
-        self.executor = executor
+        self.slots = slots
         self.actor = actor
         self.seceded = False
         self.in_slot = False
@@ -136,7 +136,7 @@ def secede() -> None:
     if task is None:
         raise ValueError("secede() was called outside of a task")
     if not task.seceded:
-        task.executor.secede(task)
+        task.slots.secede(task)
 
 
 def rejoin() -> None:
@@ -145,7 +145,7 @@ def rejoin() -> None:
     if task is None:
         raise ValueError("rejoin() was called outside of a task")
     if task.seceded:
-        task.executor.rejoin(task)
+        task.slots.rejoin(task)
 
 
 def lend_slot(waits_for: str = "") -> Callable[[], None] | None:
@@ -159,13 +159,13 @@ def lend_slot(waits_for: str = "") -> Callable[[], None] | None:
     if task is None:
         return None
     task.waits_for = waits_for
-    return functools.partial(_go_on, task, task.executor.lend_slot(task))
+    return functools.partial(_go_on, task, task.slots.lend_slot(task))
 
 
 def _go_on(task: RunningTask, has_lent: bool) -> None:
     task.waits_for = ""
     if has_lent:
-        task.executor.take_slot_back(task)
+        task.slots.take_slot_back(task)
 
 
 class reschedule_seceded:
