@@ -12,6 +12,7 @@ import pytest
 from distributed import CancelledError, Client, WorkerPlugin
 from distributed.base.errors import WorkerStartTimeoutError
 from distributed.testing import div, gen_cluster, inc
+from tests.integration.comm.loops import until
 
 
 class Picky(Exception):
@@ -23,11 +24,7 @@ class Picky(Exception):
 
 
 async def _until_gone(s: Any, key: str) -> None:
-    for _ in range(100):
-        if key not in s.tasks:
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError(f"{key} is still there: {s.tasks[key]}")
+    await until(lambda: key not in s.tasks)
 
 
 @gen_cluster(client=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import pytest
@@ -10,6 +9,7 @@ import pytest
 from distributed import Client, Nanny, Scheduler, SchedulerPlugin, Status, Worker, WorkerPlugin
 from distributed.rpc.pool import rpc
 from distributed.testing import gen_test
+from tests.integration.comm.loops import until
 
 
 def add_one(x: int) -> int:
@@ -78,10 +78,7 @@ async def test_logs_of_all_kinds_of_servers() -> None:
 async def test_event_of_a_worker_names_it() -> None:
     async with Scheduler(port=0) as s, Worker(s.address) as w:
         w.log_event("topic", {"a": 1})
-        for _ in range(100):
-            if s.get_events("topic"):
-                break
-            await asyncio.sleep(0.01)
+        await until(lambda: s.get_events("topic"))
         assert s.get_events("topic")[0][1] == {"a": 1, "worker": w.address}
 
 
