@@ -1,17 +1,18 @@
-"""Operations a second of all primitives, event logs and actors, from one client.
+"""Operations a second of all primitives, event logs and actors, from one client, and from several on the same name.
 
 In plain threads and in coroutines; one round is a pair of operations (of an event three, of ``log_event`` and an actor
-one). Names that one client uses alone, as here, are kept there; the scheduler answers each operation on those that
+one). Names that one client uses alone are kept there; the scheduler answers each operation on those that
 several clients use, and an actor's worker each call.
 
-``python -m benchmarks.coordination [-n PAIRS]``; as a file, the same script runs with any ``distributed`` that is
-installed: ``/path/to/other/bin/python benchmarks/coordination.py``.
+``python -m benchmarks.coordination [-n PAIRS] [--contended]``; as a file, the same script runs with any ``distributed``
+that is installed: ``/path/to/other/bin/python benchmarks/coordination.py``.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
 import subprocess
@@ -170,12 +171,12 @@ class Meter:
 
     def __init__(self, n: int, pids: list[int]) -> None:
         self.n = n
-        self._others = [psutil.Process(pid) for pid in pids]
+        self._others = pids
         self.rounds_per_s: dict[str, int] = {}
         self.cpu_us: dict[str, int] = {}
 
     def _cpu_s(self) -> float:
-        return time.process_time() + sum([sum(process.cpu_times()[:2]) for process in self._others])
+        return time.process_time() + sum([cpu_s(pid) for pid in self._others])
 
     def start(self) -> None:
         self._started, self._cpu_started = time.perf_counter(), self._cpu_s()
@@ -216,7 +217,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("-n", type=int, default=10_000, help="rounds of each kind")
     parser.add_argument("--address", help="of a scheduler that runs already; default: one in a process of its own")
+    parser.add_argument(
+        "--contended", type=int, nargs="*", metavar="CLIENTS", help="so many clients use the same names; default: 2, then 4"
+    )
     arguments = parser.parse_args()
+    if arguments.contended is not None:
+        with Servers() as servers:
+            report_contended(servers, arguments.n, arguments.contended or [2, 4])
+        return
     if arguments.address is not None:
         report(arguments.address, arguments.n, [])
         return
@@ -231,6 +239,52 @@ def report(address: str, n: int, pids: list[int]) -> None:
     asyncio.run(measure_coroutines(address, loop))
     figures = {"plain": threads.report(), "coroutines": loop.report()}
     print(json.dumps({"distributed": distributed.__version__, "rounds": n, **figures}))
+
+
+def report_contended(servers: Servers, n: int, numbers: list[int]) -> None:
+    """Print one line of JSON: of all clients together, each of which does ``n`` rounds of each kind."""
+    figures = {f"{clients} clients": contended(servers, n, clients) for clients in numbers}
+    print(json.dumps({"distributed": distributed.__version__, "rounds": n, **figures}))
+
+
+def contended(servers: Servers, n: int, clients: int) -> dict[str, dict[str, int]]:
+    """Several clients in processes of their own, which begin together; they count their processor time themselves."""
+    command = [sys.executable, os.path.join(os.path.dirname(os.path.abspath(__file__)), "contender.py")]
+    rate, cpu_us = {}, {}
+    with contextlib.ExitStack() as stack:
+        contenders = [
+            stack.enter_context(
+                subprocess.Popen(
+                    [*command, servers.address],
+                    text=True,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.DEVNULL,
+                )
+            )
+            for _ in range(clients)
+        ]
+
+        def together(kind: str, name: str, rounds: int) -> float:
+            start = time.time() + 0.1
+            for index, contender in enumerate(contenders):
+                assert contender.stdin is not None
+                contender.stdin.write(f"{start} {kind} {name} {rounds} {index} {clients}\n")
+                contender.stdin.flush()
+            answers = [contender.stdout.readline() for contender in contenders if contender.stdout is not None]
+            return sum([float(answer) for answer in answers]) + sum([cpu_s(pid) for pid in servers.pids])
+
+        for kind in ("lock", "semaphore", "multi_lock", "queue", "variable", "event"):
+            cpu_before, started = together(kind, f"{kind}-{clients}", 20), time.perf_counter()
+            used_s = together(kind, f"{kind}-{clients}", n) - cpu_before
+            rate[kind] = round(n * clients / (time.perf_counter() - started))
+            cpu_us[kind] = round(used_s / (n * clients) * 1e6)
+    return {"rounds_per_s": rate, "cpu_us_per_round": cpu_us}
+
+
+def cpu_s(pid: int) -> float:
+    """Processor time of another process so far."""
+    return sum(psutil.Process(pid).cpu_times()[:2])
 
 
 class Servers:

@@ -16,9 +16,17 @@ from typing import Any
 from msgspec import Struct
 
 from distributed.base.keys import Key
-from distributed.messages.client_to_scheduler import TaskOptions, TaskSpec, UpdateGraph, shared_dependencies
+from distributed.messages.client_to_scheduler import (
+    SessionRequest,
+    TaskOptions,
+    TaskSpec,
+    UpdateGraph,
+    shared_dependencies,
+)
 from distributed.messages.payload import FunctionBlob
 
+MAX_FEW = 8
+"""So many requests may be sent by the thread that asks."""
 MAX_QUEUED_TASKS = 20_000
 """Submitting threads wait while more tasks than this have not left the client."""
 
@@ -100,6 +108,18 @@ class Outgoing:
             return False
         first = items[0]
         return type(first) is not Place or first.complete or bool(first.items)
+
+    def few_requests(self) -> list[Struct] | None:
+        """What waits, if it is little, and nothing but requests."""
+        if len(self._items) > MAX_FEW:
+            return None
+        items = list(self._items)
+        return items if all(type(item) is SessionRequest for item in items) else None
+
+    def drop_first(self, n: int) -> None:
+        """The first ``n`` messages have been sent."""
+        for _ in range(n):
+            self._items.popleft()
 
     # -- places --------------------------------------------------------------------------------------------------------
 

@@ -14,7 +14,9 @@ import asyncio
 import contextlib
 import logging
 import random
+import threading
 import warnings
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from distributed.base import defaults
@@ -83,6 +85,8 @@ class SchedulerLink:
         Why the connection broke or could not be made again, in words.
     last_heard
         When (on the loop's clock) the scheduler last said something.
+    sending
+        Held by whoever changes the state of the session, and by whoever takes something off a queue to send it.
     """
 
     def __init__(self, client_id: str, name: str, owner: LinkOwner) -> None:
@@ -93,6 +97,7 @@ class SchedulerLink:
         self.down_since: float | None = None
         self.problem = ""
         self.last_heard = 0.0
+        self.sending = threading.RLock()
         self._owner = owner
         self._stream = SessionLink(session_buffer())
         self._secret: Any = None
@@ -213,14 +218,17 @@ class SchedulerLink:
     def _enter(self, connection: Connection, registered: Registered) -> None:
         """The scheduler has let us in: go on with the session, or begin one."""
         first = self.registered is None
-        back = not first and registered.session == self._stream.id and self._stream.end.can_resume(registered.applied)
-        if not first and not back:
-            self._stream = SessionLink(session_buffer())
-        self._stream.id = registered.session
+        with self.sending:
+            back = (
+                not first and registered.session == self._stream.id and self._stream.end.can_resume(registered.applied)
+            )
+            if not first and not back:
+                self._stream = SessionLink(session_buffer())
+            self._stream.id = registered.session
+            self._stream.attach(connection, registered.applied if back else 0)
         self.registered = registered
         self.down_since = None
         self.last_heard = asyncio.get_running_loop().time()
-        self._stream.attach(connection, registered.applied if back else 0)
         connection.on_messages = lambda messages: self._on_messages(connection, messages)
         connection.add_on_closed(lambda error: self._on_closed(connection, error))
         over = None if first else "" if back else registered.ended or "the scheduler does not know it"
@@ -231,7 +239,8 @@ class SchedulerLink:
     def _on_closed(self, connection: Connection, error: BaseException | None) -> None:
         if self._stream.connection is not connection:
             return
-        self._stream.detach()
+        with self.sending:
+            self._stream.detach()
         if self._closing:
             return
         if self._ending is not None:
@@ -288,7 +297,25 @@ class SchedulerLink:
 
     def send(self, messages: list[Any], ask: bool = False) -> None:
         """Send now, or when the connection stands again. ``ask``: have the scheduler say how far it is."""
-        self._stream.send(messages, ask)
+        with self.sending:
+            self._stream.send(messages, ask)
+
+    @property
+    def sends_from_threads(self) -> bool:
+        """Whether ``send_past`` can be called."""
+        connection = self._stream.connection
+        return connection is not None and connection.comm.sends_from_threads and not connection.closed and not self.full
+
+    def send_past(self, messages: list[Any], sent: Callable[[int], None]) -> None:
+        """Send now, from any thread that holds ``sending`` (where ``sends_from_threads``); ``sent`` takes their number,
+        also when the thread is interrupted meanwhile (Ctrl-C), once they belong to the session."""
+        stream = self._stream
+        before = stream.end.sent
+        try:
+            if messages:
+                stream.send_past(messages)
+        finally:
+            sent(stream.end.sent - before)
 
     def beat(self) -> None:
         """A sign of life, which the scheduler answers."""
@@ -297,7 +324,9 @@ class SchedulerLink:
 
     def _on_messages(self, connection: Connection, messages: list[Any]) -> None:
         self.last_heard = asyncio.get_running_loop().time()
-        self._owner.on_messages(self._stream.receive(connection, messages))
+        with self.sending:
+            fresh = self._stream.receive(connection, messages)
+        self._owner.on_messages(fresh)
 
     def expect_end(self, reason: str) -> None:
         """The scheduler has said that it ends: when the connection closes there will be no other one."""

@@ -174,6 +174,17 @@ class Session:
         self.outgoing.add(message)
         self.wake()
 
+    def send_here(self) -> None:
+        """Send what is queued from the calling thread, which is to wait for the answer next: that saves two changes of
+        the thread. Where that cannot be, or it is much, have the loop do it."""
+        if self._thread != threading.get_ident() and self.link.sends_from_threads and not self._draining:
+            with self.link.sending:
+                requests = self.outgoing.few_requests() if self.link.sends_from_threads else None
+                if requests is not None:
+                    self.link.send_past(requests, self.outgoing.drop_first)
+                    return
+        self.wake()
+
     def make_room(self) -> None:
         """Wait while too many tasks are queued (not on the loop's own thread, which has to send them)."""
         if self.outgoing.crowded and not self.on_loop_thread():
@@ -328,7 +339,7 @@ class Session:
             self._heartbeat = self._loop.call_later(self._heartbeat_s, self._beat)
 
     def _cancel_all(self, reason: str, text: str) -> None:
-        with self.table.lock:
+        with self.link.sending, self.table.lock:
             # At once with the states, so that nothing submitted meanwhile is half here.
             self.outgoing.forget()
             self._drops.clear()
@@ -404,9 +415,10 @@ class Session:
         self._send_batch()
 
     def _send_batch(self) -> None:
-        batch = self.outgoing.take(TASKS_A_TURN, BYTES_A_TURN)
-        if batch:
-            self.link.send(batch)
+        with self.link.sending:  # in the order in which they are taken
+            batch = self.outgoing.take(TASKS_A_TURN, BYTES_A_TURN)
+            if batch:
+                self.link.send(batch)
 
     def release_dropped(self, limit: int | None = None) -> None:
         """Give up now what nobody holds any more (the first ``limit``), so that the same key is a new task."""

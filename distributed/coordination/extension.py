@@ -25,6 +25,8 @@ logger = logging.getLogger("distributed.coordination")
 
 _HOLDER = "coordination"
 """The mute client that wants the keys of futures in queues, variables and mailboxes."""
+_QUIET_S = 0.01
+"""Answers for which nobody waits leave with the next that somebody waits for, or after so long."""
 
 
 class Coordination:
@@ -45,6 +47,8 @@ class Coordination:
         self._shell = scheduler.shell
         self._timer = DeadlineTimer(tables.next_deadline, self._on_due)
         self._replies: dict[str, list[SessionNews | SessionReply]] = {}
+        self._awaited: dict[str, None] = {}  # clients for which there is something that does not wait for other answers
+        self._sends_later = False
         scheduler.extensions.update(
             semaphores=tables.semaphores,
             multi_locks=tables.multi_locks,
@@ -63,7 +67,7 @@ class Coordination:
             try:
                 self._take_in(client, request, now)
             except Exception as e:
-                self._answer(client, request.number, e)
+                self._answer(client, request.number, e, False)
         self._act()
 
     def _take_in(self, client: str, request: SessionRequest, now: float) -> None:
@@ -72,10 +76,12 @@ class Coordination:
             raise ValueError(f"the operation {op!r} is blocked on the scheduler (blocked_handlers)")
         kwargs = loads_plain(request.body, unpickle=False)
         waiter = self.tables.waiters.new(client, request.number, kwargs.pop("timeout", None))
+        waiter.quiet = request.quiet
         self.tables.request(op, waiter, now, **kwargs)
 
     def client_gone(self, client: str) -> None:
         """What the client waits for and holds is free."""
+        self._replies.pop(client, None)
         self.tables.client_left(client, self._shell.now())
         self._act()
 
@@ -87,8 +93,9 @@ class Coordination:
             self._want(*tables.held.take_changes())
         for client, news in tables.kept.take_news():
             self._replies.setdefault(client, []).append(SessionNews(dumps_plain(news)))
+            self._awaited[client] = None
         for waiter, value in tables.waiters.take_answers():
-            self._answer(waiter.client, waiter.number, value)
+            self._answer(waiter.client, waiter.number, value, waiter.quiet)
         self._send()
         if tables.stale:
             for lease in tables.stale:
@@ -96,17 +103,28 @@ class Coordination:
             tables.stale.clear()
         self._timer.arm(asyncio.get_running_loop())
 
-    def _answer(self, client: str, number: int, value: Any) -> None:
+    def _answer(self, client: str, number: int, value: Any, quiet: bool) -> None:
         if isinstance(value, Exception):
             reply = SessionReply(number, None, pack_error(value))
         else:
             reply = SessionReply(number, None if value is None else dumps_plain(value))
         self._replies.setdefault(client, []).append(reply)
+        if not quiet:
+            self._awaited[client] = None
 
     def _send(self) -> None:
-        replies, self._replies = self._replies, {}
-        for client, messages in replies.items():
-            self._shell.streams.to_client(client, messages)
+        awaited, self._awaited = self._awaited, {}
+        for client in awaited:
+            self._shell.streams.to_client(client, self._replies.pop(client))
+        if self._replies and not self._sends_later:
+            self._sends_later = True
+            asyncio.get_running_loop().call_later(_QUIET_S, self._send_rest)
+
+    def _send_rest(self) -> None:
+        self._sends_later = False
+        if not self._shell.closed:
+            self._awaited.update(dict.fromkeys(self._replies))
+            self._send()
 
     def _want(self, want: list[Any], release: list[Any]) -> None:
         shell = self._shell

@@ -203,7 +203,10 @@ class Link:
                     self.homes.give_back_locked(home)
             request = self.request(op, kwargs, answer)
             session.outgoing.add(request)
-        session.wake()
+        if request.quiet and not op.endswith("_release"):
+            session.wake()
+        else:  # somebody waits for it, here or elsewhere
+            session.send_here()
         return request.number
 
     def request(self, op: str, kwargs: dict[str, Any], answer: Answer | None = None) -> SessionRequest:
@@ -212,7 +215,7 @@ class Link:
             answer = Answer(nothing)
         number = next(self._numbers)
         answer.name = kwargs.get("name")
-        request = SessionRequest(number, op, dumps_plain(kwargs))
+        request = SessionRequest(number, op, dumps_plain(kwargs), answer.wake is nothing)
         self._open[number] = answer
         return request
 

@@ -20,10 +20,10 @@ class Waiter:
     """One request. ``timeout_s``: None waits as long as it takes, 0 not at all.
 
     ``wish`` and ``line`` belong to the table in which it waits; ``late`` is the answer when its time is up (an
-    exception stands for an error).
+    exception stands for an error). ``quiet``: nobody waits for the answer.
     """
 
-    __slots__ = ("client", "deadline", "late", "line", "number", "over", "table", "timeout_s", "wish")
+    __slots__ = ("client", "deadline", "late", "line", "number", "over", "quiet", "table", "timeout_s", "wish")
 
     def __init__(self, client: str, number: int = 0, timeout_s: float | None = None) -> None:
         self.client = client
@@ -35,6 +35,7 @@ class Waiter:
         self.wish: Any = None
         self.late: Any = None
         self.over = False
+        self.quiet = False
 
     def __repr__(self) -> str:
         return f"<Waiter {self.number} of {self.client}{' over' if self.over else ''}>"

@@ -187,6 +187,12 @@ class Connection:
         out.extend(messages)
         self._send_out()
 
+    def send_past(self, header: Any, messages: list[Any]) -> None:
+        """The same from any thread (where ``comm.sends_from_threads``), before what waits for the end of this turn."""
+        if self._closing:
+            raise self._closed_error()
+        self._send_batch(self.comm, [header, *messages])
+
     def _schedule_flush(self) -> None:
         self._flush_scheduled = True
         try:

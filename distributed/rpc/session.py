@@ -16,6 +16,7 @@ connection. Neither knows what the messages mean. The links of workers and nanni
 
 from __future__ import annotations
 
+import contextlib
 import uuid
 from collections import deque
 from typing import Any
@@ -253,6 +254,17 @@ class SessionLink:
         end.weigh(comm.sent_bytes - before)
         if end.wants_ack():
             connection.send(end.header(ask=True))
+
+    def send_past(self, messages: list[Any]) -> None:
+        """The same from another thread, whose caller sees to it that nothing else is done with this link meanwhile."""
+        end, connection = self.end, self.connection
+        assert connection is not None
+        header = end.push(messages)
+        comm = connection.comm
+        before = comm.sent_bytes
+        with contextlib.suppress(CommClosedError):  # they are sent again over the next one
+            connection.send_past(header, messages)
+        end.weigh(comm.sent_bytes - before)
 
     def receive(self, connection: Connection, stream: list[Any]) -> list[Any]:
         """What is new of what ``connection`` has brought. A connection that brings nonsense is aborted: the session

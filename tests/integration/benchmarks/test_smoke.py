@@ -130,3 +130,12 @@ def test_coordination() -> None:
     for style in ("plain", "coroutines"):
         assert list(figures[style]["rounds_per_s"]) == kinds
         assert all(figures[style]["rounds_per_s"].values())
+
+
+def test_contended_names() -> None:
+    command = [sys.executable, "-m", "benchmarks.coordination", "--contended", "2", "-n", "4"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout)["2 clients"]["rounds_per_s"]
+    assert list(figures) == ["lock", "semaphore", "multi_lock", "queue", "variable", "event"]
+    assert all(figures.values())

@@ -18,7 +18,7 @@ from typing import Any
 import dask
 import pytest
 
-from distributed import FutureCancelledError
+from distributed import Client, FutureCancelledError, Lock, Queue
 from distributed.base.errors import CommClosedError
 from distributed.client import admin, scheduler_link
 from distributed.comm import secrets, sockets
@@ -407,6 +407,31 @@ async def test_questions_at_the_break() -> None:
                 await asyncio.wait_for(act, 10)
             assert await asyncio.wait_for(look, 10) == "done"
             assert asked == {"who_has": 2, "mine": 1}
+
+
+@gen_test(timeout=90)
+async def test_threads_that_ask_while_the_connection_is_cut() -> None:
+    """They send by themselves, past the loop, which takes in the cuts and sends again what was lost."""
+
+    def work(client: Client, worker: int) -> None:
+        lock, queue = Lock("turns", client=client), Queue("numbers", client=client)
+        for i in range(60):
+            with lock:
+                queue.put((worker, i))
+
+    async with scheduler_here() as s, FaultProxy(s.address) as proxy:
+        clients = [await asyncio.to_thread(Client, proxy.address, set_as_default=False) for _ in range(2)]
+        threads = [asyncio.create_task(asyncio.to_thread(work, clients[k % 2], k)) for k in range(4)]
+        while not all(thread.done() for thread in threads):
+            proxy.reset()
+            await asyncio.wait(threads, timeout=0.1)
+        await asyncio.gather(*threads)
+        found = await asyncio.to_thread(lambda: Queue("numbers", client=clients[0]).get(batch=True))
+        assert sorted(found) == [(k, i) for k in range(4) for i in range(60)]
+        assert all([pair for pair in found if pair[0] == k] == [(k, i) for i in range(60)] for k in range(4))
+        assert sum([client.session.link.counts["resumed"] for client in clients]) > 0
+        for one in clients:
+            await asyncio.to_thread(one.close)
 
 
 @gen_test(config={"distributed.comm.session-buffer": "100kiB"}, timeout=60)

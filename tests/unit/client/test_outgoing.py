@@ -6,6 +6,7 @@ from distributed.client.outgoing import MAX_QUEUED_TASKS, Outgoing, Part, Submis
 from distributed.messages.client_to_scheduler import (
     SHARED_FROM,
     ReleaseKeys,
+    SessionRequest,
     TaskOptions,
     TaskSpec,
     UpdateGraph,
@@ -106,3 +107,31 @@ def test_many_equal_dependencies_are_sent_once():
     (message,) = queue.take(100, MANY)
     assert message.shared == [many]
     assert [(spec.dependencies, spec.shared) for spec in message.tasks] == [((), 0), (("d0",), -1), ((), 0)]
+
+
+def test_a_few_requests_may_be_sent_by_who_asks():
+    queue = Outgoing()
+    assert queue.few_requests() == []
+    requests = [SessionRequest(number, "semaphore_release", Payload(b"")) for number in range(3)]
+    for request in requests[:2]:
+        queue.add(request)
+    found = queue.few_requests()
+    assert found == requests[:2]
+    queue.add(requests[2])  # by another thread, while they are being sent
+    queue.drop_first(2)
+    assert queue.take(10, 10) == requests[2:]
+
+
+def test_who_asks_leaves_tasks_and_crowds_to_the_loop():
+    queue = Outgoing()
+    put(queue, "a")
+    assert queue.few_requests() is None
+    queue.take(10, 10)
+    for number in range(100):
+        queue.add(SessionRequest(number, "queue_put", Payload(b"")))
+    assert queue.few_requests() is None
+    queue.take(10, 10)
+    place = queue.reserve()
+    queue.add(SessionRequest(1, "queue_put", Payload(b"")))
+    assert queue.few_requests() is None, "it has to stay behind what is being prepared"
+    queue.complete(place)
