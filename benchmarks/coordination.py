@@ -218,7 +218,7 @@ def main() -> None:
     parser.add_argument("-n", type=int, default=10_000, help="rounds of each kind")
     parser.add_argument("--address", help="of a scheduler that runs already; default: one in a process of its own")
     parser.add_argument(
-        "--contended", type=int, nargs="*", metavar="CLIENTS", help="so many clients use the same names; default: 2, then 4"
+        "--contended", type=int, nargs="*", metavar="CLIENTS", help="so many clients use the same names (2, then 4)"
     )
     arguments = parser.parse_args()
     if arguments.contended is not None:

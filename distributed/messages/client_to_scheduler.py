@@ -159,8 +159,8 @@ class ClientLogEvent(Struct, tag="client-log-event", array_like=True):
 
 class SessionRequest(Struct, tag="session-request", array_like=True):
     """A question like ``Request``, but one of the session's numbered messages: it is asked exactly once, also when the
-    connection breaks, and answered by the ``SessionReply`` of the same ``number``. ``body``: see ``Request``. ``quiet``:
-    nobody waits for the answer, so it may wait for others."""
+    connection breaks, and answered by the ``SessionReply`` of the same ``number``. ``body``: see ``Request``.
+    ``quiet``: nobody waits for the answer, so it may wait for others."""
 
     number: int
     op: str
