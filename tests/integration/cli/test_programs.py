@@ -40,7 +40,7 @@ class Program:
         self.process = subprocess.Popen(args, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, **kwargs)
         self.lines: list[str] = []
 
-    def line(self, pattern: str, timeout: float = 20) -> str:
+    def line(self, pattern: str, timeout: float = 60) -> str:
         """The first group of the first line that matches."""
         assert self.process.stderr is not None
         deadline = time.monotonic() + timeout
