@@ -1,8 +1,7 @@
 """The Client: the face of the cluster to its users. Thin: each method checks its arguments and hands over to its room.
 
 A client has an event loop (a thread of its own, the cluster's, or the caller's), a :class:`Session` with the
-scheduler, and
-the workers of this room: submitter, graph submitter, gatherer, scatterer, admin. Shell.
+scheduler, and the workers of this room: submitter, graph submitter, gatherer, scatterer, admin. Shell.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
-from distributed.base import defaults, settings, settings_check
+from distributed.base import settings, settings_check
 from distributed.base.errors import CommClosedError
 from distributed.client import current
 from distributed.client.admin import NO_DEFAULT, Admin
@@ -38,6 +37,7 @@ from distributed.client.scheduler_link import ClosedClientError
 from distributed.client.scheduler_proxy import SchedulerProxy
 from distributed.client.session import Session
 from distributed.client.submission import Submitter
+from distributed.client.target import Target
 from distributed.client.task_calls import TaskCalls
 from distributed.client.timeouts import seconds
 from distributed.comm.registry import connect_timeout
@@ -125,10 +125,11 @@ class Client(TaskCalls, ClusterCalls, Diagnosing, Looks):
         self.security = security
         self.dumps_value, self.loads_value = by_families(serializers, deserializers)
         self.extensions: dict[str, Any] = {}
-        self.cluster: Any = None
+        self._target = Target.of(address, scheduler_file, kwargs)
+        self.cluster = self._target.cluster
+        if self.security is None:
+            self.security = getattr(self.cluster, "security", None)
         self._owns_cluster = False
-        self._cluster_keywords: dict[str, Any] | None = None
-        self._address: str | None = None
         self._config_scope: Any = None
         self._starting: asyncio.Task[None] | None = None
         self._closing: asyncio.Task[None] | None = None
@@ -136,7 +137,6 @@ class Client(TaskCalls, ClusterCalls, Diagnosing, Looks):
         self._pid = os.getpid()
         self.event_handlers = EventHandlers()
 
-        self._find_address(address, scheduler_file, kwargs)
         adopt_task_ref()
         loop = self._find_loop(loop)
         try:
@@ -184,50 +184,15 @@ class Client(TaskCalls, ClusterCalls, Diagnosing, Looks):
             cluster_loop = getattr(self.cluster, "loop", None)
             if cluster_loop is not None and as_asyncio_loop(cluster_loop).is_running():
                 loop = cluster_loop
-        if self._cluster_keywords is not None:
-            self._own_cluster(loop)
+        if self._target.keywords is not None:
+            try:
+                self.cluster = self._target.make_cluster(self.security, **({} if loop is None else {"loop": loop}))
+            except BaseException:
+                self.status_before_session = "closed"
+                raise
+            self._owns_cluster = True
             loop = self.cluster.loop
         return loop
-
-    # -- finding the scheduler -----------------------------------------------------------------------------------------
-
-    def _find_address(self, address: Any, scheduler_file: Any, kwargs: dict[str, Any]) -> None:
-        if address is None and scheduler_file is None:
-            address = settings.get("scheduler-address", None) or None
-        if address is None and scheduler_file is None:
-            self._cluster_keywords = dict(kwargs)
-            return
-        if kwargs:
-            raise TypeError(
-                f"Client() got unexpected keyword arguments: {sorted(kwargs)} "
-                "(with an address no LocalCluster is started, which would take them)"
-            )
-        if address is None:
-            return
-        if isinstance(address, str):
-            self._address = (
-                address if "://" in address else f"{settings.get('distributed.comm.default-scheme', 'tcp')}://{address}"
-            )
-        elif hasattr(address, "scheduler_address"):
-            self.cluster = address
-            if self.security is None:
-                self.security = getattr(address, "security", None)
-        else:
-            raise TypeError(f"a scheduler is found by the text of its address or a cluster object, not by {address!r}")
-
-    def _own_cluster(self, loop: Any) -> None:
-        make = defaults.load("LocalCluster")
-        keywords = dict(self._cluster_keywords or {})
-        if loop is not None:
-            keywords["loop"] = loop
-        if self.security is not None:
-            keywords["security"] = self.security
-        try:
-            self.cluster = make(**keywords)
-        except BaseException:
-            self.status_before_session = "closed"
-            raise
-        self._owns_cluster = True
 
     # -- life ----------------------------------------------------------------------------------------------------------
 
@@ -253,31 +218,14 @@ class Client(TaskCalls, ClusterCalls, Diagnosing, Looks):
 
     async def _start(self) -> None:
         deadline = time.monotonic() + self._timeout
-        retry_refused_s = 0.0
+        target = self._target
         try:
-            if self._cluster_keywords is not None and self.cluster is None:
-                keywords = dict(self._cluster_keywords)
-                if self.security is not None:
-                    keywords["security"] = self.security
-                self.cluster = await defaults.load("LocalCluster")(asynchronous=True, **keywords)
-                self._owns_cluster = True
-            address = self._address
-            if address is None and self.cluster is not None:
-                if hasattr(self.cluster, "status") and getattr(self.cluster.status, "name", "") in ("created",):
-                    await self.cluster
-                address = self.cluster.scheduler_address
-                self.security = self.security if self.security is not None else getattr(self.cluster, "security", None)
-            elif address is None:
-                address = await address_from_file(self.scheduler_file, deadline)
-                retry_refused_s = self._timeout
-            if address is None:
-                raise ValueError("no scheduler address")
             await self.session.open(
-                address,
-                max(0.0, deadline - time.monotonic()) if self._address is None else self._timeout,
+                await self._scheduler_address(deadline),
+                max(0.0, deadline - time.monotonic()) if target.address is None else self._timeout,
                 getattr(self.security, "secret", None),
                 self._heartbeat_s,
-                retry_refused_s=min(retry_refused_s, self._timeout),
+                retry_refused_s=0.0 if target.scheduler_file is None else self._timeout,
                 security=self.security,
             )
             await self._refresh()
@@ -290,6 +238,23 @@ class Client(TaskCalls, ClusterCalls, Diagnosing, Looks):
         _open_clients.add(self)
         if self._set_as_default:
             self._become_default()
+
+    async def _scheduler_address(self, deadline: float) -> str:
+        target = self._target
+        if target.keywords is not None and self.cluster is None:
+            self.cluster = await target.make_cluster(self.security, asynchronous=True)
+            self._owns_cluster = True
+        address: str | None = target.address
+        if target.scheduler_file is not None:
+            address = await address_from_file(target.scheduler_file, deadline)
+        elif self.cluster is not None:
+            if getattr(getattr(self.cluster, "status", None), "name", "") == "created":
+                await self.cluster
+            address = self.cluster.scheduler_address
+            self.security = self.security if self.security is not None else getattr(self.cluster, "security", None)
+        if address is None:
+            raise ValueError("no scheduler address")
+        return address
 
     def ensure_started(self, timeout: Any = None) -> None:
         """Wait until the client is connected, if the calling thread may wait. For clients made asynchronously."""
