@@ -54,12 +54,12 @@ class Program:
                 return found.group(1) if found.groups() else found.group()
         raise AssertionError(f"{pattern!r} not found in:\n{''.join(self.lines)}")
 
-    def end_by_itself(self, timeout: float = 20) -> tuple[int, str]:
+    def end_by_itself(self, timeout: float = 60) -> tuple[int, str]:
         """Exit code, and everything on stderr, of a program that ends without being told."""
         out, err = self.process.communicate(timeout=timeout)
         return self.process.returncode, "".join(self.lines) + err + out
 
-    def end(self, number: int = signal.SIGTERM, timeout: float = 15) -> tuple[int, str]:
+    def end(self, number: int = signal.SIGTERM, timeout: float = 45) -> tuple[int, str]:
         """Exit code, and everything on stderr."""
         if self.process.poll() is None:
             self.process.send_signal(number)
@@ -92,8 +92,8 @@ def test_scheduler_worker_and_client_on_the_default_port() -> None:
             at = worker.line(r"Start worker at: +(\S+)")
             assert worker.line(r"Registered to: +(\S+)") == "tcp://127.0.0.1:8786"
             assert worker.line(r"Registered with Scheduler at: +(\S+)") == "tcp://127.0.0.1:8786"
-            with Client("tcp://127.0.0.1:8786", timeout=5) as client:
-                assert client.submit(inc, 1).result(timeout=10) == 2
+            with Client("tcp://127.0.0.1:8786", timeout=30) as client:
+                assert client.submit(inc, 1).result(timeout=30) == 2
                 (info,) = client.scheduler_info()["workers"].values()
                 assert info["name"] == "alice"
                 assert info["nthreads"] == 2
@@ -102,7 +102,7 @@ def test_scheduler_worker_and_client_on_the_default_port() -> None:
             code, text = worker.end()
             assert code == 128 + signal.SIGTERM
             assert "End worker" in text
-            psutil.wait_procs(children, timeout=5)
+            psutil.wait_procs(children, timeout=30)
             assert not any(child.is_running() for child in children)
         code, text = scheduler.end(signal.SIGINT)
         assert code == 128 + signal.SIGINT

@@ -77,7 +77,7 @@ def test_an_open_cluster_on_loopback() -> None:
         address = scheduler.line(r"Start scheduler at: +(\S+)")
         with running([*WORKER, address, "--nthreads", "1", "--no-auth"]) as worker:
             worker.line(r"Registered to: +(\S+)")
-            with dask.config.set(NO_AUTH), Client(address, timeout=5) as client:
+            with dask.config.set(NO_AUTH), Client(address, timeout=30) as client:
                 assert client.submit(inc, 1).result(timeout=10) == 2
             family = [psutil.Process(p.process.pid) for p in (scheduler, worker)]
             for process in [*family, *family[1].children(recursive=True)]:

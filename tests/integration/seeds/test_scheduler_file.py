@@ -44,7 +44,7 @@ def test_s56_s58_s59_array_job_of_workers_that_are_there_first(tmp_path: Path) -
         workers.extend(Program(array, env=env) for _ in range(N_ARRAY))
         with running([*HERE, "--scheduler-file", str(path)]) as scheduler:
             scheduler.line(r"Start scheduler at: +(\S+)")
-            with Client(scheduler_file=str(path), timeout="20s") as client:
+            with Client(scheduler_file=str(path), timeout="60s") as client:
                 client.wait_for_workers(N_ARRAY, timeout=60)
                 assert sum(client.gather(client.map(inc, range(200)))) == 20100
             scheduler.end()
