@@ -12,31 +12,25 @@ the frame, and the kernel keeps what they name until the peer has taken or lost 
 
 from __future__ import annotations
 
-import array
 import asyncio
 import errno
 import itertools
 import logging
 import os
 import socket
-import struct
 import threading
-from collections import Counter, deque
+from collections import deque
 from typing import Any, ClassVar
 
 from distributed.base import settings
 from distributed.base.errors import CommClosedError, FrameError, PeerAlert
-from distributed.base.lazy import loaded
-from distributed.base.log_limit import LogLimit
+from distributed.comm import bad_streams
+from distributed.comm.descriptors import ANCILLARY_BYTES, CUT_OFF, Parcel, packed, peer_pid, unpacked
 from distributed.comm.offers import share_no_more
 from distributed.comm.transport import Comm, OnBatch, OnClose, WireCodec
 from distributed.protocol.frames import MAX_FIRST_SEGMENT, MAX_FRAME_BYTES, Frame, FrameReader, frame_buffers
 
 logger = logging.getLogger("distributed.comm")
-
-bad_streams: Counter[str] = Counter()
-"""How many connections this process has closed because bad bytes came, by the peer's host."""
-_log = LogLimit(logger)
 
 _SCRATCH = 256 * 1024
 # Bytes moved for one comm before the loop's other callbacks get their turn.
@@ -44,11 +38,6 @@ _READ_QUOTA = 16 << 20
 _IOV = 512
 # Until it is tried again to send what the kernel refuses for now, without saying when it will take it.
 _REST_S = 0.01
-_ANCILLARY = socket.CMSG_SPACE(4 * 253) if hasattr(socket, "CMSG_SPACE") else 0
-_CUT_OFF = int(getattr(socket, "MSG_CTRUNC", 0))  # the enum member itself makes a new one at each "&"
-_PEERCRED = getattr(socket, "SO_PEERCRED", 0)
-_CREDENTIALS = struct.Struct("iII")
-_SHARED_MEMORY = "distributed.protocol.shared_memory"
 HIGH_WATER = 8 << 20
 LOW_WATER = 1 << 20
 
@@ -68,25 +57,6 @@ class _Scratch(threading.local):
 
 
 _scratch = _Scratch()
-
-
-class _Parcel:
-    """Descriptors among what waits to be sent: they leave with the first byte of what follows."""
-
-    __slots__ = ("ancillary", "owners")
-
-    def __init__(self, fds: list[int], owners: list[Any]) -> None:
-        self.ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))]
-        self.owners = owners  # the descriptors are open for as long as these exist
-
-
-def _peer_pid(sock: socket.socket) -> int:
-    """The process at the other end of a unix socket, as the kernel knows it; 0: another user's, or unknown."""
-    try:
-        pid, uid, _ = _CREDENTIALS.unpack(sock.getsockopt(socket.SOL_SOCKET, _PEERCRED, _CREDENTIALS.size))
-    except (OSError, struct.error):
-        return 0
-    return int(pid) if uid == os.geteuid() else 0
 
 
 class SocketComm(Comm):
@@ -120,7 +90,7 @@ class SocketComm(Comm):
         self.compression = compression
         self.checked = checked
         self.shares_memory = shares_memory
-        self.peer_pid = _peer_pid(sock) if shares_memory else 0
+        self.peer_pid = peer_pid(sock) if shares_memory else 0
         self._loop = loop
         self._sock = sock
         self._fd = sock.fileno()
@@ -202,13 +172,10 @@ class SocketComm(Comm):
             self._fail(e)
 
     def _receive_both(self) -> int:
-        n, ancillary, flags, _ = self._sock.recvmsg_into(_scratch.views, _ANCILLARY)
-        for level, kind, data in ancillary:
-            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-                fds = array.array("i")
-                fds.frombytes(data[: len(data) // fds.itemsize * fds.itemsize])
-                self._fds.extend(fds)
-        if flags & _CUT_OFF:
+        n, ancillary, flags, _ = self._sock.recvmsg_into(_scratch.views, ANCILLARY_BYTES)
+        if ancillary:
+            self._fds.extend(unpacked(ancillary))
+        if flags & CUT_OFF:
             share_no_more("too many open files (raise the limit: ulimit -n)")
             raise FrameError("descriptors of shared memory were lost: too many open files (ulimit -n)")
         return n
@@ -257,7 +224,7 @@ class SocketComm(Comm):
             self._send_frame(segments, len(batch))
 
     def _send_frame(self, segments: list[Any], n_messages: int) -> None:
-        parcel, places = self._pack_shared(segments) if self.shares_memory and len(segments) > 1 else (None, ())
+        parcel, places = packed(segments) if self.shares_memory and len(segments) > 1 else (None, ())
         buffers, nbytes = frame_buffers(
             segments, self._sent, 0, self.compression, self.checked, self._max_frame_bytes, places
         )
@@ -283,15 +250,6 @@ class SocketComm(Comm):
             self._out_bytes += nbytes
             self._advance(sent)
             self._write_on()
-
-    @staticmethod
-    def _pack_shared(segments: list[Any]) -> tuple[_Parcel | None, tuple[int, ...]]:
-        take_out = loaded(_SHARED_MEMORY, "take_out")
-        if take_out is None:
-            return None, ()  # this process has none
-        owners = list(segments)
-        places, fds = take_out(segments)
-        return (_Parcel(fds, owners) if fds else None), places
 
     def _write_on(self) -> None:
         if self._out and not self._closed:
@@ -325,7 +283,7 @@ class SocketComm(Comm):
             # One call a turn: it takes what the kernel has room for, which is megabytes.
             if len(out) == 1:
                 sent = self._sock.send(out[0])
-            elif type(out[0]) is _Parcel:
+            elif type(out[0]) is Parcel:
                 sent = self._sock.sendmsg(self._next_views(1), out[0].ancillary)
                 out.popleft()
             else:
@@ -352,7 +310,7 @@ class SocketComm(Comm):
         """What the next call may send: up to the next parcel."""
         views: list[memoryview] = []
         for item in itertools.islice(self._out, start, start + _IOV):
-            if type(item) is _Parcel:
+            if type(item) is Parcel:
                 break
             views.append(item)
         return views
@@ -417,19 +375,7 @@ class SocketComm(Comm):
         if isinstance(error, PeerAlert):  # it is counted where it was noticed
             self._fail(error)
             return
-        peer = self.peer_address
-        host = peer.rpartition(":")[0] if peer.startswith("tcp") else peer
-        bad_streams[host] += 1
-        text = str(error) if isinstance(error, FrameError) else f"{type(error).__name__}: {error}"
-        _log.warn(
-            host,
-            "Closed the connection to a %s at %s, whose bytes cannot be used: %s (bad stream %d from %s)",
-            self.peer_role or "peer",
-            peer,
-            text,
-            bad_streams[host],
-            host,
-        )
+        text = bad_streams.note(self.peer_address, self.peer_role, error)
         failure = FrameError(f"{self!r}: bad bytes received, connection closed: {text}")
         failure.__cause__ = error
         self._fail(failure)

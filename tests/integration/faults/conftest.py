@@ -8,7 +8,7 @@ import pytest
 
 from distributed import Client
 from distributed.base.log_limit import LogLimit
-from distributed.comm import sockets
+from distributed.comm import bad_streams
 from distributed.testing import cleanup, loop, loop_in_thread
 from tests.integration.faults.small_cluster import small_cluster
 
@@ -25,4 +25,4 @@ def pair(cleanup: None) -> Iterator[Client]:
 @pytest.fixture
 def log_afresh(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lines that are written once a minute are written once a test."""
-    monkeypatch.setattr(sockets, "_log", LogLimit(sockets.logger))
+    monkeypatch.setattr(bad_streams, "_log", LogLimit(bad_streams.logger))

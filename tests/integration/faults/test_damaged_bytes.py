@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from distributed.base.errors import CommClosedError, DeserializeError, FrameError, HandshakeRefused
-from distributed.comm import Secret, connect, handshake, listen, secrets, sockets
+from distributed.comm import Secret, bad_streams, connect, handshake, listen, secrets
 from distributed.messages.control import Control, Reply
 from distributed.messages.payload import Attached, Payload
 from distributed.protocol import frames
@@ -61,7 +61,7 @@ async def test_no_damaged_message_is_delivered() -> None:
     try:
         script = Script(up=Faults(flip_one_in=10_000, flip_from=300))
         async with FaultProxy(listener.contact_address, script, seed=7) as proxy:
-            before = sockets.bad_streams["tcp://127.0.0.1"]
+            before = bad_streams.by_host["tcp://127.0.0.1"]
             for _ in range(30):
                 comm = await connect(proxy.address, 5, secret=SECRET, shortcuts=False)
                 closed = asyncio.Event()
@@ -78,7 +78,7 @@ async def test_no_damaged_message_is_delivered() -> None:
         listener.stop()
     assert all(isinstance(e, FrameError) and "127.0.0.1" in str(e) for e in errors), errors
     assert sum("checksum" in str(e) for e in errors) >= 25, errors
-    assert sockets.bad_streams["tcp://127.0.0.1"] - before == 30
+    assert bad_streams.by_host["tcp://127.0.0.1"] - before == 30
     for stream in got:
         plain = [(m.id, m.body.data, [bytes(b) for b in m.body.attached.buffers]) for m in stream]
         assert plain == as_sent[: len(plain)]

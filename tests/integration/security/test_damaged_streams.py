@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from distributed import Client, Scheduler, Worker
-from distributed.comm import sockets
+from distributed.comm import bad_streams
 from distributed.testing import gen_test
 from distributed.testing.fault_proxy import FaultProxy, Faults, Script
 
@@ -32,7 +32,7 @@ def test_c4_22_one_changed_byte(kind: str, direction: str) -> None:
         async with Scheduler(port=0, host="127.0.0.1", validate=True) as s, Worker(s.address, nthreads=1):
             async with FaultProxy(s.address, script) as proxy:
                 async with Client(proxy.address, asynchronous=True, timeout=15) as c:
-                    before = sum(sockets.bad_streams.values())
+                    before = sum(bad_streams.by_host.values())
                     futures: list[Any] = []
                     for i in range(60):
                         futures.append(c.submit(noted, i, noise(i), pure=False))
@@ -41,7 +41,7 @@ def test_c4_22_one_changed_byte(kind: str, direction: str) -> None:
                     results = await asyncio.wait_for(c.gather(futures), 20)
                     assert results == [noise(i)[::-1] for i in range(60)]
                     assert proxy.n_connections == 2 and proxy.n_flipped(direction) == 1  # type: ignore[arg-type]
-                    assert sum(sockets.bad_streams.values()) - before == 1
+                    assert sum(bad_streams.by_host.values()) - before == 1
                     assert s.shell.streams.counts()["sessions_resumed"] == 1
         assert sorted(RUNS) == list(range(60))
 
