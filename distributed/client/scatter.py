@@ -13,16 +13,23 @@ import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from msgspec import Struct
+
 from distributed.base.errors import CommClosedError
 from distributed.base.keys import Key, as_key, user_key
-from distributed.client.future_table import run_ready
+from distributed.client.future_table import FutureState, run_ready
 from distributed.client.futures import Future
 from distributed.client.options import worker_names
 from distributed.client.session import Session
 from distributed.client.timeouts import seconds
 from distributed.client.tokens import SCALARS, general_token, simple_token, unique_token
 from distributed.comm.registry import connect_timeout
-from distributed.messages.client_to_scheduler import DataScattered, ReplicaOnWorkers
+from distributed.messages.client_to_scheduler import (
+    DataAnnounced,
+    DataScattered,
+    DataWithdrawn,
+    ReplicaOnWorkers,
+)
 from distributed.messages.payload import Payload
 from distributed.protocol.serialize import live
 from distributed.protocol.sizeof import sizeof
@@ -31,6 +38,7 @@ logger = logging.getLogger("distributed.client")
 
 SHARE_FROM = 512 * 1024
 """Bytes of a value that is worth a thread, which puts it into memory that the workers of this machine can map."""
+_FIRST_PAUSE_S = 0.001
 _PAUSE_S = 0.1
 """Until the scheduler is asked again for workers, after one has failed: it may not have noticed yet."""
 
@@ -44,6 +52,20 @@ class _Item:
         self.shared: asyncio.Future[Payload] | None = None  # the payload, in shared memory
         self.nbytes = sizeof(value)
         self.type_name = type_name(value)
+
+
+class _Announcement:
+    """Knows whether it has been sent."""
+
+    __slots__ = ("is_sent", "message")
+
+    def __init__(self, message: DataAnnounced) -> None:
+        self.message = message
+        self.is_sent = False
+
+    def take(self) -> list[Struct]:
+        self.is_sent = True
+        return [self.message]
 
 
 async def _shared(item: _Item) -> Payload:
@@ -80,6 +102,7 @@ class Scatterer:
     def __init__(self, client: Any, session: Session) -> None:
         self.client = client
         self.session = session
+        self._numbers = itertools.count(1)
         self._turn = itertools.count(random.randrange(1 << 16))
 
     def scatter(
@@ -129,23 +152,19 @@ class Scatterer:
         direct: bool | None,
         limit: float,
     ) -> Any:
-        table = self.session.table
         made: dict[Key, Future] = {}
         if items:
             if direct is None:
                 direct = self.client.direct_to_workers
-            holders = await self._place(items, workers, broadcast, direct, limit)
-            replicas = []
-            with table.lock:
-                for item in items:
-                    state, _ = table.hold(item.key)
-                    made[item.key] = Future(user_key(item.key), self.client, state)
-                    replicas.append(ReplicaOnWorkers(item.key, holders[item.key], item.nbytes, item.type_name))
-                self.session.outgoing.add(DataScattered(replicas))
-            for item in items:
-                state = table.states[item.key]
-                if state.status != "finished":
-                    run_ready(table.arrived(state, item.type_name, holders[item.key], item.nbytes))
+            number = next(self._numbers)
+            made, announcement = self._announce(items, number)
+            try:
+                await self._until_sent(announcement, limit)
+                holders = await self._place(items, workers, broadcast, direct, limit)
+            except BaseException:
+                self._withdraw(made, number)
+                raise
+            self._tell(items, made, holders, number)
             await self.session.call(
                 "who_has", keys=[]
             )  # sends what is queued; the scheduler knows of it all after this
@@ -155,6 +174,57 @@ class Scatterer:
             return {user_key(item.key): made[item.key] for item in items}
         kind, keys = shape
         return kind([made[key] for key in keys])
+
+    def _announce(self, items: list[_Item], number: int) -> tuple[dict[Key, Future], _Announcement]:
+        """Make the futures, and tell the scheduler of the keys."""
+        session = self.session
+        session.release_dropped()  # a key that was given up stands for a new value
+        made: dict[Key, Future] = {}
+        with session.table.lock:
+            for item in items:
+                state, _ = session.table.hold(item.key)
+                made[item.key] = Future(user_key(item.key), self.client, state)
+            announcement = _Announcement(DataAnnounced(number, list(made)))
+            session.outgoing.add_late(announcement.take)
+        session.wake()
+        return made, announcement
+
+    async def _until_sent(self, announcement: _Announcement, limit: float) -> None:
+        """The scheduler is to know of the keys before it is asked for workers; but much may be queued before. (When
+        the session ends it is cleared away.)"""
+        session = self.session
+        session.before_question("scatter_plan")
+        epoch = session.outgoing.epoch
+        give_up = session.loop.time() + limit
+        pause = _FIRST_PAUSE_S
+        while not announcement.is_sent and session.is_open and session.outgoing.epoch == epoch:
+            if session.loop.time() > give_up:
+                raise TimeoutError(f"what was submitted before the data could not be sent within {limit:g} s")
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _PAUSE_S)
+
+    def _withdraw(self, made: dict[Key, Future], number: int) -> None:
+        """Nothing comes of it. (Releases go first: who holds no future any more is not told that it is lost.)"""
+        for future in made.values():
+            future.release()
+        self.session.release_dropped()
+        self.session.post(DataWithdrawn(number, list(made)))
+
+    def _tell(
+        self, items: list[_Item], made: dict[Key, Future], holders: Mapping[Key, tuple[str, ...]], number: int
+    ) -> None:
+        """The data is there. (Where the future was cancelled meanwhile the scheduler gives it up again.)"""
+        table = self.session.table
+        replicas = [ReplicaOnWorkers(item.key, holders[item.key], item.nbytes, item.type_name) for item in items]
+        arrived: list[tuple[FutureState, _Item]] = []
+        with table.lock:
+            for item in items:
+                state = table.states.get(item.key)
+                if state is not None and state is made[item.key]._state and state.status != "finished":
+                    arrived.append((state, item))
+            self.session.outgoing.add(DataScattered(replicas, number))
+        for state, item in arrived:
+            run_ready(table.arrived(state, item.type_name, holders[item.key], item.nbytes))
 
     async def _place(
         self,
@@ -171,14 +241,15 @@ class Scatterer:
         holders: dict[Key, tuple[str, ...]] = {}
         failed: set[str] = set()
         while True:
-            nthreads = await self._find_workers(workers, limit)
-            plan = self._plan(items, nthreads, broadcast)
+            found = await self._find_workers(workers, limit)
+            plan = self._plan(items, {worker: nthreads for worker, (nthreads, _) in found.items()}, broadcast)
             by_worker: dict[str, list[_Item]] = {}
             for item in items:
                 for worker in plan[item.key]:
                     by_worker.setdefault(worker, []).append(item)
             outcomes = await asyncio.gather(
-                *[self._send(worker, part, direct) for worker, part in by_worker.items()], return_exceptions=True
+                *[self._send(worker, part, found[worker][1], direct) for worker, part in by_worker.items()],
+                return_exceptions=True,
             )
             errors = {w: e for w, e in zip(by_worker, outcomes, strict=True) if isinstance(e, BaseException)}
             for item in items:
@@ -193,11 +264,14 @@ class Scatterer:
             failed.update(errors)
             await asyncio.sleep(_PAUSE_S)
 
-    async def _find_workers(self, wanted: Sequence[str] | None, limit: float) -> dict[str, int]:
-        """Address -> threads of the workers to use; waits for the first one."""
+    async def _find_workers(self, wanted: Sequence[str] | None, limit: float) -> dict[str, tuple[int, int | None]]:
+        """Address -> (threads, which message of the scheduler is to be there before the data) of the workers to use;
+        waits for the first one."""
         names = None if wanted is None else list(wanted)
         try:
-            found: dict[str, int] = await self.session.call("scatter_plan", workers=names, timeout=limit)
+            found: dict[str, tuple[int, int | None]] = await self.session.call(
+                "scatter_plan", workers=names, timeout=limit
+            )
         except TimeoutError:
             which = f" among {', '.join(wanted)}" if wanted else ""
             raise TimeoutError(f"No valid workers found{which} within {limit:g} s") from None
@@ -225,17 +299,18 @@ class Scatterer:
             for number, item in enumerate(items)
         }
 
-    async def _send(self, worker: str, items: list[_Item], direct: bool | None) -> None:
+    async def _send(self, worker: str, items: list[_Item], after: int | None, direct: bool | None) -> None:
+        message: dict[str, Any] = {"after": after, "report": True}
         data = {item.key: item.payload for item in items}
         if direct is not False:
             try:
                 connection = await self.session.pool.connect(worker)
                 if connection.shares_memory:
                     data = {item.key: await _shared(item) for item in items}
-                await connection.request("update_data", {"data": data})
+                await connection.request("update_data", {"data": data, **message})
                 return
             except (OSError, TimeoutError) as e:
                 if direct:
                     raise CommClosedError(f"cannot send data to the worker {worker}: {e}") from e
                 logger.debug("Cannot reach %s directly: %s", worker, e)
-        await self.session.call("proxy", worker=worker, msg={"op": "update_data", "data": data})
+        await self.session.call("proxy", worker=worker, msg={"op": "update_data", "data": data, **message})

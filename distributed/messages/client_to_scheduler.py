@@ -130,10 +130,27 @@ class ReplicaOnWorkers(Struct, array_like=True, omit_defaults=True):
     type_name: str = ""
 
 
-class DataScattered(Struct, tag="data-scattered", array_like=True):
-    """The client has put data on workers and wants the keys. It has no run_spec: it cannot be recomputed."""
+class DataAnnounced(Struct, tag="data-announced", array_like=True):
+    """The client is about to put data on workers, and wants the keys from now on. A ``DataScattered`` or
+    ``DataWithdrawn`` of the same ``number`` follows for each key."""
+
+    number: Count
+    keys: list[Key]
+
+
+class DataWithdrawn(Struct, tag="data-withdrawn", array_like=True):
+    """The client does not put these on workers after all. It may want them all the same."""
+
+    number: Count
+    keys: list[Key]
+
+
+class DataScattered(Struct, tag="data-scattered", array_like=True, omit_defaults=True):
+    """The client has put data on workers and wants the keys. It has no run_spec: it cannot be recomputed. ``number`` is
+    that of the announcement."""
 
     replicas: list[ReplicaOnWorkers]
+    number: Count = 0
 
 
 class FireAndForget(Struct, tag="fire-and-forget", array_like=True):
@@ -174,6 +191,8 @@ ClientToScheduler = (
     | ReleaseKeys
     | CancelKeys
     | RetryKeys
+    | DataAnnounced
+    | DataWithdrawn
     | DataScattered
     | FireAndForget
     | ClientHeartbeat

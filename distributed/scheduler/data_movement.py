@@ -13,7 +13,13 @@ from typing import Any
 
 from distributed.base.errors import CommClosedError, RemoteError
 from distributed.base.keys import Key, UserKey, as_key, user_key
-from distributed.messages.client_to_scheduler import DataScattered, ReplicaOnWorkers
+from distributed.messages.client_to_scheduler import (
+    DataAnnounced,
+    DataScattered,
+    DataWithdrawn,
+    ReleaseKeys,
+    ReplicaOnWorkers,
+)
 from distributed.messages.payload import ErrorInfo, Payload
 from distributed.messages.worker_to_scheduler import WorkerClosing
 from distributed.scheduler import queries
@@ -38,6 +44,7 @@ class DataMovement:
         self._shell = shell
         self._fleet = fleet
         self._turn = itertools.count()
+        self._numbers = itertools.count()
 
     # ---------------------------------------------------------------- gather
 
@@ -93,8 +100,13 @@ class DataMovement:
 
     # ---------------------------------------------------------------- scatter
 
-    async def targets(self, workers: queries.WorkerNames = None, timeout: float | None = 30.0) -> dict[str, int]:
-        """``{address: threads}`` of the workers that may be given data; waits for the first one.
+    async def targets(
+        self, workers: queries.WorkerNames = None, timeout: float | None = 30.0
+    ) -> dict[str, tuple[int, int | None]]:
+        """``{address: (threads, messages)}`` of the workers that may be given data; waits for the first one.
+
+        ``messages``: of these that the scheduler has sent to the worker the last one is to be there before the data is:
+        it may be an order to forget an older value of the same key. None: all that it has sent.
 
         Raises TimeoutError when there is none in time.
         """
@@ -106,7 +118,8 @@ class DataMovement:
 
         if not await self._shell.conditions.wait(look, timeout):
             raise TimeoutError(f"No valid workers found within {timeout:g} s")
-        return {ws.address: ws.nthreads for ws in found}
+        self._shell.beat()  # what was decided so far has a number
+        return {ws.address: (ws.nthreads, self._shell.streams.n_sent(ws.address)) for ws in found}
 
     async def scatter(
         self,
@@ -125,8 +138,28 @@ class DataMovement:
         broadcast
             True: to every worker; a number: to that many.
         """
-        targets = list(await self.targets(workers, timeout))
         payloads = {as_key(key): as_payload(value) for key, value in data.items()}
+        if client is None:
+            await self._place(payloads, workers, broadcast, timeout)
+            return [user_key(key) for key in payloads]
+        # (The client's own numbers are small.)
+        number = (1 << 40) + next(self._numbers)
+        tasks = self._shell.state.tasks
+        wanted = self._shell.state.clients[client].wants_what if client in self._shell.state.clients else {}
+        new = [key for key in payloads if key not in tasks or tasks[key] not in wanted]
+        self._shell.apply(DataAnnounced(number, list(payloads)), source=client)
+        try:
+            replicas = await self._place(payloads, workers, broadcast, timeout)
+        except BaseException:
+            self._shell.apply(ReleaseKeys(new), DataWithdrawn(number, list(payloads)), source=client)
+            raise
+        self._shell.apply(DataScattered(replicas, number), source=client)
+        return [user_key(key) for key in payloads]
+
+    async def _place(
+        self, payloads: dict[Key, Payload], workers: queries.WorkerNames, broadcast: bool | int, timeout: float | None
+    ) -> list[ReplicaOnWorkers]:
+        targets = list(await self.targets(workers, timeout))
         count = len(targets) if broadcast is True else min(len(targets), max(1, int(broadcast)))
         plan: dict[str, dict[Key, Payload]] = {}
         replicas = []
@@ -136,12 +169,14 @@ class DataMovement:
             replicas.append(ReplicaOnWorkers(key, holders, payload.nbytes))
             for holder in holders:
                 plan.setdefault(holder, {})[key] = payload
+        # It takes the same way as what was sent before.
         await asyncio.gather(
-            *[self._fleet.ask_worker(worker, "update_data", {"data": part}) for worker, part in plan.items()]
+            *[
+                self._fleet.ask_worker(worker, "update_data", {"data": part, "after": 0, "report": True})
+                for worker, part in plan.items()
+            ]
         )
-        if client is not None:
-            self._shell.apply(DataScattered(replicas), source=client)
-        return [user_key(key) for key in payloads]
+        return replicas
 
     # ---------------------------------------------------------------- retire
 

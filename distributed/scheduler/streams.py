@@ -84,6 +84,11 @@ class Streams:
             quiet = len(messages) == 1 and type(messages[0]) is FreeKeys
             link.send(messages, FREE_AFTER_S if quiet else 0.0)
 
+    def n_sent(self, address: str) -> int | None:
+        """Number of the last message that was sent to this worker, or waits to be; None where they have no numbers."""
+        link = self.workers.get(address)
+        return None if link is None or not link.keeps else link.end.sent
+
     def to_client(self, client: str, messages: list[Any]) -> None:
         """Send now, as one batch; or keep it until the client is back. One that is behind gets no values with it."""
         link = self.clients.get(client)

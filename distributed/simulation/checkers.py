@@ -171,7 +171,15 @@ def pending_keys(cluster: Cluster) -> list[tuple[str, Any]]:
 def is_quiet(cluster: Cluster) -> bool:
     """Whether nothing is under way anywhere."""
     core = cluster.core
-    if core.retirements or core.moves or core.vanished or core.away or core.steals or not cluster.network.quiet:
+    if (
+        core.retirements
+        or core.moves
+        or core.announced
+        or core.vanished
+        or core.away
+        or core.steals
+        or not cluster.network.quiet
+    ):
         return False
     if any(node.process is None and not node.ended for node in cluster.nodes.values()):
         return False
@@ -200,19 +208,13 @@ def check_agreement(cluster: Cluster) -> None:
     for address, process in here.items():
         ws = core.workers[address]
         believed = {ts.key for ts in ws.has_what}
-        held = process.store.keys() - cluster.orphans(process)
+        held = process.store.keys()
         believed -= cluster.outlived(process)
         require(believed == held, "I1 both sides agree on who holds what", address, believed ^ held)
         require(not ws.processing and not ws.occupancy, "I4 an idle worker has no work", ws, ws.processing)
         require(not any(ws.used_resources.values()), "I4 an idle worker uses no resources", ws, ws.used_resources)
-        orphaned = sum([process.store[key] for key in cluster.orphans(process)])
         outlived = sum([max(0, core.tasks[key].nbytes) for key in cluster.outlived(process)])
-        require(
-            ws.nbytes - outlived == process.core.managed_nbytes - orphaned,
-            "I4 both sides agree on bytes",
-            ws,
-            ws.nbytes,
-        )
+        require(ws.nbytes - outlived == process.core.managed_nbytes, "I4 both sides agree on bytes", ws, ws.nbytes)
         require(ws.status_name == process.core.status == "running", "I1 both sides agree on the status", ws)
         worker = process.core
         require(not (worker.handed or worker.stale or worker.slots_used), "I1 nothing runs", address, worker.handed)
@@ -224,7 +226,7 @@ def check_nothing_left(cluster: Cluster) -> None:
     core = cluster.core
     require(not core.tasks, "I8 no task is left", list(core.tasks.values())[:5])
     require(not core.task_groups, "I8 no group is left", list(core.task_groups))
-    for name in ("unrunnable", "steals", "vanished", "away", "retirements", "moves", "ready"):
+    for name in ("unrunnable", "steals", "vanished", "away", "retirements", "moves", "announced", "ready"):
         require(not getattr(core, name), f"I8 {name} is empty", getattr(core, name))
     require(not len(core.queued), "I8 the queue is empty", len(core.queued))
     for cs in core.clients.values():
@@ -239,7 +241,7 @@ def check_nothing_left(cluster: Cluster) -> None:
         require(not shares, "I8 a worker holds nothing of shuffles", process.address, list(shares))
         worker = process.core
         left_keys = worker.tasks.keys() | process.store.keys()
-        require(left_keys <= cluster.orphans(process), "I8 a worker keeps nothing", process.address, worker.tasks)
+        require(not left_keys, "I8 a worker keeps nothing", process.address, worker.tasks)
         left = (worker.backlog_s, worker.slots_used, len(worker.missing), len(worker.fetches.flights))
         require(not any(left), "I8 a worker has nothing under way", process.address, left)
         resources = worker.resources

@@ -12,7 +12,9 @@ from typing import Any
 from distributed.base.keys import Key
 from distributed.messages.client_to_scheduler import (
     CancelKeys,
+    DataAnnounced,
     DataScattered,
+    DataWithdrawn,
     FireAndForget,
     ReleaseKeys,
     ReplicaOnWorkers,
@@ -60,6 +62,11 @@ class SimClient:
         self._accept = accept
         self._outgoing: list[Any] = []
         self._submission = 0
+        self._n_scatters = 0
+        self._scatters: dict[int, Key] = {}
+        # Of what is being scattered: given up already; held by nothing else.
+        self._let_go: dict[Key, None] = {}
+        self._unheld: dict[Key, None] = {}
         self._session = ""
         self._end = SessionEnd()
         self._rng = sim.stream(name)
@@ -90,6 +97,7 @@ class SimClient:
             self._end = SessionEnd()
             if not first:
                 self.n_lost += 1
+                self._forget_scatters(list(self.states))
                 self.states.clear()
                 self.sim.note(self.name, "session over")
         self._session = registered.session
@@ -120,14 +128,14 @@ class SimClient:
                 if message.key in states:
                     states[message.key] = "error"
             case KeysCancelled():
-                self.release(message.keys)
+                self._give_up(message.keys)
             case KeysLost() | KeysRetried():
                 status, before = ("lost", "finished") if type(message) is KeysLost else ("pending", "error")
                 for key in message.keys:
                     if states.get(key) == before:
                         states[key] = status
             case ClusterRestarted():
-                self.release(list(states))
+                self._give_up(list(states))
 
     # what the user does
 
@@ -135,6 +143,7 @@ class SimClient:
         """One part of a graph; ``wanted`` are the keys of it that get futures."""
         for key in wanted:
             self.states.setdefault(key, "pending")
+            self._unheld.pop(key, None)
         self._send(update)
 
     def next_submission(self) -> int:
@@ -143,7 +152,14 @@ class SimClient:
         return self._submission
 
     def release(self, keys: Iterable[Key]) -> None:
-        """The last futures of these are gone."""
+        """The last futures of these are gone; those of a scatter that goes on are not yet."""
+        busy = list(self._scatters.values())
+        self._let_go.update({key: None for key in keys if key in busy and key in self.states})
+        self._give_up([key for key in keys if key not in busy])
+
+    def _give_up(self, keys: Iterable[Key]) -> None:
+        keys = list(keys)
+        self._forget_scatters(keys)
         known = [key for key in keys if self.states.pop(key, None) is not None]
         if known:
             self._send(ReleaseKeys(known))
@@ -153,6 +169,7 @@ class SimClient:
         known = [key for key in keys if key in self.states]
         if known:
             self._send(CancelKeys(known, force))
+            self._forget_scatters(known)
             for key in known:
                 del self.states[key]
 
@@ -177,10 +194,36 @@ class SimClient:
             self._send(FireAndForget(known))
             self.release(known)
 
-    def scattered(self, key: Key, holders: tuple[str, ...], nbytes: int) -> None:
-        """Workers have taken a value of this client."""
-        self.states[key] = "finished"
-        self._send(DataScattered([ReplicaOnWorkers(key, holders, nbytes)]))
+    def announce(self, key: Key) -> int:
+        """A value of this client is about to be put on workers. Returns the number of the scatter."""
+        self._n_scatters += 1
+        self._scatters[self._n_scatters] = key
+        if key not in self.states:
+            self.states[key] = "pending"
+            self._unheld[key] = None
+        self._send(DataAnnounced(self._n_scatters, [key]))
+        return self._n_scatters
+
+    def scattered(self, number: int, key: Key, holders: tuple[str, ...], nbytes: int) -> None:
+        """These workers have taken it; none: it has failed."""
+        live = self._scatters.pop(number, None) is not None
+        if holders:
+            self._send(DataScattered([ReplicaOnWorkers(key, holders, nbytes)], number))
+            if live:
+                self._unheld.pop(key, None)
+                self.states[key] = "finished"
+        if live and key not in self._scatters.values() and (key in self._let_go or key in self._unheld):
+            self._give_up([key])
+        if not holders:
+            self._send(DataWithdrawn(number, [key]))
+
+    def _forget_scatters(self, keys: Iterable[Key]) -> None:
+        """The futures of these scatters are cancelled, or given up by all."""
+        for key in keys:
+            self._let_go.pop(key, None)
+            self._unheld.pop(key, None)
+            if key in self._scatters.values():
+                self._scatters = {number: other for number, other in self._scatters.items() if other != key}
 
     def _send(self, message: Any) -> None:
         if not self._session:

@@ -54,7 +54,7 @@ class Cluster:
         settings = SchedulerSettings(**{"shared_from": SHARED_FROM, **script.scheduler})
         if settings.saturation > 1e9:
             settings.saturation = float("inf")
-        self.host = Host(sim, settings, script.lazy, expect, check_scheduler)
+        self.host = Host(sim, settings, script.lazy, expect, check_scheduler, script.delays_s)
         self.network = Network(sim, script.delays_s)
         self.runs = RunLedger()
         self._needs: dict[tuple[Key, ...], tuple[Key, ...]] = {}
@@ -79,13 +79,6 @@ class Cluster:
     def processes(self) -> list[Process]:
         """Those that live."""
         return [node.process for node in self.nodes.values() if node.process is not None]
-
-    def orphans(self, process: Process) -> set[Key]:
-        """Values there that a client has put there whose connection broke before the scheduler heard of them. Nobody
-        will ever ask for them: a known leak of the protocol."""
-        if not any(client.n_lost for client in self.clients.values()):
-            return set()
-        return {key for key in process.store if key in self._scattered and key not in self.core.tasks}
 
     def outlived(self, process: Process) -> set[Key]:
         """Values that a client put into an earlier process at the same address, which died before the scheduler heard
@@ -130,10 +123,16 @@ class Cluster:
         client = self.clients[act.client]
         key = as_key(act.key)
         self._scattered[key] = None
+        number = client.announce(key)
+        self.host.when_announced(client.name, number, lambda plan: self._place(act, key, number, plan))
+
+    def _place(self, act: acts.Scatter, key: Key, number: int, plan: dict[str, tuple[str, int]]) -> None:
+        """The client has been told of the workers: it sends the data to those that the script names."""
+        client = self.clients[act.client]
         addresses = [
             process.address
             for name in act.workers
-            if (process := self._process(name)) is not None and process.registered
+            if (process := self._process(name)) is not None and process.address in plan
         ]
         held: list[str] = []
         left = list(addresses)
@@ -142,18 +141,26 @@ class Cluster:
             left.remove(address)
             if taken:
                 held.append(address)
-            if not left and held:
-                client.scattered(key, tuple(held), act.nbytes)
+            if not left:
+                client.scattered(number, key, tuple(held), act.nbytes)
+
+        def take_in(peer: Process, reply: Callable[[Any], None]) -> None:
+            def act_on() -> None:
+                peer.take_in({key: act.nbytes})
+                reply(None)
+
+            peer.when_caught_up(*plan[peer.address], act_on)
 
         def ask(address: str) -> None:
             self.network.ask(
-                client.name, address, lambda peer: peer.take_in({key: act.nbytes}),
-                lambda _: done(address, True), lambda: done(address, False),
-                joined=True,
+                client.name, address, lambda peer: peer, lambda _: done(address, True), lambda: done(address, False),
+                joined=True, serve_later=take_in,
             )  # fmt: skip
 
-        for address in addresses:  # the client has heard of them, and connects now: it may reach a successor
+        for address in addresses:  # the client connects now: it may reach a successor
             self.sim.after(self.network.delay(), functools.partial(ask, address))
+        if not addresses:
+            client.scattered(number, key, (), act.nbytes)
 
     def _replicate(self, act: acts.Replicate) -> None:
         self.host.apply(list(plan_replicate(self.core, [as_key(name) for name in act.keys], act.n)), "")
@@ -192,8 +199,9 @@ class Cluster:
     def _lose_data(self, act: acts.LoseData) -> None:
         process = self._process(act.worker)
         if process is not None and not process.frozen:
-            # (What a client is only just putting there stays: the scheduler hears of it from the client alone.)
-            keys: list[Key] = [key for key in process.store if key in self.core.tasks or key not in self._scattered]
+            # (What a client is only just putting there stays: the scheduler takes the client's word for it.)
+            placed = {ts.key for ts in self.core.announced}
+            keys: list[Key] = [key for key in process.store if key not in placed]
             del keys[act.n :]
             for key in keys:
                 process.lose(key)

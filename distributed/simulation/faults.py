@@ -11,6 +11,7 @@ from random import Random
 from typing import Any
 
 from distributed.simulation import script as acts
+from distributed.simulation.scatter_work import scatters
 from distributed.simulation.script import Script
 from distributed.simulation.shuffle_work import shuffles
 from distributed.simulation.workload import BEHAVIOURS, Workload
@@ -24,6 +25,8 @@ FEATURES = (
 )  # fmt: skip
 SHUFFLED = 0.3
 """Share of episodes with shuffles."""
+SCATTERED = 0.3
+"""Share of episodes in which data is scattered under keys that were used before."""
 PAUSES_S = (0.0, 0.0, 0.0002, 0.002, 0.02, 0.05, 0.5)
 
 
@@ -133,6 +136,9 @@ def make_script(seed: int, n_acts: int = 40) -> Script:
     spilling = _spilling(Random(f"spill {seed}"), workers, now, script)
     if (chance := Random(f"shuffle {seed}")).random() < SHUFFLED:
         script += shuffles(chance, clients, workers, now)
+        script.sort(key=lambda act: act.at)
+    if (chance := Random(f"scatter {seed}")).random() < SCATTERED:
+        script += scatters(chance, clients, workers, now)
         script.sort(key=lambda act: act.at)
     grace = _broken_links(Random(f"links {seed}"), script)
     return Script(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from distributed.messages.client_to_scheduler import DataAnnounced
 from distributed.messages.control import Refused, RegisterClient, Registered, RegisterWorker
 from distributed.messages.worker_to_scheduler import WorkerClosing
 from distributed.rpc.session import SessionEnd
@@ -85,8 +86,10 @@ class Host:
         lazy: float,
         expect: Callable[[Any, str], None],
         check: Callable[[Any, str], None],
+        delays_s: tuple[float, ...] = (0.0001,),
     ) -> None:
         self.sim = sim
+        self._delays_s = delays_s
         self.core = SchedulerState(settings, sim.seed)
         self.workers: dict[str, Member] = {}
         self.sessions: dict[str, _Session] = {}
@@ -98,6 +101,8 @@ class Host:
         self._timer: float | None = None
         self._refused: dict[str, str] = {}
         self._n_sessions = 0
+        # Who has announced data and asked for workers, by client and number of the scatter.
+        self._plans: dict[tuple[str, int], Callable[[dict[str, tuple[str, int]]], None]] = {}
         self.on_retired: Callable[[str], None] = _nobody
         self.on_ask: Callable[[Connection, Any], None] = _nothing_asked
         self.on_pass: Callable[[], None] = _nothing
@@ -143,6 +148,9 @@ class Host:
                 self.beat()
             self._n_sessions += 1
             session = self.sessions[client] = _Session(f"session-{self._n_sessions}")
+            for name, number in list(self._plans):
+                if name == client and first.session:  # it asks again
+                    self._plan(client, number)
         connection.name = client
         connection.down.send([Registered("", "", session=session.id, applied=session.end.applied)])
         if session.connection is not None:  # it has come before its lost connection was noticed
@@ -230,11 +238,29 @@ class Host:
             session.connection = None
             self.apply([ClientLost(name)], "")
 
+    # scatter
+
+    def when_announced(self, client: str, number: int, answer: Callable[[dict[str, tuple[str, int]]], None]) -> None:
+        """Once this announcement is here (or the session is over that would have brought it), and its time has passed:
+        have ``answer`` called with the workers, the session of each and how much was sent to it."""
+        self._plans[client, number] = answer
+
+    def _plan(self, client: str, number: int) -> None:
+        answer = self._plans.pop((client, number), None)
+        if answer is None:
+            return
+        self.beat()
+        plan = {address: (member.id, member.end.sent) for address, member in self.workers.items()}
+        self.sim.after(self._rng.choice(self._delays_s), lambda: answer(plan))
+
     # events
 
     def apply(self, events: list[Any], source: str) -> None:
         """Give events to the core; the placing beat follows, at once or soon."""
         self._handle(events, source)
+        for event in events:
+            if type(event) is DataAnnounced:
+                self._plan(source, event.number)
         if self._beat_due:
             return
         if self._lazy and self._rng.random() < self._lazy:

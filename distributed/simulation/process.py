@@ -111,6 +111,7 @@ class Process:
         self._arrived: dict[Key, int] = {}
         self._backlog: list[Callable[[], None]] = []
         self._on_joined: list[Callable[[], None]] = []
+        self._waiters: list[tuple[int, Callable[[], None]]] = []
         self._timer: float | None = None
         self._on_end = on_end
         self.member = Member(info.address, True)
@@ -250,8 +251,22 @@ class Process:
             self.shuffle.answered(first)
         else:
             self._obey(self.member.take_in(batch))
+            self._look_at_waiters()
             return
         self._act()
+
+    def when_caught_up(self, session: str, number: int, act: Callable[[], None]) -> None:
+        """Do it when the scheduler's messages up to this one are here; of another session none will come."""
+        if session != self.member.id or self.member.end.applied >= number:
+            act()
+        else:
+            self._waiters.append((number, act))
+
+    def _look_at_waiters(self) -> None:
+        due = [waiter for waiter in self._waiters if waiter[0] <= self.member.end.applied]
+        for waiter in due:
+            self._waiters.remove(waiter)
+            self.awake(waiter[1])
 
     def _obey(self, batch: list[Any]) -> None:
         closing: CloseWorkerOrder | None = None
@@ -450,4 +465,4 @@ class Process:
             if ts is None or ts.state not in to_compute:
                 self.store[key] = n
                 self._forget_file(key)
-        self.event(DataUpdated(nbytes))
+        self.event(DataUpdated(nbytes, report=True))

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Any
 
 from distributed.base import versions
+from distributed.base.keys import Key
 from distributed.base.status import Status
 from distributed.comm.addressing import get_address_host
 from distributed.comm.transport import Comm
 from distributed.messages.control import Applied, Registered, RegisterWorker, SchedulerEnds
-from distributed.messages.scheduler_to_worker import CloseWorkerOrder
+from distributed.messages.scheduler_to_worker import CloseWorkerOrder, FreeKeys
 from distributed.worker.heartbeat import Heart
 from distributed.worker.member_link import MemberLink
 from distributed.worker.scheduler_door import SchedulerDoor
@@ -42,6 +44,7 @@ class Joining(Services):
     def _make_link(self) -> None:
         # What comes before the plugins are set up.
         self._held: list[Any] | None = []
+        self._is_set_up = asyncio.Event()
         self._door = SchedulerDoor(self, "worker")
         self.link = MemberLink(
             "this worker", self._door.open, self._from_scheduler, self._on_scheduler_lost,
@@ -59,6 +62,15 @@ class Joining(Services):
         await self.plugin_host.add_all(plugins)
         held, self._held = self._held or [], None
         self._on_messages(held)
+        self._is_set_up.set()
+
+    async def catch_up(self, number: int | None, keys: Container[Key]) -> None:
+        """Return when this worker has done what the scheduler had told it about ``keys`` in its messages up to
+        ``number`` (None: in all so far), and the scheduler knows it. Joining ends, or the worker does."""
+        await self.joined.wait()
+        await self.link.catch_up(number)
+        if any(type(message) is FreeKeys and any(key in keys for key in message.keys) for message in self._held or ()):
+            await self._is_set_up.wait()
 
     async def _join(self, deadline: float | None) -> Registered:
         extra = {}

@@ -161,6 +161,15 @@ class MemberLink:
                 if op not in REPEATABLE or self._link.connection is connection or self._ending:
                     raise
 
+    async def catch_up(self, number: int | None) -> None:
+        """Return when the scheduler's messages up to this one are here, or will never come; None: all that it has sent.
+
+        It is asked a question, which it answers behind them: so a number that is too high does not make us wait for
+        what does not exist. Raises CommClosedError when there is no scheduler any more.
+        """
+        if number is None or self._link.end.applied < number:
+            await self.ask("ping", {})
+
     def on_control(self, message: Applied | SchedulerEnds) -> None:
         """A message about the link itself."""
         if type(message) is Applied:

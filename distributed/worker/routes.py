@@ -61,11 +61,19 @@ class _Routes:
         return ended
 
     async def update_data(
-        self, data: dict[Key, Payload], connection: Connection, report: bool = False, **ignored: Any
+        self,
+        data: dict[Key, Payload],
+        connection: Connection,
+        report: bool = False,
+        after: int | None = None,
+        **ignored: Any,
     ) -> dict[str, Any]:
-        # A client may have meant the worker that had this address before. What is told of a worker that the scheduler
-        # does not know is lost to the client, and nobody would free it here. Joining ends, or the worker does.
-        await self.worker.joined.wait()
+        if after is not None and (type(after) is not int or after < 0):
+            raise ValueError(f"after= is the number of a message of the scheduler, or None, not {after!r}")
+        # A client may have meant the worker that had this address before: what is told of a worker that the scheduler
+        # does not know is lost to the client, and nobody would free it here. And it takes another way than the
+        # scheduler's orders to forget older values of these keys, which must not come later.
+        await self.worker.catch_up(after, data)
         nbytes = await self.worker.data_service.take_in(data, connection.name or connection.peer_role)
         self.worker.data_updated(nbytes, report)
         return {"status": "OK", "nbytes": nbytes}

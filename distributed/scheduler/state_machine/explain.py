@@ -66,6 +66,9 @@ def _waiting(state: Tables, ts: TaskState) -> Explanation:
     if ts in state.delayed:
         text = f"has raised, and runs again in {max(0.0, state.delayed[ts] - state.now):.3g} s"
         return Explanation(ts.key, ts.state, text)
+    if ts in state.announced:
+        clients = ", ".join(dict.fromkeys([cs.client_key for cs, _ in state.announced[ts].places]))
+        return Explanation(ts.key, ts.state, f"its value is just being put on workers (scattered) by {clients}")
     if not missing:
         return Explanation(ts.key, ts.state, "ready; it will be placed in this beat")
     listed = [(dep.key, dep.state) for dep in missing[:MAX_LISTED]]

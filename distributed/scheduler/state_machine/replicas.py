@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from distributed.base.keys import Key
-from distributed.messages.client_to_scheduler import DataScattered
 from distributed.messages.scheduler_to_worker import AcquireReplicas, HoldersChanged, RemoveReplicas, TaskNeed
 from distributed.messages.worker_to_scheduler import MissingData, ReplicasAdded, ReplicasDropped, WhoHas
-from distributed.scheduler.state_machine.entities import ClientState, Members, TaskState, WorkerState
+from distributed.scheduler.state_machine.entities import Members, TaskState, WorkerState
 from distributed.scheduler.state_machine.events import MoveReplicas
 from distributed.scheduler.state_machine.liveness import out_of_touch
-from distributed.scheduler.state_machine.reports import holder_addresses, names_of, report_key
-from distributed.scheduler.state_machine.tables import Move, Tables, note, set_state
-from distributed.scheduler.state_machine.transitions.cancel import cancel_lost
+from distributed.scheduler.state_machine.reports import holder_addresses
+from distributed.scheduler.state_machine.tables import Move, Tables, note
+from distributed.scheduler.state_machine.transitions.announced import free_copy
 from distributed.scheduler.state_machine.transitions.lost import lose_values, remove_replica
-from distributed.scheduler.state_machine.transitions.release import leave_state, release_unneeded, want
 
 
 def add_replica(state: Tables, ts: TaskState, ws: WorkerState) -> None:
@@ -45,7 +42,7 @@ def on_replicas_added(state: Tables, event: ReplicasAdded, source: str) -> None:
         ts = state.tasks.get(key)
         if ts is None or ts.state != "memory":
             if ts is None or ts.processing_on is not ws:
-                state.out.free(source, key, state.context)
+                free_copy(state, source, key)
             continue
         add_replica(state, ts, ws)
         if ts.nbytes < 0 <= nbytes:
@@ -86,6 +83,8 @@ def on_missing_data(state: Tables, event: MissingData, source: str) -> None:
     holder = state.workers.get(event.holder)
     if ts is None or holder is None or ts.state != "memory" or holder not in ts.who_has:
         return
+    if ts in state.announced:  # it may be there by now: the worker asks again
+        return
     note(state, ts.key, "missing", event.holder)
     may_come_back = ts.run_spec is None or out_of_touch(state, holder)
     if event.unreached and may_come_back and len(ts.who_has) == 1 and holder.alive:
@@ -110,76 +109,9 @@ def on_who_has(state: Tables, event: WhoHas, source: str) -> None:
             needs.append(TaskNeed(key, holder_addresses(ts), ts.nbytes))
         elif ts is None or ts.processing_on is not ws:
             # Not for a key that is computed there now: the order would stop that run.
-            state.out.free(source, key, state.context)
+            free_copy(state, source, key)
     if needs:
         state.out.to_workers[source].append(HoldersChanged(needs))
-
-
-def on_data_scattered(state: Tables, event: DataScattered, source: str) -> None:
-    """A client has put data on workers. What sits on workers that are gone by now is lost."""
-    cs = state.clients.get(source)
-    lost: list[TaskState] = []
-    for replica in event.replicas:
-        holders = [ws for address in replica.workers if (ws := state.workers.get(address)) is not None and ws.alive]
-        ts = state.tasks.get(replica.key)
-        if cs is None:
-            for ws in holders:
-                if ts is None:
-                    state.out.free(ws.address, replica.key, state.context)
-            continue
-        if ts is None:
-            ts = _scattered_task(state, replica.key)
-        want(ts, cs)
-        ts.type = replica.type_name or ts.type
-        state.lost_data.pop(replica.key, None)
-        if not holders and ts.state != "memory":
-            lost.append(ts)
-            continue
-        if len(replica.workers) > 1:
-            ts.make_rare().copies = len(replica.workers)
-        _into_memory(state, ts, holders, replica.nbytes, cs)
-    if lost:
-        cancel_lost(
-            state, lost, f"lost: {names_of(lost)} was scattered to workers that were gone before they could tell"
-        )
-
-
-def _scattered_task(state: Tables, key: Key) -> TaskState:
-    group = state.groups.group_of(key)
-    ts = TaskState(key, None, state.default_policy, group, (0.0, state.generation, 0), "released")
-    state.tasks[key] = ts
-    group.n_tasks += 1
-    group.n_alive += 1
-    group.states["released"] += 1
-    return ts
-
-
-def _into_memory(state: Tables, ts: TaskState, holders: list[WorkerState], nbytes: int, cs: ClientState) -> None:
-    unneeded: list[TaskState] = []
-    before = ts.state
-    if before != "memory":
-        leave_state(state, ts, unneeded)
-        if before == "erred" or before == "processing":
-            set_state(state, ts, "released")
-        set_state(state, ts, "memory")
-    for ws in holders:
-        add_replica(state, ts, ws)
-    if nbytes >= 0:
-        ts.group.nbytes_total += nbytes - max(0, ts.nbytes)
-        set_nbytes(ts, nbytes)
-    if before != "memory":
-        for dependent in ts.dependents:
-            if dependent.state == "waiting":
-                dependent.n_waiting -= 1
-                if not dependent.n_waiting:
-                    state.ready.append(dependent)
-            elif dependent.n_waiting:
-                dependent.n_waiting -= 1  # it was sent ahead; its worker will ask for the value
-        for client in ts.who_wants:
-            report_key(state, ts, client)
-    else:
-        report_key(state, ts, cs)
-    release_unneeded(state, unneeded)
 
 
 def on_move_replicas(state: Tables, event: MoveReplicas, source: str) -> None:
@@ -210,7 +142,9 @@ def ask_to_fetch(state: Tables, ts: TaskState, ws: WorkerState) -> None:
 
 
 def drop_replicas(state: Tables, ts: TaskState, holders: tuple[WorkerState, ...]) -> None:
-    """Order copies to be dropped, never the last one."""
+    """Order copies to be dropped, never the last one, and none while a client puts new ones there."""
+    if ts in state.announced:
+        return
     for ws in holders:
         if ws in ts.who_has and len(ts.who_has) > 1:
             remove_replica(state, ts, ws)

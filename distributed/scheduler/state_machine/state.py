@@ -36,7 +36,6 @@ from distributed.scheduler.state_machine.outbox import Outbox
 from distributed.scheduler.state_machine.pins import on_pin_tasks, on_recompute_tasks
 from distributed.scheduler.state_machine.placement import place_ready
 from distributed.scheduler.state_machine.replicas import (
-    on_data_scattered,
     on_missing_data,
     on_move_replicas,
     on_replicas_added,
@@ -44,6 +43,7 @@ from distributed.scheduler.state_machine.replicas import (
     on_who_has,
 )
 from distributed.scheduler.state_machine.retirement import on_retire_workers, step_retirements
+from distributed.scheduler.state_machine.scattered import on_data_announced, on_data_scattered, on_data_withdrawn
 from distributed.scheduler.state_machine.stealing import balance, on_steal_response
 from distributed.scheduler.state_machine.story import StoryEntry, story
 from distributed.scheduler.state_machine.tables import Tables
@@ -67,7 +67,9 @@ HANDLERS: dict[type, Handler] = {
     from_client.ReleaseKeys: from_clients.on_release_keys,
     from_client.CancelKeys: from_clients.on_cancel_keys,
     from_client.RetryKeys: from_clients.on_retry_keys,
+    from_client.DataAnnounced: on_data_announced,
     from_client.DataScattered: on_data_scattered,
+    from_client.DataWithdrawn: on_data_withdrawn,
     from_client.FireAndForget: from_clients.on_fire_and_forget,
     from_client.ClientHeartbeat: from_clients.on_client_heartbeat,
     from_client.ClientClosing: from_clients.on_client_closing,

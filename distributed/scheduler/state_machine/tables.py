@@ -77,6 +77,17 @@ class Move:
         self.drop = drop
 
 
+class Announcement:
+    """Clients are about to put a value on workers. ``places``: which, by which scatter of theirs. ``doubtful``: workers
+    that have, or may have, a copy; it may be that value, or an older one."""
+
+    __slots__ = ("doubtful", "places")
+
+    def __init__(self, places: dict[tuple[ClientState, int], None] | None = None) -> None:
+        self.places = {} if places is None else places
+        self.doubtful: dict[str, None] = {}
+
+
 class Tables:
     """All that the scheduler knows."""
 
@@ -87,7 +98,7 @@ class Tables:
                  "vanished", "away", "absent", "delayed", "delays", "retirements", "retire_again", "moves",
                  "replicated", "lost_data", "log", "record", "tracing", "told_needs", "no_workers_since",
                  "no_workers_told", "next_look", "n_workers_seen", "stolen_count", "n_clients_seen", "n_ignored",
-                 "n_steal_requests", "steal_requests_s")  # fmt: skip
+                 "n_steal_requests", "steal_requests_s", "announced")  # fmt: skip
 
     def __init__(self, settings: SchedulerSettings | None = None, seed: int = 0) -> None:
         self.settings = settings = settings if settings is not None else SchedulerSettings()
@@ -149,6 +160,8 @@ class Tables:
         self.retirements: dict[WorkerState, Retirement] = {}
         self.retire_again = False
         self.moves: dict[TaskState, Move] = {}
+        # Values that clients are about to put on workers.
+        self.announced: dict[TaskState, Announcement] = {}
         # Tasks in memory on more than one worker.
         self.replicated: dict[TaskState, None] = {}
         # The shared dependencies that each worker was last told of in this beat.

@@ -64,7 +64,7 @@ def _validate_task(state: Tables, ts: TaskState) -> None:
     require((ts in state.unrunnable) == (name == "no-worker"), "unrunnable are the tasks without worker", ts)
     require((ts.error is not None) == (name == "erred"), "erred tasks have an error", ts)
     if name == "waiting":
-        missing = sum([dep.state != "memory" for dep in ts.dependencies])
+        missing = sum([dep.state != "memory" for dep in ts.dependencies]) + (ts in state.announced)
         require(ts.n_waiting == missing, "n_waiting counts the missing dependencies", ts, ts.n_waiting, missing)
         require(ts.n_waiting or ts in state.delayed or ts in state.ready, "a waiting task waits for something", ts)
         for dep in ts.dependencies:
@@ -174,5 +174,11 @@ def _validate_tables(state: Tables) -> None:
         require(state.clients.get(cs.client_key) is cs and not cs.mute, "absent clients are known", cs)
     for ts in state.replicated:
         require(state.tasks.get(ts.key) is ts, "replicated tasks are known", ts)
+    for ts, announcement in state.announced.items():
+        require(state.tasks.get(ts.key) is ts, "what is announced is known", ts)
+        require(ts.state in ("waiting", "memory", "erred"), "what is announced is not computed", ts)
+        require(announcement.places, "somebody is about to place what is announced", ts)
+        for cs, _ in announcement.places:
+            require(cs in ts.who_wants, "who is about to place a value wants it", ts, cs)
     for ts in state.moves:
         require(ts.state == "memory", "only what is in memory is moved", ts)

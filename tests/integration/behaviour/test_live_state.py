@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from distributed import Client, LocalCluster, get_worker, wait
-from tests.integration.facts import until
 
 SCHEDULER = """
     tasks workers clients task_groups task_prefixes idle saturated running queued unrunnable resources host_info events
@@ -163,7 +162,7 @@ def on_worker(names: list[str], dask_worker: Any) -> dict[str, list[str]]:
 
 def test_names_in_the_workers(client: Client) -> None:
     futures = client.scatter({"x": 1}, broadcast=True)
-    until(lambda: all(client.run(lambda dask_worker: "x" in dask_worker.state.tasks).values()))
+    assert all(client.run(lambda dask_worker: "x" in dask_worker.state.tasks).values())
     for missing in client.run(on_worker, [WORKER, WORKER_TABLES, WORKER_TASK]).values():
         assert not any(missing.values()) and "task" in missing, missing
     del futures

@@ -18,6 +18,7 @@ from distributed.base.keys import Key, user_key
 from distributed.messages.client_to_scheduler import (
     CancelKeys,
     ClientClosing,
+    DataAnnounced,
     DataScattered,
     FireAndForget,
     ReleaseKeys,
@@ -64,7 +65,7 @@ class FakeWorker(Server):
         self.asked.append(list(keys))
         return {key: self.data[key] for key in keys if key in self.data}
 
-    def update_data(self, data: dict[Key, Payload]) -> dict[str, Any]:
+    def update_data(self, data: dict[Key, Payload], after: int | None, report: bool) -> dict[str, Any]:
         self.data.update(data)
         return {"status": "OK"}
 
@@ -202,7 +203,7 @@ class FakeScheduler(Server):
                         event.set()
                         holder = next(w for w in self.workers if w.address == replica.workers[0])
                         self.results[replica.key] = loads(holder.data[replica.key])
-                case ClientClosing() | FireAndForget():
+                case ClientClosing() | FireAndForget() | DataAnnounced():
                     pass
 
     async def run(self, spec: Any) -> None:
@@ -266,8 +267,8 @@ class FakeScheduler(Server):
         names = list(self.results) if keys is None else keys
         return {key: [w.address for w in self.workers if key in w.data] for key in names}
 
-    async def scatter_plan(self, workers: list[str] | None = None, timeout: float = 30) -> dict[str, int]:
-        found = {w.address: 1 for w in self.workers if workers is None or w.address in workers}
+    async def scatter_plan(self, workers: list[str] | None = None, timeout: float = 30) -> dict[str, Any]:
+        found = {w.address: (1, None) for w in self.workers if workers is None or w.address in workers}
         if not found:
             await asyncio.sleep(timeout)
             raise TimeoutError("none")

@@ -11,7 +11,7 @@ from distributed import Client, LocalCluster
 
 
 def end_when_given_data(dask_worker: Any) -> None:
-    dask_worker.handlers["update_data"] = lambda data: os._exit(1)
+    dask_worker.handlers["update_data"] = lambda **kwargs: os._exit(1)
 
 
 @pytest.mark.parametrize("direct", [True, None, False])
@@ -29,7 +29,7 @@ def test_another_worker_takes_the_data(direct: bool | None) -> None:
 
 def test_a_worker_that_cannot_take_data_is_an_error() -> None:
     def refuse(dask_worker: Any) -> None:
-        def update_data(data: Any) -> None:
+        def update_data(**kwargs: Any) -> None:
             raise OSError("the disk is full")
 
         dask_worker.handlers["update_data"] = update_data

@@ -95,7 +95,7 @@ async def test_gather_and_scatter_through_the_scheduler():
         assert await c.ask("scatter", data={"d": payload}, broadcast=True) == ["d"]
         assert a.data["d"] == b.data["d"] == payload
         assert set((await c.ask("who_has", keys=["d"]))["d"]) == {a.address, b.address}
-        assert await c.ask("scatter_plan", workers=[a.name]) == {a.address: 1}
+        assert await c.ask("scatter_plan", workers=[a.name]) == {a.address: (1, None)}
         await c.ask("proxy", worker=b.name, msg={"op": "update_data", "data": {"e": payload}})
         assert b.data["e"] == payload
 
@@ -108,7 +108,7 @@ async def test_scatter_waits_for_a_worker():
         plan = asyncio.ensure_future(c.ask("scatter_plan"))
         await asyncio.sleep(0)
         async with FakeWorker(s) as w:
-            assert await plan == {w.address: 1}
+            assert await plan == {w.address: (1, None)}
 
 
 @on_uvloop

@@ -20,6 +20,7 @@ from distributed.scheduler.state_machine.events import ClientJoined, ClientLeft,
 from distributed.scheduler.state_machine.graph_update import release_pin, update_graph
 from distributed.scheduler.state_machine.instructions import ClientRemoved
 from distributed.scheduler.state_machine.reports import report_cancelled, report_key
+from distributed.scheduler.state_machine.scattered import call_off_all
 from distributed.scheduler.state_machine.tables import Absence, Tables
 from distributed.scheduler.state_machine.transitions.cancel import cancel_by_client
 from distributed.scheduler.state_machine.transitions.fail import revive
@@ -74,6 +75,8 @@ def remove_client(state: Tables, cs: ClientState, cause: str, expected: bool) ->
     tasks = list(cs.wants_what)
     for ts in tasks:
         unwant(ts, cs)
+    if state.announced:
+        call_off_all(state, tasks, cs)
     tasks.reverse()
     release_unneeded(state, tasks)
     del state.clients[name]
@@ -138,6 +141,9 @@ def on_release_keys(state: Tables, event: ReleaseKeys, source: str) -> None:
                 released.append(ts)
             else:
                 ts.who_wants = Members([c for c in ts.who_wants if c is not cs])
+    if state.announced:
+        given_up = [ts for key in event.keys if (ts := tasks.get(key)) is not None and ts not in wants_what]
+        call_off_all(state, given_up, cs)
     released.reverse()
     release_unneeded(state, released)
 
@@ -153,6 +159,9 @@ def on_cancel_keys(state: Tables, event: CancelKeys, source: str) -> None:
         named = frozenset(event.keys)
         told[cs] = [key for key in told[cs] if key not in named]
     report_cancelled(state, told, event.reason, event.msg)
+    if state.announced:
+        for client in told:
+            call_off_all(state, [ts for ts in closure if client not in ts.who_wants], client)
     assigned = [(ts, ts.processing_on, ts.run_id) for ts in closure if ts.processing_on is not None]
     release_unneeded(state, closure)
     _stop_runs(state, assigned, event.reason)

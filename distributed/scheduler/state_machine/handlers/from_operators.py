@@ -73,6 +73,7 @@ def on_set_resources(state: Tables, event: SetResources, source: str) -> None:
 
 def on_restart(state: Tables, event: Restart, source: str) -> None:
     """Every task is cancelled and forgotten; every worker is told to start anew, and is out of the tables at once."""
+    state.announced.clear()
     for cs in list(state.clients.values()):
         for submission in list(cs.pins):
             release_pin(state, cs, submission)

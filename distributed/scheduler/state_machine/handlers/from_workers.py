@@ -21,6 +21,7 @@ from distributed.scheduler.state_machine.entities import TaskState, WorkerState
 from distributed.scheduler.state_machine.fleet import remove, set_status
 from distributed.scheduler.state_machine.liveness import answered
 from distributed.scheduler.state_machine.tables import Tables
+from distributed.scheduler.state_machine.transitions.announced import free_copy
 from distributed.scheduler.state_machine.transitions.assign import requeue
 from distributed.scheduler.state_machine.transitions.fail import fail
 from distributed.scheduler.state_machine.transitions.finish import finish
@@ -43,7 +44,7 @@ def on_task_finished(state: Tables, event: TaskFinished, source: str) -> None:
 
 def _forget_stale(state: Tables, ts: TaskState | None, ws: WorkerState, key: Key) -> None:
     if ts is None or (ts.processing_on is not ws and ws not in ts.who_has):
-        state.out.free(ws.address, key, state.context)
+        free_copy(state, ws.address, key)
 
 
 def _current(state: Tables, key: Key, run_id: int, source: str) -> TaskState | None:

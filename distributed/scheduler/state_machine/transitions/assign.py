@@ -136,7 +136,7 @@ def back_to_waiting(state: Tables, ts: TaskState, ready: bool = True) -> None:
     elif ts.state == "no-worker":
         state.unrunnable.drop(ts)
     set_state(state, ts, "released")
-    ts.n_waiting = sum([dep.state != "memory" for dep in ts.dependencies])
+    ts.n_waiting = sum([dep.state != "memory" for dep in ts.dependencies]) + (ts in state.announced)
     set_state(state, ts, "waiting")
     if not ts.n_waiting and ready:
         state.ready.append(ts)

@@ -6,6 +6,7 @@ from distributed.base.keys import Key
 from distributed.scheduler.state_machine.entities import NEEDING, ClientState, TaskState
 from distributed.scheduler.state_machine.reports import report_cancelled
 from distributed.scheduler.state_machine.tables import Tables, note, set_state
+from distributed.scheduler.state_machine.transitions.announced import close
 from distributed.scheduler.state_machine.transitions.release import leave_state, release_unneeded, unwant
 
 MAX_LOST_DATA = 1000
@@ -58,6 +59,8 @@ def cancel_lost(state: Tables, tasks: list[TaskState], reason: str) -> None:
             told.setdefault(cs, []).append(ts.key)
         for cs in ts.who_wants:
             unwant(ts, cs)
+        if ts in state.announced:
+            close(state, ts)
     unneeded: list[TaskState] = []
     for ts in closure:
         if ts.state != "released":

@@ -45,7 +45,7 @@ def lose_values(state: Tables, tasks: list[TaskState], holder: str, cause: str) 
             unneeded.append(ts)
             continue
         _back_to_released(state, ts)
-        if ts.run_spec is None:
+        if ts.run_spec is None and ts not in state.announced:
             gone.append(ts)
         else:
             again.append(ts)

@@ -18,6 +18,7 @@ def start(state: Tables, tasks: list[TaskState]) -> None:
     lost: list[TaskState] = []
     stack = tasks
     ready = state.ready
+    announced = state.announced
     while stack:
         ts = stack.pop()
         if ts.state != "released":
@@ -32,8 +33,11 @@ def start(state: Tables, tasks: list[TaskState]) -> None:
                     stack.append(dep)
                 elif found == "erred":
                     failed.append((ts, dep))
-        ts.n_waiting = n_waiting
+        held = bool(announced) and ts in announced
+        ts.n_waiting = n_waiting = n_waiting + held
         set_state(state, ts, "waiting")
+        if held:
+            continue
         if ts.run_spec is None:
             lost.append(ts)
         elif not n_waiting:
