@@ -203,6 +203,7 @@ class Client(TaskCalls, ClusterCalls, Diagnosing, Looks):
         if self._asynchronous:
             loop = as_asyncio_loop(self.loop)
             if in_async_call(self.loop):
+                self.session.begin(self._address)
                 self._starting = loop.create_task(self._start())
                 self._starting.add_done_callback(seen)
             else:
@@ -229,11 +230,11 @@ class Client(TaskCalls, ClusterCalls, Diagnosing, Looks):
                 security=self.security,
             )
             await self._refresh()
-        except BaseException:
+        except BaseException as e:
+            self.session.fail(e)
             if self._owns_cluster and self._asynchronous and self.cluster is not None:
                 with contextlib.suppress(Exception):
                     await self.cluster.close()
-            self.session.status = "closed"
             raise
         _open_clients.add(self)
         if self._set_as_default:

@@ -18,13 +18,13 @@ from typing import Any
 
 from distributed.base import defaults
 from distributed.base.formatting import parse_timedelta
+from distributed.rpc.loop_runner import in_async_call, sync
 
 logger = logging.getLogger("distributed.client")
 
 _current: contextvars.ContextVar[Any] = contextvars.ContextVar("distributed_current_client", default=None)
 _defaults: list[weakref.ref[Any]] = []
 _lock = threading.Lock()
-_worker_client_lock = threading.Lock()
 
 
 # -- the registry of default clients -----------------------------------------------------------------------------------
@@ -102,7 +102,8 @@ def current_task_key() -> Any:
 def client_of_worker(worker: Any, timeout: float | str | None = None) -> Any:
     """The one client that all tasks of ``worker`` share; made when first asked for, on the worker's own loop.
 
-    Safe from task threads (waits until it is connected) and from the worker's loop (does not wait).
+    Safe from task threads (waits until it is connected) and from the worker's loop (does not wait: what is submitted
+    before the connection stands leaves then, and questions wait for it).
     """
     ask = defaults.current_client_of_worker.get()
     client = ask() if ask is not None else None
@@ -110,22 +111,30 @@ def client_of_worker(worker: Any, timeout: float | str | None = None) -> Any:
         return client
     client = getattr(worker, "_client", None)
     if client is None or client.status in ("closed", "closing"):
-        with _worker_client_lock:
-            client = getattr(worker, "_client", None)
-            if client is None or client.status in ("closed", "closing"):
-                client = defaults.load("Client")(
-                    worker.scheduler_address,
-                    loop=worker.loop,
-                    timeout=timeout if timeout is not None else 30,
-                    set_as_default=False,
-                    asynchronous=True,
-                    direct_to_workers=True,
-                    # The scheduler knows by this name that the client goes with its worker.
-                    name=f"worker-{worker.address}",
-                    security=getattr(worker, "security", None),
-                )
-                worker._client = client
+        # On the loop, one after the other: with a lock around it, a thread that holds it while it waits for the loop
+        # and a coroutine that waits for it there would stop each other.
+        if in_async_call(worker.loop):
+            client = _client_on_loop(worker, timeout)
+        else:
+            client = sync(worker.loop, _client_on_loop, worker, timeout, callback_timeout=timeout)
     client.ensure_started(timeout)
+    return client
+
+
+def _client_on_loop(worker: Any, timeout: float | str | None) -> Any:
+    client = getattr(worker, "_client", None)
+    if client is None or client.status in ("closed", "closing"):
+        client = worker._client = defaults.load("Client")(
+            worker.scheduler_address,
+            loop=worker.loop,
+            timeout=timeout if timeout is not None else 30,
+            set_as_default=False,
+            asynchronous=True,
+            direct_to_workers=True,
+            # The scheduler knows by this name that the client goes with its worker.
+            name=f"worker-{worker.address}",
+            security=getattr(worker, "security", None),
+        )
     return client
 
 

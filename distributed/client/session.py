@@ -108,6 +108,7 @@ class Session:
         self.requests: Requests | None = None
         self._pid = os.getpid()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._opened: asyncio.Future[None] | None = None
         self._thread = 0
         self._drops: deque[FutureState] = deque()
         self._awake = False
@@ -281,6 +282,29 @@ class Session:
 
     # -- on the loop: life ---------------------------------------------------------------------------------------------
 
+    def begin(self, address: str | None) -> None:
+        """From now on things may be submitted, which wait for :meth:`open`; so do questions."""
+        self._loop, self._thread = asyncio.get_running_loop(), threading.get_ident()
+        self._opened = self._loop.create_future()
+        # Until it is known, what is packed must be right wherever the scheduler turns out to be.
+        self.live = address is not None and address.startswith("inproc://")
+        self.shares_memory = not self.live
+        self.status = "connecting"
+
+    def fail(self, error: BaseException) -> None:
+        """There will be no connection: what waits for it is told so."""
+        if self.status == "closed":
+            return
+        text = str(error) or type(error).__name__
+        if self._opened is not None:
+            self._cancel_all(LOST, f"the client could not connect to a scheduler: {text}")
+        self.status = "closed"
+        self._end_opening()
+
+    def _end_opening(self) -> None:
+        if self._opened is not None and not self._opened.done():
+            self._opened.set_result(None)
+
     async def open(
         self,
         address: str,
@@ -291,17 +315,18 @@ class Session:
         security: Any = None,
     ) -> None:
         """Connect and register. Raises OSError or TimeoutError when that fails."""
-        self._loop, self._thread = asyncio.get_running_loop(), threading.get_ident()
+        if self._opened is None:
+            self.begin(address)
         self._heartbeat_s = heartbeat_s
-        self.status = "connecting"
         try:
             self.pool.security = security
             await self.link.open(address, timeout, secret, retry_refused_s, security)
-        except BaseException:
-            self.status = "closed"
+        except BaseException as e:
+            self.fail(e)
             with contextlib.suppress(Exception):
                 await self.pool.close()
             raise
+        self._end_opening()
         self._beat()
 
     def on_up(self, registered: Registered, over: str | None) -> None:
@@ -365,6 +390,7 @@ class Session:
         with contextlib.suppress(Exception):
             await self.pool.close()
         self.status = "closed"
+        self._end_opening()
         if self._callbacks is not None:
             self._callbacks.shutdown(wait=False)
 
@@ -490,6 +516,8 @@ class Session:
 
     async def call(self, op: str, /, **kwargs: Any) -> Any:
         """Ask the scheduler. Raises :class:`ClosedClientError` when the client is closed."""
+        if self._opened is not None and not self._opened.done():
+            await asyncio.wait([self._opened])  # which is not cancelled with us
         return await self.link.call(op, kwargs, self.status)
 
     def before_question(self, op: str) -> None:

@@ -191,13 +191,21 @@ class Shell:
                 else:
                     state.handle_batch(rest, source, now)
                 break
-            except Exception:
+            except Exception as e:
                 # The iterator stands behind the message at fault: the others are handled all the same.
                 logger.exception("Error in the scheduler's core while handling an event from %s", source)
+                self._refuse(source, e)
         if not self._beat_due:
             self._beat_due = True
             assert self._loop is not None
             self._loop.call_soon(self._scheduled_beat)
+
+    def _refuse(self, source: str, error: Exception) -> None:
+        """Who waits for what the event in hand was to bring is told that it does not come."""
+        try:
+            self.state.refuse(self.state.event, source, f"{type(error).__name__}: {error}")
+        except Exception:
+            logger.exception("Error in the scheduler's core while refusing an event from %s", source)
 
     # ---------------------------------------------------------------- the beat
 

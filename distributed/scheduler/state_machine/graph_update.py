@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from distributed.base.keys import Key
 from distributed.messages.client_to_scheduler import TaskSpec, UpdateGraph
+from distributed.messages.payload import ErrorInfo
+from distributed.messages.scheduler_to_client import KeyErred
 from distributed.scheduler.state_machine.entities import ClientState, Members, Policy, TaskState
 from distributed.scheduler.state_machine.instructions import LogWarning
 from distributed.scheduler.state_machine.priority import choose_generation
@@ -19,11 +21,8 @@ from distributed.scheduler.state_machine.transitions.start import start
 
 def update_graph(state: Tables, event: UpdateGraph, cs: ClientState) -> None:
     """Add the tasks of one part of a submission."""
-    for blob in event.functions:
-        state.functions.setdefault(blob.digest, blob)
-        cs.functions.add(blob.digest)
-    if event.shared:
-        _hand_out(event)
+    _note_functions(state, event, cs)
+    _hand_out(event)
     policies = [Policy(options) for options in event.options] or [state.default_policy]
     generation = choose_generation(state, cs, event)
     wanted = None if event.wanted is None else frozenset(event.wanted)
@@ -61,9 +60,35 @@ def update_graph(state: Tables, event: UpdateGraph, cs: ClientState) -> None:
         release_pin(state, cs, event.submission)
 
 
+def _note_functions(state: Tables, event: UpdateGraph, cs: ClientState) -> None:
+    for blob in event.functions:
+        state.functions.setdefault(blob.digest, blob)
+        cs.functions.add(blob.digest)
+
+
+def refuse_graph(state: Tables, event: UpdateGraph, cs: ClientState, why: str) -> None:
+    """No more comes of this part of a submission, or nothing: the client's futures fail, those of tasks that are known
+    already too."""
+    _note_functions(state, event, cs)  # which are sent once
+    if not cs.mute:
+        wanted = event.wanted
+        keys = dict.fromkeys([spec.key for spec in event.tasks] if wanted is None else ())
+        if wanted is not None:
+            sent = {spec.key for spec in event.tasks}
+            keys.update(
+                dict.fromkeys([key for key in wanted if key in sent or (event.last and key not in state.tasks)])
+            )
+        error = ErrorInfo("RuntimeError", f"the scheduler could not take in what was submitted: {why}")
+        state.out.to_clients[cs.client_key].extend([KeyErred(key, error) for key in keys])
+    if event.last and event.submission in cs.pins:
+        release_pin(state, cs, event.submission)
+
+
 def _hand_out(event: UpdateGraph) -> None:
     """Give the tasks the dependencies that stand once for all."""
     shared = event.shared
+    if not shared and max([spec.shared for spec in event.tasks], default=-1) < 0:
+        return  # as nearly always
     for spec in event.tasks:
         place = spec.shared
         if place >= 0:

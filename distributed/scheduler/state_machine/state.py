@@ -29,6 +29,7 @@ from distributed.messages import worker_to_scheduler as from_worker
 from distributed.scheduler.state_machine import deadlines, events
 from distributed.scheduler.state_machine.events import SchedulerEvent
 from distributed.scheduler.state_machine.explain import Explanation, explain
+from distributed.scheduler.state_machine.graph_update import refuse_graph
 from distributed.scheduler.state_machine.handlers import from_clients, from_operators, from_workers
 from distributed.scheduler.state_machine.liveness import on_worker_back, on_worker_sends, on_worker_vouched
 from distributed.scheduler.state_machine.no_worker import watch_queue
@@ -147,6 +148,12 @@ class SchedulerState(Tables):
             self.context = (stimulus, kind.__name__, now)
             self.event = event
             HANDLERS[kind](self, event, source)
+
+    def refuse(self, event: SchedulerEvent, source: str, why: str) -> None:
+        """An event could not be handled, for a reason that a client may wait for in vain: tell it."""
+        cs = self.clients.get(source)
+        if type(event) is from_client.UpdateGraph and cs is not None:
+            refuse_graph(self, event, cs, why)
 
     def flush(self, now: float) -> None:
         """The placing beat."""

@@ -444,6 +444,9 @@ def test_dependencies_that_were_not_sent() -> None:
     task.shared = 2
     with pytest.raises(ValueError, match="task 'x' names list 2 of dependencies, of 1 that came"):
         env.submit(task, shared=[("y",)])
+    task.shared = 0
+    with pytest.raises(ValueError, match="task 'x' names list 0 of dependencies, of 0 that came"):
+        env.submit(task)
 
 
 # Slots of runs that nobody wants any more
