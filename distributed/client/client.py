@@ -203,7 +203,7 @@ class Client(TaskCalls, ClusterCalls, Diagnosing, Looks):
         if self._asynchronous:
             loop = as_asyncio_loop(self.loop)
             if in_async_call(self.loop):
-                self.session.begin(self._address)
+                self.session.begin(self._target.address)
                 self._starting = loop.create_task(self._start())
                 self._starting.add_done_callback(seen)
             else:
