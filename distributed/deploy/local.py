@@ -129,20 +129,11 @@ class LocalCluster(SpecCluster):
             dashboard_address = f":{diagnostics_port}" if isinstance(diagnostics_port, int) else diagnostics_port
         if start is not None:
             warnings.warn("LocalCluster(start=...) has no effect any more", DeprecationWarning, stacklevel=2)
-        if isinstance(worker_class, str):
-            raise TypeError(f"worker_class must be a class, not {worker_class!r}")
-
-        if processes is None:
-            processes = worker_class is None or issubclass(worker_class, nannies.Nanny)
-        if worker_class is None:
-            worker_class = nannies.Nanny if processes else workers.Worker
-        self.processes = bool(processes)
+        worker_class, self.processes = _kind_of_worker(worker_class, processes)
         n_workers, threads_per_worker = _sizes(n_workers, threads_per_worker, self.processes)
 
-        if protocol is None:
-            protocol = _protocol(host, security, self.processes or bool(scheduler_port) or interface is not None)
-        elif not protocol.endswith("://"):
-            protocol += "://"
+        has_others = self.processes or bool(scheduler_port) or interface is not None
+        protocol = _protocol(protocol, host, security, has_others)
         if protocol == "inproc://" and self.processes and issubclass(worker_class, nannies.Nanny):
             raise ValueError(
                 "protocol='inproc://' needs processes=False: other processes cannot reach an in-process address"
@@ -281,8 +272,24 @@ def _sizes(n_workers: int | None, threads: int | None, processes: bool) -> tuple
     return n_workers, threads
 
 
-def _protocol(host: str | None, security: Any, has_others: bool) -> str:
-    """The one that ``host`` names, else the simplest by which all can talk; ``has_others``: in other processes too."""
+def _kind_of_worker(worker_class: type | None, processes: bool | None) -> tuple[type, bool]:
+    """The class of the workers, and whether each has a process of its own; either says the other."""
+    if isinstance(worker_class, str):
+        raise TypeError(f"worker_class must be a class, not {worker_class!r}")
+    if processes is None:
+        processes = worker_class is None or issubclass(worker_class, nannies.Nanny)
+    if worker_class is None:
+        worker_class = nannies.Nanny if processes else workers.Worker
+    return worker_class, bool(processes)
+
+
+def _protocol(given: str | None, host: str | None, security: Any, has_others: bool) -> str:
+    """The one that is given or that ``host`` names, else the simplest by which all can talk.
+
+    ``has_others``: members may be in other processes.
+    """
+    if given is not None:
+        return given if given.endswith("://") else given + "://"
     if host is not None and "://" in host:
         return host.split("://", 1)[0] + "://"
     if getattr(security, "require_encryption", False):
