@@ -16,88 +16,15 @@ import pytest
 from distributed.base.errors import DeserializeError, Reschedule, TaskExited
 from distributed.protocol import serialize
 from distributed.protocol.serialize import TaskInput
-from distributed.worker.data_store import DataStore
 from distributed.worker.executing_page import ExecutingPage
-from distributed.worker.executor import TaskExecutor
-from distributed.worker.runtime import get_task_key, get_worker, lend_slot, rejoin, secede
+from distributed.worker.runtime import get_task_key, get_worker
 from distributed.worker.state_machine.events import (
-    ExecuteFailure,
-    ExecuteLongRunning,
     ExecuteRescheduled,
     ExecuteSkipped,
     ExecuteSuccess,
 )
 from distributed.worker.state_machine.instructions import Execute
-
-
-class FakeWorker:
-    address = "tcp://127.0.0.1:1"
-
-
-class Bench:
-    """An executor with its reports, and short ways to give it work."""
-
-    def __init__(self, nthreads: int = 1, **options: Any) -> None:
-        self.events: list[Any] = []
-        self.values: dict[int, Any] = {}
-        self.store = DataStore()
-        self.news = asyncio.Event()
-        self.worker = FakeWorker()
-        self.executor = TaskExecutor(
-            nthreads, asyncio.get_running_loop(), self.on_reports, self.store, self.worker, **options
-        )
-        self._last = 0
-
-    def on_reports(self, reports: list[Any]) -> None:
-        for event, value in reports:
-            self.events.append(event)
-            if isinstance(event, ExecuteSuccess):
-                self.values[event.run_id] = value
-        self.news.set()
-
-    def submit(self, function: Any, *args: Any, dependencies: tuple[Any, ...] = (), **options: Any) -> int:
-        blob = serialize.dumps_function(function)
-        self.executor.define(blob)
-        self._last += 1
-        run_id = self._last
-        payload = serialize.dumps((args, {}))
-        self.executor.submit(Execute(f"key-{run_id}", run_id, blob.digest, payload, dependencies, **options))
-        return run_id
-
-    async def end(self, run_id: int) -> Any:
-        """The terminal event of a run."""
-        async with asyncio.timeout(10):
-            while True:
-                for event in self.events:
-                    if event.run_id == run_id and not isinstance(event, ExecuteLongRunning):
-                        return event
-                self.news.clear()
-                await self.news.wait()
-
-    async def run(self, function: Any, *args: Any, **options: Any) -> Any:
-        return await self.end(self.submit(function, *args, **options))
-
-
-def run_test(test: Any, nthreads: int = 1, **options: Any) -> None:
-    async def go() -> None:
-        bench = Bench(nthreads, **options)
-        try:
-            await test(bench)
-            terminal = [e.run_id for e in bench.events if not isinstance(e, ExecuteLongRunning)]
-            assert len(terminal) == len(set(terminal))
-        finally:
-            await bench.executor.close(5)
-
-    asyncio.run(go())
-
-
-def inc(x: int) -> int:
-    return x + 1
-
-
-def raised(event: Any) -> BaseException:
-    assert isinstance(event, ExecuteFailure), event
-    return serialize.unpack_error(event.error)[0]
+from tests.unit.worker.bench import Bench, FakeWorker, Gate, inc, known_event, raised, run_test, serialize_by_reference
 
 
 def test_success_tells_what_the_task_made() -> None:
@@ -141,23 +68,6 @@ def test_input_stays_though_evicted_after_the_handover() -> None:
 
     serialize_by_reference(gate)
     run_test(test)
-
-
-class Gate:
-    """An event that pickles to itself: tests share it with the tasks of this process."""
-
-    known: dict[int, Any] = {}
-
-
-def serialize_by_reference(event: threading.Event) -> None:
-    Gate.known[id(event)] = event
-    import copyreg
-
-    copyreg.pickle(threading.Event, lambda e: (_known_event, (id(e),)))
-
-
-def _known_event(number: int) -> Any:
-    return Gate.known[number]
 
 
 @pytest.mark.parametrize(
@@ -321,103 +231,6 @@ def test_task_knows_its_worker_and_key() -> None:
     run_test(test)
 
 
-def test_secede_frees_the_slot_and_rejoin_takes_one_again() -> None:
-    gate, order = threading.Event(), []
-    serialize_by_reference(gate)
-    Gate.known[1] = order
-
-    def long() -> str:
-        secede()
-        gate.wait(5)
-        rejoin()
-        return threading.current_thread().name
-
-    async def test(b: Bench) -> None:
-        first = b.submit(long)
-        assert isinstance(await b.run(inc, 1), ExecuteSuccess)
-        assert any(isinstance(e, ExecuteLongRunning) and e.run_id == first for e in b.events)
-        gate.set()
-        assert isinstance(await b.end(first), ExecuteSuccess)
-        for i in range(3):
-            await b.run(inc, i)
-        await asyncio.sleep(0.01)
-        assert len(b.executor.threads) == 1
-
-    run_test(test)
-
-
-def test_a_task_that_secedes_hands_its_slot_to_one_that_waits_to_rejoin() -> None:
-    come_back, leave, end = threading.Event(), threading.Event(), threading.Event()
-    for gate in (come_back, leave, end):
-        serialize_by_reference(gate)
-
-    def wants_back() -> None:
-        secede()
-        come_back.wait(5)
-        rejoin()
-
-    def leaves() -> None:
-        leave.wait(5)
-        secede()
-        end.wait(5)
-
-    async def test(b: Bench) -> None:
-        first, second = b.submit(wants_back), b.submit(leaves)
-        async with asyncio.timeout(5):
-            while b.executor.queued:  # `leaves` holds the only slot
-                await asyncio.sleep(0.001)
-            come_back.set()
-            while b.executor._queue.empty():  # the wish to come back is all that is queued
-                await asyncio.sleep(0.001)
-            leave.set()
-            assert isinstance(await b.end(first), ExecuteSuccess)
-        end.set()
-        assert isinstance(await b.end(second), ExecuteSuccess)
-
-    run_test(test)
-
-
-def test_a_blocked_task_lends_its_slot_to_one_that_wants_to_rejoin_and_waits_for_it_behind() -> None:
-    come_back, blocked, unblock, end = (threading.Event() for _ in range(4))
-    order: list[str] = []
-    for gate in (come_back, blocked, unblock, end):
-        serialize_by_reference(gate)
-    Gate.known[1] = order
-
-    def wants_back() -> None:
-        secede()
-        come_back.wait(5)
-        rejoin()
-        Gate.known[1].append("back")
-        end.wait(5)
-        Gate.known[1].append("first over")
-
-    def blocks() -> None:
-        take_back = lend_slot()
-        assert take_back is not None
-        blocked.set()
-        unblock.wait(5)
-        take_back()
-        Gate.known[1].append("second goes on")
-
-    async def test(b: Bench) -> None:
-        first, second = b.submit(wants_back), b.submit(blocks)
-        await asyncio.to_thread(blocked.wait, 5)
-        come_back.set()
-        async with asyncio.timeout(5):
-            while not order:
-                await asyncio.sleep(0.001)
-        unblock.set()
-        end.set()
-        assert isinstance(await b.end(first), ExecuteSuccess)
-        assert isinstance(await b.end(second), ExecuteSuccess)
-        assert order == ["back", "first over", "second goes on"]
-        assert isinstance(await b.run(inc, 1), ExecuteSuccess)
-        assert b.executor._slots == 1
-
-    run_test(test)
-
-
 def test_page_knows_the_thread_of_a_run() -> None:
     page = ExecutingPage.create()
     gate = threading.Event()
@@ -436,11 +249,6 @@ def test_page_knows_the_thread_of_a_run() -> None:
 
     run_test(test, 2, page=page)
     page.close()
-
-
-def test_secede_outside_of_tasks() -> None:
-    with pytest.raises(ValueError, match="outside of a task"):
-        secede()
 
 
 def test_named_executors() -> None:
@@ -534,7 +342,7 @@ def test_several_slots_run_at_once() -> None:
     number = id(barrier)
 
     async def test(b: Bench) -> None:
-        runs = [b.submit(lambda i: _known_event(number).wait(5) is not None, i) for i in range(3)]
+        runs = [b.submit(lambda i: known_event(number).wait(5) is not None, i) for i in range(3)]
         for run_id in runs:
             assert isinstance(await b.end(run_id), ExecuteSuccess)
 

@@ -11,7 +11,7 @@ from typing import Any
 from distributed.base.errors import TaskCancelled
 from distributed.worker.interrupting import interrupt, take_back
 from distributed.worker.runtime import RunningTask
-from tests.unit.worker.test_executor import Bench, raised, run_test
+from tests.unit.worker.bench import Bench, raised, run_test
 
 
 class Nobody:
