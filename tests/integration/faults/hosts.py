@@ -7,19 +7,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import json
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import pytest
 
 ROOT = Path(__file__).parents[3]
-NET = "10.214"
+NETS = [f"10.{i}" for i in range(214, 234)]
+"""Each test process has one of these for its hosts: two with the same could not both have a route to them."""
 
 MEMBER = """
 import asyncio, json, sys
@@ -79,6 +82,19 @@ def _sweep() -> None:
                     _run(f"ip netns del {space}")
 
 
+def _take_net() -> tuple[str, TextIO]:
+    """A net, and the open file whose lock says that it is taken."""
+    for net in NETS:
+        lock = (Path(tempfile.gettempdir()) / f"distributed-tests-net-{net}.lock").open("w")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.close()
+            continue
+        return net, lock
+    raise RuntimeError(f"each of the {len(NETS)} nets is taken by another test process")
+
+
 class Hosts:
     """``n`` hosts beside this one.
 
@@ -91,7 +107,7 @@ class Hosts:
 
     def ip(self, host: int) -> str:
         """Address of a host; that of the test is 0."""
-        return f"{NET}.{host}.2"
+        return f"{self.net}.{host}.2"
 
     def __enter__(self) -> Hosts:
         if os.geteuid() != 0:
@@ -100,6 +116,7 @@ class Hosts:
         _sweep()
         if _run(f"ip netns add {name}").returncode:
             pytest.skip("this machine makes no network namespaces")
+        self.net, self._taken = _take_net()
         try:
             forward = "echo 1 > /proc/sys/net/ipv4/ip_forward"
             subprocess.run(["ip", "netns", "exec", name, "sh", "-c", forward], check=True)
@@ -111,14 +128,14 @@ class Hosts:
         return self
 
     def _commands(self) -> list[str]:
-        name = self.name
+        name, net = self.name, self.net
         commands = [
             f"ip link add {name} type veth peer name p0 netns {name}",
             f"ip addr add {self.ip(0)}/24 dev {name}",
             f"ip link set {name} up",
-            f"ip -n {name} addr add {NET}.0.1/24 dev p0",
+            f"ip -n {name} addr add {net}.0.1/24 dev p0",
             f"ip -n {name} link set p0 up",
-            f"ip route add {NET}.0.0/16 via {NET}.0.1",
+            f"ip route add {net}.0.0/16 via {net}.0.1",
         ]
         for i in range(1, self.n + 1):
             commands += [
@@ -127,9 +144,9 @@ class Hosts:
                 f"ip -n {name}-{i} link set lo up",
                 f"ip -n {name}-{i} addr add {self.ip(i)}/24 dev e0",
                 f"ip -n {name}-{i} link set e0 up",
-                f"ip -n {name} addr add {NET}.{i}.1/24 dev p{i}",
+                f"ip -n {name} addr add {net}.{i}.1/24 dev p{i}",
                 f"ip -n {name} link set p{i} up",
-                f"ip -n {name}-{i} route add default via {NET}.{i}.1",
+                f"ip -n {name}-{i} route add default via {net}.{i}.1",
             ]
         return commands
 
@@ -139,6 +156,7 @@ class Hosts:
             _run(f"ip netns del {self.name}-{i}")
             shutil.rmtree(f"/etc/netns/{self.name}-{i}", ignore_errors=True)
         _run(f"ip netns del {self.name}")
+        self._taken.close()
 
     # --- faults
 
@@ -190,7 +208,7 @@ class Hosts:
                 f"ip link set {near} netns {router}",
                 f"ip link set {far} netns {place}",
                 f"ip -n {router} link del p{host}",
-                f"ip -n {router} addr add {NET}.{host}.1/24 dev {near}",
+                f"ip -n {router} addr add {self.net}.{host}.1/24 dev {near}",
                 f"ip -n {router} link set {near} up",
                 f"ip -n {place} addr add {self.ip(host)}/24 dev {far}",
                 f"ip -n {place} link set {far} up",

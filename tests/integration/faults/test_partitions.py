@@ -21,7 +21,7 @@ from distributed.scheduler import Scheduler
 from distributed.testing import gen_test
 from tests.integration.comm.loops import until
 
-from .hosts import NET, Hosts
+from .hosts import Hosts
 from .places import client, records
 from .small_cluster import Journal
 from .tasks import note
@@ -218,14 +218,14 @@ async def test_the_scheduler_moves_to_another_address(monkeypatch: pytest.Monkey
     """A name is looked up at each attempt: when it leads elsewhere, the worker goes there, and on with its session."""
     monkeypatch.setenv(secrets.ENV_TOKEN, Secret.new().reveal())  # it is not known by the name of the host
     with Hosts(1) as net:
-        names = net.names(1, {"head": f"{NET}.0.2"})
-        subprocess.run(f"ip addr add {NET}.0.3/24 dev {net.name}".split(), check=True)
+        names = net.names(1, {"head": net.ip(0)})
+        subprocess.run(f"ip addr add {net.net}.0.3/24 dev {net.name}".split(), check=True)
         async with Scheduler(port=0, host="0.0.0.0", validate=True) as s:
             port = s.address.rpartition(":")[2]
             async with net.member(1, "worker", f"tcp://head:{port}", name="far"), client(s.address) as c:
                 assert await asyncio.wait_for(c.submit(abs, -1).result(), 20) == 1
                 ((_, ws),) = s.state.workers.items()
-                names.write_text(f"{NET}.0.3 head\n")
+                names.write_text(f"{net.net}.0.3 head\n")
                 net.cut(0, 1)  # from and to the old address only
                 future = c.submit(abs, -2)
                 assert await asyncio.wait_for(future.result(), 40) == 2
