@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 HANDOVER_S = 30.0
-"""Whoever answers with futures, and is not told that they have arrived, holds them for so long."""
+"""Whoever answers with futures, and is not told (any more) that they have arrived, holds them for so long."""
 
 
 class _Noting(threading.local):

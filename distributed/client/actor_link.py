@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import threading
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from typing import Any, Protocol
 
 from distributed.base.errors import CommClosedError
 from distributed.base.keys import Key, as_key
-from distributed.messages.actors import ActorAnswer, ActorCall
+from distributed.messages.actors import ActorAnswer, ActorCall, ActorClaimed
 from distributed.messages.payload import ErrorInfo, Payload
 from distributed.rpc.connection import Connection
 from distributed.rpc.loop_runner import run_soon
@@ -76,6 +77,13 @@ class ActorLink:
             caller = open_calls.pop(answer.number, None)
             if caller is not None:
                 caller.answered(answer.value, answer.error, answer.keys)
+            if answer.keys:
+                run_soon(self._session.loop, self._tell_claimed(answer.number), self._tasks)
+
+    async def _tell_claimed(self, number: int) -> None:
+        with contextlib.suppress(Exception):  # the session is over, and its claims with it
+            await self._session.call("ping")  # the claims, which were made before, have arrived
+        self._outbox.put(ActorClaimed(number), now=True)
 
     def _on_closed(self, error: BaseException | None) -> None:
         text = f"the connection to {self.address} was closed"

@@ -26,3 +26,10 @@ class ActorAnswer(Struct, tag="actor-answer", array_like=True, omit_defaults=Tru
     value: Payload | None = None
     error: ErrorInfo | None = None
     keys: tuple[Key, ...] = ()
+
+
+class ActorClaimed(Struct, tag="actor-claimed", array_like=True):
+    """The scheduler knows that the caller holds the futures in the answer of this ``number``: the actor's side need not
+    any more. Follows every answer with ``keys``, and has no answer."""
+
+    number: int

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from distributed.base.errors import FrameError, SerializationError
-from distributed.messages.actors import ActorAnswer, ActorCall
+from distributed.messages.actors import ActorAnswer, ActorCall, ActorClaimed
 from distributed.messages.client_to_scheduler import ClientToScheduler
 from distributed.messages.control import Control
 from distributed.messages.nanny import NannyToScheduler
@@ -35,7 +35,7 @@ LINKS: dict[str, Any] = {
     "worker_to_scheduler": Control | WorkerToScheduler,
     "scheduler_to_worker": Control | SchedulerToWorker,
     "nanny_to_scheduler": Control | NannyToScheduler,
-    "client_to_worker": Control | ActorCall,
+    "client_to_worker": Control | ActorCall | ActorClaimed,
     "worker_to_client": Control | ActorAnswer,
     "control": Control,
 }

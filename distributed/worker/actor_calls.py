@@ -19,7 +19,7 @@ from typing import Any
 from distributed.base.errors import CommClosedError
 from distributed.base.handover import HANDOVER_S, noted_futures
 from distributed.base.keys import as_key
-from distributed.messages.actors import ActorAnswer, ActorCall
+from distributed.messages.actors import ActorAnswer, ActorCall, ActorClaimed
 from distributed.protocol.serialize import dumps, live, loads, pack_error
 from distributed.rpc.connection import Connection
 from distributed.rpc.outbox import Outbox
@@ -124,9 +124,21 @@ class _Caller:
         self._loop = asyncio.get_running_loop()
         self._outbox = Outbox(self._loop, self._on_unsendable)
         self._outbox.open(connection)
+        # Futures in answers, by the numbers of these, until the caller has claimed them.
+        self._handed: dict[int, list[Any]] = {}
+        self._is_gone = False
+        connection.add_on_closed(self._on_closed)
 
-    def on_messages(self, calls: list[ActorCall]) -> None:
+    def _on_closed(self, error: BaseException | None) -> None:
+        """No claim comes any more; one may be on its way to the scheduler."""
+        self._is_gone = True
+        self._loop.call_later(HANDOVER_S, self._handed.clear)
+
+    def on_messages(self, calls: list[ActorCall | ActorClaimed]) -> None:
         for call in calls:
+            if type(call) is ActorClaimed:
+                self._handed.pop(call.number, None)
+                continue
             if type(call) is not ActorCall:
                 text = f"{self._connection.peer_address} has sent a {type(call).__name__}, where only calls may come"
                 self._connection.abort(CommClosedError(text))
@@ -172,15 +184,17 @@ class _Caller:
         except Exception as e:
             self._raised(call, e, given)
             return
-        if futures:  # until the caller has claimed them, which he does before he opens the value
-            self._loop.call_soon_threadsafe(self._loop.call_later, HANDOVER_S, futures.clear)
-        self._put(ActorAnswer(call.number, value, None, tuple([as_key(future.key) for future in futures])), given)
+        if futures and not self._is_gone:
+            self._handed[call.number] = futures
+        keys = tuple([as_key(future.key) for future in futures])
+        # What was submitted here has to be at the scheduler before the caller claims it.
+        self._put(ActorAnswer(call.number, value, None, keys), [*given, *futures])
 
     def _raised(self, call: ActorCall, error: BaseException, given: Sequence[Any] = ()) -> None:
         self._put(ActorAnswer(call.number, None, pack_error(error, _MAX_ERROR_TEXT)), given)
 
     def _put(self, answer: ActorAnswer, given: Sequence[Any]) -> None:
-        """Answer; the caller holds the futures that it has given until then."""
+        """Answer, when the scheduler knows of these futures; the caller holds those that it has given until then."""
         if given:
             asyncio.run_coroutine_threadsafe(self._put_when_claimed(answer, given), self._loop)
         else:
@@ -191,6 +205,7 @@ class _Caller:
         self._outbox.put(answer, True)
 
     def _on_unsendable(self, answer: ActorAnswer, error: Exception) -> None:
+        self._handed.pop(answer.number, None)
         if answer.value is not None:
             failure = TypeError(f"the answer cannot be sent: {type(error).__name__}: {error}")
             self._outbox.put(ActorAnswer(answer.number, None, pack_error(failure)), False)

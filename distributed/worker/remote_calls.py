@@ -44,10 +44,10 @@ async def run(owner: Any, inject: str, function: Any, args: Any = (), kwargs: An
         kwargs[inject] = owner
     result = function(*args, **kwargs)
     result = await result if inspect.isawaitable(result) else result
-    if given:
-        await until_claimed(given)
     walk_futures = loaded("distributed.client.futures", "walk_futures")
     made = [] if walk_futures is None else list(walk_futures(result))
+    if given or made:  # what was submitted here has to be at the scheduler before the caller claims it
+        await until_claimed([*given, *made])
     if made:
         asyncio.get_running_loop().call_later(HANDOVER_S, made.clear)
     return result

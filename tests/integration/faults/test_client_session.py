@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import hashlib
 import logging
 import os
@@ -18,7 +19,7 @@ from typing import Any
 import dask
 import pytest
 
-from distributed import Client, FutureCancelledError, Lock, Queue
+from distributed import Client, Future, FutureCancelledError, Lock, Queue, get_client
 from distributed.base.errors import CommClosedError
 from distributed.client import admin, scheduler_link
 from distributed.comm import secrets, sockets
@@ -26,6 +27,7 @@ from distributed.messages.scheduler_to_client import KeyInMemory
 from distributed.scheduler import Scheduler
 from distributed.testing import gen_test, inc, open_port
 from distributed.testing.fault_proxy import FaultProxy
+from distributed.worker import actor_calls
 from tests.integration.comm.loops import until
 from tests.integration.faults.client_programs import noise
 
@@ -432,6 +434,42 @@ async def test_threads_that_ask_while_the_connection_is_cut() -> None:
         assert sum([client.session.link.counts["resumed"] for client in clients]) > 0
         for one in clients:
             await asyncio.to_thread(one.close)
+
+
+class Maker:
+    async def make(self, x: int) -> Any:
+        return [get_client().submit(abs, x, key="made")]
+
+
+def patience(seconds: float) -> None:
+    actor_calls.HANDOVER_S = seconds
+
+
+@gen_test(timeout=60)
+async def test_futures_in_an_actors_answer_live_until_the_caller_has_claimed_them() -> None:
+    """Also when the caller is gone before: then they end."""
+    async with (
+        scheduler_here() as s, process("worker", s.address), FaultProxy(s.address) as proxy, client(s.address) as other
+    ):  # fmt: skip
+        await other.run(patience, 0.001)
+        async with client(proxy.address) as c:
+            maker = await c.submit(Maker, actor=True)
+            await other.publish_dataset(maker=Future(maker.key, c))  # it outlives its caller
+            proxy.stall()  # the claim waits on its way
+            (future,) = await asyncio.wait_for(maker.make(-5), 20)
+            for _ in range(10):  # what the actor's client gives up is told meanwhile
+                await other.run(gc.collect)
+            assert "made" in s.tasks
+            proxy.resume()
+            assert await asyncio.wait_for(future.result(), 20) == 5
+            await until(lambda: [cs.client_key for cs in s.tasks["made"].who_wants] == [c.id])
+            del future
+            await until(lambda: "made" not in s.tasks)
+            proxy.stall()
+            await asyncio.wait_for(maker.make(-5), 20)
+            await until(lambda: "made" in s.tasks)
+            proxy.resume()
+        await until(lambda: "made" not in s.tasks)
 
 
 @gen_test(config={"distributed.comm.session-buffer": "100kiB"}, timeout=60)
