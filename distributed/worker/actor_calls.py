@@ -38,7 +38,7 @@ class ActorCalls:
         self._thread: threading.Thread | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def serve(self, connection: Connection, messages: list[ActorCall]) -> None:
+    def serve(self, connection: Connection, messages: Sequence[ActorCall | ActorClaimed]) -> None:
         """Answer the calls that come over a connection from now on."""
         caller = _Caller(self, connection)
         connection.on_messages = caller.on_messages
@@ -134,7 +134,7 @@ class _Caller:
         self._is_gone = True
         self._loop.call_later(HANDOVER_S, self._handed.clear)
 
-    def on_messages(self, calls: list[ActorCall | ActorClaimed]) -> None:
+    def on_messages(self, calls: Sequence[ActorCall | ActorClaimed]) -> None:
         for call in calls:
             if type(call) is ActorClaimed:
                 self._handed.pop(call.number, None)
