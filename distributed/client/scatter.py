@@ -300,7 +300,7 @@ class Scatterer:
         }
 
     async def _send(self, worker: str, items: list[_Item], after: int | None, direct: bool | None) -> None:
-        message: dict[str, Any] = {"after": after, "report": True}
+        message: dict[str, Any] = {"after": after, "placed": True}
         data = {item.key: item.payload for item in items}
         if direct is not False:
             try:

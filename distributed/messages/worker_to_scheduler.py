@@ -70,6 +70,12 @@ class ReplicasAdded(Struct, tag="replicas-added", array_like=True):
     keys: list[tuple[Key, Nbytes]]
 
 
+class DataReceived(Struct, tag="data-received", array_like=True):
+    """A client has put values of these keys here. It tells the scheduler so itself, unless it ends before."""
+
+    keys: list[Key]
+
+
 class ReplicasDropped(Struct, tag="replicas-dropped", array_like=True, omit_defaults=True):
     """These are no longer here. ``as_ordered``: the scheduler has said so, maybe before it asked for new copies."""
 
@@ -130,6 +136,7 @@ WorkerToScheduler = (
     | TaskLongRunning
     | StealResponse
     | ReplicasAdded
+    | DataReceived
     | ReplicasDropped
     | MissingData
     | WhoHas

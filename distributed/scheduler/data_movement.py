@@ -172,7 +172,7 @@ class DataMovement:
         # It takes the same way as what was sent before.
         await asyncio.gather(
             *[
-                self._fleet.ask_worker(worker, "update_data", {"data": part, "after": 0, "report": True})
+                self._fleet.ask_worker(worker, "update_data", {"data": part, "after": 0, "placed": True})
                 for worker, part in plan.items()
             ]
         )

@@ -85,9 +85,13 @@ class Streams:
             link.send(messages, FREE_AFTER_S if quiet else 0.0)
 
     def n_sent(self, address: str) -> int | None:
-        """Number of the last message that was sent to this worker, or waits to be; None where they have no numbers."""
+        """Number of the last message to this worker, which has left; None where they have no numbers."""
         link = self.workers.get(address)
-        return None if link is None or not link.keeps else link.end.sent
+        if link is None:
+            return None
+        if link.connection is not None and link.connection.n_waiting:
+            link.connection.flush()
+        return link.end.sent if link.keeps else None
 
     def to_client(self, client: str, messages: list[Any]) -> None:
         """Send now, as one batch; or keep it until the client is back. One that is behind gets no values with it."""

@@ -465,4 +465,4 @@ class Process:
             if ts is None or ts.state not in to_compute:
                 self.store[key] = n
                 self._forget_file(key)
-        self.event(DataUpdated(nbytes, report=True))
+        self.event(DataUpdated(nbytes, placed=True))

@@ -65,6 +65,7 @@ class _Routes:
         data: dict[Key, Payload],
         connection: Connection,
         report: bool = False,
+        placed: bool = False,
         after: int | None = None,
         **ignored: Any,
     ) -> dict[str, Any]:
@@ -75,7 +76,7 @@ class _Routes:
         # scheduler's orders to forget older values of these keys, which must not come later.
         await self.worker.catch_up(after, data)
         nbytes = await self.worker.data_service.take_in(data, connection.name or connection.peer_role)
-        self.worker.data_updated(nbytes, report)
+        self.worker.data_updated(nbytes, report, placed)
         return {"status": "OK", "nbytes": nbytes}
 
     async def run(self, function: Any, args: Any = (), kwargs: Any = None, wait: bool = True, **ignored: Any) -> Any:

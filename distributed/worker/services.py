@@ -68,9 +68,9 @@ class Services(Tick):
         task = self.state.tasks.get(key)
         return -1 if task is None else task.nbytes
 
-    def data_updated(self, nbytes: Mapping[Key, int], report: bool) -> None:
+    def data_updated(self, nbytes: Mapping[Key, int], report: bool, placed: bool = False) -> None:
         """Values were put into the data store from outside."""
-        self.handle(DataUpdated(nbytes, report))
+        self.handle(DataUpdated(nbytes, report, placed))
 
     def update_data(self, data: Mapping[Key, Any], report: bool = True) -> dict[Key, int]:
         """Put values of this process into the data store under these keys."""

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from distributed.base.keys import Key
 from distributed.messages.client_to_scheduler import DataAnnounced, DataScattered, DataWithdrawn
+from distributed.messages.worker_to_scheduler import DataReceived
 from distributed.scheduler.state_machine.entities import ClientState, TaskState, WorkerState
 from distributed.scheduler.state_machine.replicas import add_replica, set_nbytes
 from distributed.scheduler.state_machine.reports import names_of, report_key
@@ -98,6 +99,19 @@ def on_data_scattered(state: Tables, event: DataScattered, source: str) -> None:
         cancel_lost(
             state, lost, f"lost: {names_of(lost)} was scattered to workers that were gone before they could tell"
         )
+
+
+def on_data_received(state: Tables, event: DataReceived, source: str) -> None:
+    """Data of a client has come to a worker. Where that client has told of it, or is to, there is nothing to do; else
+    it has given that up, or is gone, and so is the data. (It is not believed in on this word: an order to forget it may
+    be under way.)"""
+    ws = state.workers.get(source)
+    if ws is None:
+        return
+    for key in event.keys:
+        ts = state.tasks.get(key)
+        if ts is None or (ws not in ts.who_has and ts.processing_on is not ws):
+            free_copy(state, source, key)
 
 
 def _was_announced(state: Tables, ts: TaskState | None, cs: ClientState, number: int) -> bool:

@@ -44,7 +44,12 @@ from distributed.scheduler.state_machine.replicas import (
     on_who_has,
 )
 from distributed.scheduler.state_machine.retirement import on_retire_workers, step_retirements
-from distributed.scheduler.state_machine.scattered import on_data_announced, on_data_scattered, on_data_withdrawn
+from distributed.scheduler.state_machine.scattered import (
+    on_data_announced,
+    on_data_received,
+    on_data_scattered,
+    on_data_withdrawn,
+)
 from distributed.scheduler.state_machine.stealing import balance, on_steal_response
 from distributed.scheduler.state_machine.story import StoryEntry, story
 from distributed.scheduler.state_machine.tables import Tables
@@ -97,6 +102,7 @@ HANDLERS: dict[type, Handler] = {
     from_worker.TaskLongRunning: from_workers.on_task_long_running,
     from_worker.StealResponse: on_steal_response,
     from_worker.ReplicasAdded: on_replicas_added,
+    from_worker.DataReceived: on_data_received,
     from_worker.ReplicasDropped: on_replicas_dropped,
     from_worker.MissingData: on_missing_data,
     from_worker.WhoHas: on_who_has,

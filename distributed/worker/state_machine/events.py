@@ -113,11 +113,13 @@ class GatherDepFailure(Struct, eq=False):
 class DataUpdated(Struct, eq=False):
     """Values were put into the data store from outside (scatter, or a plugin); ``nbytes`` of each.
 
-    ``report``: nobody else tells the scheduler, so it is told from here.
+    ``report``: nobody else tells the scheduler, so it is told from here. ``placed``: a client tells it, unless it ends
+    before.
     """
 
     nbytes: Mapping[Key, int]
     report: bool = False
+    placed: bool = False
 
 
 class DataLost(Struct, eq=False):

@@ -21,6 +21,7 @@ from distributed.messages.scheduler_to_worker import (
     StopRuns,
 )
 from distributed.messages.worker_to_scheduler import (
+    DataReceived,
     StealResponse,
     TaskErred,
     TaskFinished,
@@ -227,6 +228,9 @@ def on_data_updated(t: Tables, event: DataUpdated) -> None:
             continue
         if event.report:
             t.outbox.replica_added(key, nbytes)
+    if event.placed:
+        t.outbox.n_quiet += 1
+        t.outbox.messages.append(DataReceived(list(event.nbytes)))
 
 
 def on_data_lost(t: Tables, event: DataLost) -> None:

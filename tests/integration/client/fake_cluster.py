@@ -65,7 +65,7 @@ class FakeWorker(Server):
         self.asked.append(list(keys))
         return {key: self.data[key] for key in keys if key in self.data}
 
-    def update_data(self, data: dict[Key, Payload], after: int | None, report: bool) -> dict[str, Any]:
+    def update_data(self, data: dict[Key, Payload], after: int | None, placed: bool) -> dict[str, Any]:
         self.data.update(data)
         return {"status": "OK"}
 

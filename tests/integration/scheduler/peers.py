@@ -96,7 +96,7 @@ class FakeWorker(Peer):
     def get_data(self, keys, who="", borrows=False):
         return {key: self.data[key] for key in keys if key in self.data}
 
-    def update_data(self, data, after=None, report=False):
+    def update_data(self, data, after=None, placed=False):
         self.data.update(data)
         return {"status": "OK"}
 

@@ -16,7 +16,7 @@ from distributed.messages.client_to_scheduler import (
 )
 from distributed.messages.scheduler_to_client import KeyInMemory, KeysCancelled
 from distributed.messages.scheduler_to_worker import ComputeTask, FreeKeys
-from distributed.messages.worker_to_scheduler import MissingData, TaskFinished, WhoHas
+from distributed.messages.worker_to_scheduler import DataReceived, MissingData, TaskFinished, WhoHas
 from distributed.scheduler.state_machine.events import ClientLeft, Restart
 from tests.unit.scheduler.state_machine.environment import TestEnv, a_task
 
@@ -80,8 +80,8 @@ def test_two_clients_place_the_same_data() -> None:
         announce(env, "x", client="d")
         place(env, "x", "a")
         env.release("x")
-        env.replica("x", "b")  # the data of the other has come there
-        assert env.holders("x") == ["a", "b"]
+        env.event(DataReceived(["x"]), "tcp://b:1")  # the data of the other has come there
+        assert env.holders("x") == ["a"]
         assert not env.sent("a") and not env.sent("b")
         place(env, "x", "b", client="d")
         assert not env.state.announced
@@ -93,7 +93,7 @@ def test_two_clients_place_the_same_data() -> None:
 def test_a_scatter_that_fails_leaves_nothing_behind() -> None:
     with TestEnv({"a": 1}) as env:
         announce(env, "x")
-        env.replica("x", "a")  # part of it had arrived
+        env.event(DataReceived(["x"]), "tcp://a:1")  # part of it had arrived
         env.release("x")
         withdraw(env, "x")
         (order,) = env.sent("a")
@@ -183,6 +183,21 @@ def test_fire_and_forget_of_what_is_announced() -> None:
         env.told()
         env.release("x")
         assert kinds(env.sent("a")) == [FreeKeys] and not env.state.tasks
+
+
+def test_data_of_a_client_that_has_vanished() -> None:
+    with TestEnv({"a": 1, "b": 1}, clients="cd") as env:
+        announce(env, "x")
+        env.event(ClientLeft("c", "gone"))
+        env.instructions.clear()
+        env.event(DataReceived(["x"]), "tcp://a:1")
+        assert kinds(env.sent("a")) == [FreeKeys]
+        env.scatter("x", "b", client="d")
+        env.event(DataReceived(["x"]), "tcp://b:1")
+        env.event(DataReceived(["x"]), "tcp://a:1")  # an older report, or other data: it is not taken for a copy
+        assert env.holders("x") == ["b"] and not env.sent("b")
+        assert kinds(env.sent("a")) == [FreeKeys]
+        env.told("d")
 
 
 def test_restart() -> None:
