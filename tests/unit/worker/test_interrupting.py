@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import subprocess
 import sys
 import threading
+import time
 from typing import Any
 
 from distributed.base.errors import TaskCancelled
@@ -27,7 +29,8 @@ class Nobody:
 
 def test_nothing_strikes_behind_a_task() -> None:
     """Tasks end in one thread while another one interrupts each of them, at any moment of its life."""
-    n = 20_000
+    n = 20_000  # at least, and more until one is struck while it is at work
+    deadline = time.monotonic() + 60
     current: list[RunningTask] = []
     over = threading.Event()
     outside: list[BaseException] = []
@@ -35,7 +38,9 @@ def test_nothing_strikes_behind_a_task() -> None:
 
     def work() -> None:
         nonlocal inside
-        for number in range(n):
+        for number in itertools.count():
+            if number >= n and (inside or time.monotonic() > deadline):
+                break
             task = RunningTask(f"x-{number}", number, 0.0, None, Nobody())
             task.thread = threading.get_ident()
             current[:] = [task]
