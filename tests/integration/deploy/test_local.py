@@ -394,7 +394,7 @@ def test_script_without_main_guard(tmp_path: Path, ending: str) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "2"
     assert "Traceback" not in done.stderr
-    assert time.monotonic() - begin < 15
+    assert time.monotonic() - begin < 30
     assert {path.name for path in tmp_path.iterdir()} <= {"script.py", "dask-scratch-space"}
 
 
