@@ -127,3 +127,27 @@ def test_a_number_that_is_too_high_does_not_make_a_worker_wait(client: Client) -
         return await dask_worker.handlers["update_data"](data={}, connection=dask_worker.link.connection, after=1 << 60)
 
     assert {answer["status"] for answer in client.run(ask).values()} == {"OK"}
+
+
+@pytest.mark.parametrize(("ahead", "questions"), [(0, []), (1, ["ping"]), (None, ["ping"])])
+def test_a_worker_that_is_behind_asks_once(client: Client, ahead: int | None, questions: list[str]) -> None:
+    """The answer comes behind all that the scheduler had sent before; a worker that is up to date asks nothing."""
+
+    async def give(dask_worker: Any) -> list[str]:
+        link = dask_worker.link
+        asked: list[str] = []
+        ask = link.ask
+
+        async def noted(op: str, kwargs: dict[str, Any], timeout: float | None = None) -> Any:
+            asked.append(op)
+            return await ask(op, kwargs, timeout)
+
+        link.ask = noted
+        try:
+            after = None if ahead is None else link._link.end.applied + ahead
+            await dask_worker.handlers["update_data"](data={}, connection=link.connection, after=after)
+        finally:
+            del link.ask
+        return asked
+
+    assert list(client.run(give).values()) == [questions] * 2

@@ -33,12 +33,11 @@ def start(state: Tables, tasks: list[TaskState]) -> None:
                     stack.append(dep)
                 elif found == "erred":
                     failed.append((ts, dep))
-        held = bool(announced) and ts in announced
-        ts.n_waiting = n_waiting = n_waiting + held
+        ts.n_waiting = n_waiting
         set_state(state, ts, "waiting")
-        if held:
-            continue
-        if ts.run_spec is None:
+        if announced and ts in announced:
+            ts.n_waiting += 1
+        elif ts.run_spec is None:
             lost.append(ts)
         elif not n_waiting:
             ready.append(ts)
