@@ -127,11 +127,6 @@ def _task() -> Any:
     return None if current_task is None else current_task.get()
 
 
-def in_task() -> bool:
-    """Whether the calling thread or coroutine runs a task."""
-    return _task() is not None
-
-
 def holds_slot() -> bool:
     """Whether the calling thread or coroutine runs a task that holds a slot of a worker."""
     task = _task()
@@ -186,7 +181,7 @@ def _wait_for_one(table: FutureTable, state: FutureState, parked: BlockedThread,
 def wait_patiently_here(parked: BlockedThread, timeout: float | None) -> bool:
     """``parked.wait(timeout)``, outside of the slot of the calling task once that has taken :data:`PATIENCE_S`."""
     if not holds_slot() or (timeout is not None and timeout <= PATIENCE_S):
-        return _wait_in_slices(parked, timeout) if in_task() else parked.wait(timeout)
+        return _wait_in_slices(parked, timeout)
     if parked.wait(PATIENCE_S):
         return True
     come_back = leave_slot()
@@ -198,7 +193,8 @@ def wait_patiently_here(parked: BlockedThread, timeout: float | None) -> bool:
 
 
 def _wait_in_slices(parked: BlockedThread, timeout: float | None) -> bool:
-    """A thread in one long wait cannot be interrupted (``docs/TASKS.md``)."""
+    """A thread in one long wait cannot be interrupted (``docs/TASKS.md``); and Ctrl-C is lost on it that comes just
+    before the wait begins, or in another thread."""
     until = None if timeout is None else time.monotonic() + timeout
     while True:
         left = SLICE_S if until is None else min(SLICE_S, until - time.monotonic())

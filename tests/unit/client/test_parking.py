@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import gc
+import signal
+import threading
+import time
 import weakref
 
+import pytest
+
 from distributed.client.future_table import FutureState, FutureTable, run_ready
-from distributed.client.parking import BlockedThread, Countdown, wait_here
+from distributed.client.parking import BlockedThread, Countdown, wait_here, wait_patiently_here
 from distributed.messages.payload import ErrorInfo
 from distributed.messages.scheduler_to_client import KeyErred, KeyInMemory
 
@@ -87,3 +92,24 @@ def test_states_and_their_values_are_not_kept_by_a_cycle():
         assert gone() is None
     finally:
         gc.enable()
+
+
+class Struck(Exception):
+    pass
+
+
+def test_a_signal_that_another_thread_takes_ends_the_wait() -> None:
+    def strike(*_: object) -> None:
+        raise Struck
+
+    before = signal.signal(signal.SIGUSR2, strike)
+    begin = time.monotonic()
+    try:
+        other = threading.Timer(0.05, lambda: signal.pthread_kill(threading.get_ident(), signal.SIGUSR2))
+        other.start()
+        with pytest.raises(Struck):
+            wait_patiently_here(BlockedThread(), 60)
+        other.join()
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+    assert time.monotonic() - begin < 30
