@@ -26,7 +26,7 @@ from distributed.scheduler.state_machine import (
     stealing,
 )
 from distributed.scheduler.state_machine.handlers import from_clients, from_workers
-from distributed.scheduler.state_machine.transitions import assign, finish, lost, release
+from distributed.scheduler.state_machine.transitions import announced, assign, finish, lost, release
 from distributed.shuffle.plan import ShufflePlan
 from distributed.shuffle.scheduling import RunWatch
 from distributed.worker.state_machine import handlers as worker_handlers
@@ -197,6 +197,13 @@ def _nobody_is_told(original: Function) -> Function:
     return patched
 
 
+def _frees_at_once(original: Function) -> Function:
+    def patched(state: Any, address: str, key: Any) -> None:
+        state.out.free(address, key, state.context)
+
+    return patched
+
+
 # name: (what is wrong, the function, what makes the wrong one of it)
 BUGS: dict[str, tuple[str, Function, Callable[[Function], Function]]] = {
     "dropped-acknowledgement": (
@@ -252,6 +259,11 @@ BUGS: dict[str, tuple[str, Function, Callable[[Function], Function]]] = {
     "last-copy-unnoticed": ("the loss of the last copy is not noticed", lost.remove_replica, _says_not_last),
     "pin-leaks": ("a submission in parts keeps some of its tasks for ever", graph_update.release_pin, _pin_leaks),
     "stale-resources-leak": ("a run that was given up keeps its resources", executing._end_stale, _slot_leaks),
+    "announcement-overlooked": (
+        "a worker is told to forget an older value while a client puts a new one there",
+        announced.free_copy,
+        _frees_at_once,
+    ),
     "session-forgets": (
         "of what is sent again after a break the first is missing",
         SessionEnd.resume,

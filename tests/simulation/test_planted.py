@@ -14,7 +14,7 @@ from distributed.simulation.faults import make_script
 FOUND_BY = {
     "dropped-acknowledgement": 2,
     "skipped-release": 1,
-    "no-run-id-check": 5,
+    "no-run-id-check": 76,
     "double-decrement": 3,
     "lost-steal-reply": 4,
     "replica-never-freed": 2,
@@ -29,6 +29,7 @@ FOUND_BY = {
     "last-copy-unnoticed": 7,
     "pin-leaks": 2,
     "stale-resources-leak": 2,
+    "announcement-overlooked": 5,
     "session-forgets": 8,
     "workers-session-forgets": 11,
     "away-for-ever": 10,
