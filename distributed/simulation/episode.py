@@ -45,7 +45,7 @@ class Failure(Exception):
             for process in cluster.processes():
                 told += [
                     (when, f"{process.address}: {start} -> {finish} (run {run_id})")
-                    for when, _, start, finish, run_id in process.core.story(key)
+                    for _, start, finish, run_id, when in process.core.story(key)
                 ]
             told.sort(key=lambda entry: entry[0])
             lines += [f"  {when:.6f} {text}" for when, text in told[-n:]]

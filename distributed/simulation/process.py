@@ -434,7 +434,8 @@ class Process:
             return plan
         source = execute.dependencies[0]
         behaviour = "unshippable" if source in self.unshippable else "succeed"
-        return TaskPlan("", nbytes=self.store[source], behaviour=behaviour)
+        # The run has the value, though the store may have lost it since.
+        return TaskPlan("", nbytes=self.store.get(source, 0), behaviour=behaviour)
 
     # data between processes
 
