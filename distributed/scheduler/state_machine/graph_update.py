@@ -71,12 +71,10 @@ def refuse_graph(state: Tables, event: UpdateGraph, cs: ClientState, why: str) -
     already too."""
     _note_functions(state, event, cs)  # which are sent once
     if not cs.mute:
-        wanted = event.wanted
-        keys = dict.fromkeys([spec.key for spec in event.tasks] if wanted is None else ())
-        if wanted is not None:
-            sent = {spec.key for spec in event.tasks}
-            keys.update(
-                dict.fromkeys([key for key in wanted if key in sent or (event.last and key not in state.tasks)])
+        keys = dict.fromkeys([spec.key for spec in event.tasks])
+        if event.wanted is not None:
+            keys = dict.fromkeys(
+                [key for key in event.wanted if key in keys or (event.last and key not in state.tasks)]
             )
         error = ErrorInfo("RuntimeError", f"the scheduler could not take in what was submitted: {why}")
         state.out.to_clients[cs.client_key].extend([KeyErred(key, error) for key in keys])
