@@ -26,6 +26,7 @@ from distributed.client.session import Session
 from distributed.client.timeouts import deadline_of, remaining, seconds, timeout_text
 from distributed.messages.payload import ErrorInfo, Payload
 from distributed.protocol.serialize import unpack_error
+from distributed.rpc import lending
 
 logger = logging.getLogger("distributed.client")
 
@@ -313,7 +314,8 @@ class Gatherer:
         found: dict[Key, Payload | ErrorInfo] = {}
         for part in _parts(keys, states):
             try:
-                answer = await self.session.worker_call(worker, "get_data", keys=part, who=self.session.id)
+                connection = await self.session.pool.connect(worker)
+                answer = await lending.get_data(connection, part, self.session.id)
             except (OSError, TimeoutError) as e:
                 logger.debug("Cannot fetch %d keys from %s: %s", len(part), worker, e)
                 break

@@ -123,6 +123,20 @@ def test_a_result_that_is_a_changed_input_is_sent_as_it_is(client: Client) -> No
     assert (changed.result() == want).all()
 
 
+def test_a_client_reads_a_large_result_where_it_lies_and_maps_it_the_second_time(client: Client) -> None:
+    a, _ = client.scheduler_info()["workers"]
+    here = segments()
+    made = client.submit(make, 40 * MB, 9, workers=[a])
+    want = make(40 * MB, 9)
+    first = made.result()
+    assert (first == want).all() and first.flags.writeable
+    first[:] = 0
+    assert segments() == here  # it was copied, and nobody else has it
+    second = made.result()
+    assert (second == want).all()
+    assert segments() == here + 1
+
+
 @pytest.mark.parametrize("victim", ["producer", "consumer"])
 def test_a_process_that_is_killed_takes_nothing_along_and_leaves_nothing(client: Client, victim: str) -> None:
     pids = client.run(os.getpid)
