@@ -11,12 +11,14 @@ import argparse
 import json
 import os
 import platform
+import statistics
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 from benchmarks.report import Rounds, figures_table, goals_table
+from benchmarks.stolen import processor_time, share_stolen
 from benchmarks.systems import THEIRS, System, say, systems
 
 HERE = Path(__file__).parent
@@ -75,8 +77,11 @@ def plan(found: list[System], rounds: int, smoke: bool) -> list[tuple[int, str, 
     ]
 
 
-def run(found: list[System], rounds: int, seconds: dict[str, float], smoke: bool = False) -> dict[str, Rounds]:
-    """Run all of it; ``seconds`` tells what each step took the last time, and is brought up to date."""
+def run(
+    found: list[System], rounds: int, seconds: dict[str, float], stolen: list[dict[str, float]], smoke: bool = False
+) -> dict[str, Rounds]:
+    """Run all of it. ``seconds`` tells what each step took the last time, and is brought up to date; ``stolen`` gets
+    what other machines of the host have had, in percent, for each round."""
     results: dict[str, Rounds] = {system.name: [{} for _ in range(rounds)] for system in found}
     steps = plan(found, rounds, smoke)
     for done, (number, script, system) in enumerate(steps):
@@ -84,9 +89,13 @@ def run(found: list[System], rounds: int, seconds: dict[str, float], smoke: bool
         left = sum([s for s in known if s is not None]) / 60
         more = f", and {known.count(None)} steps of which it is not known" if None in known else ""
         say(f"round {number + 1} of {rounds}: {script}, {system.name} ({left:.0f} minutes left{more})")
-        start = time.perf_counter()
+        step = f"{script}, {system.name}"
+        before, start = processor_time(), time.perf_counter()
         results[system.name][number] |= run_script(system.python, script, smoke)
-        seconds[f"{script}, {system.name}"] = time.perf_counter() - start
+        seconds[step] = time.perf_counter() - start
+        if number == len(stolen):
+            stolen.append({})
+        stolen[number][step] = share_stolen(before, processor_time())
     return results
 
 
@@ -99,7 +108,7 @@ def last_seconds() -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", nargs="+", choices=[*GROUPS, *LONG], help="these workloads")
     parser.add_argument("--no-peers", action="store_true", help="this system only; nothing is compared")
     parser.add_argument("--smoke", action="store_true", help="sizes that only show that it runs")
@@ -107,17 +116,19 @@ def main() -> None:
     groups = tuple(options.only or GROUPS + LONG)
     seconds = {} if options.smoke else last_seconds()
     begin = time.perf_counter()
-    results = run(systems(groups, not options.no_peers), options.rounds, seconds, options.smoke)
+    stolen: list[dict[str, float]] = []
+    results = run(systems(groups, not options.no_peers), options.rounds, seconds, stolen, options.smoke)
     minutes = (time.perf_counter() - begin) / 60
     where = (
         f"{platform.system()}, Python {platform.python_version()}, {os.cpu_count()} cores, "
-        f"{options.rounds} rounds in {minutes:.0f} minutes"
+        f"{options.rounds} rounds in {minutes:.0f} minutes; other machines of the host had so much of the wanted time "
+        f"of the processors, by round: {', '.join([f'{statistics.mean(steps.values()):.0f} %' for steps in stolen])}"
     )
     text = "\n\n".join([where, goals_table(results), figures_table(results)])
     print(text)
     RESULTS.mkdir(exist_ok=True)
     stamp = time.strftime("%Y%m%d-%H%M%S")
-    raw = {"where": where, "runs": results, "seconds": seconds}
+    raw = {"where": where, "runs": results, "seconds": seconds, "stolen": stolen}
     (RESULTS / f"{stamp}.json").write_text(json.dumps(raw, indent=1))
     (RESULTS / f"{stamp}.md").write_text(text + "\n")
 

@@ -20,7 +20,8 @@ from distributed.protocol.codec import LINKS, Codec
 from distributed.protocol.serialize import dumps, loads
 
 ROUNDS = 5
-ARGUMENTS = Payload(b"\x80\x05K\x01\x85\x94.")
+ARGUMENTS = b"\x80\x05K\x01\x85\x94."
+RESULT = Payload(b"\x80\x05K\x01.")
 NEED = (TaskNeed("inc-0", ("tcp://10.0.0.1:1",), 28),)
 Make = Callable[[int], Any]
 MESSAGES: dict[str, tuple[str, Make]] = {
@@ -32,8 +33,8 @@ MESSAGES: dict[str, tuple[str, Make]] = {
         "scheduler_to_worker",
         lambda i: ComputeTask(f"inc-{i}", i, (0.0, 0.0, i), b"d" * 16, ARGUMENTS, NEED, 1e-5),
     ),
-    "TaskFinished": ("worker_to_scheduler", lambda i: TaskFinished(f"inc-{i}", i, 28, 1e-5, "int", ARGUMENTS, 1e9, 1)),
-    "KeyInMemory": ("scheduler_to_client", lambda i: KeyInMemory(f"inc-{i}", "int", ARGUMENTS)),
+    "TaskFinished": ("worker_to_scheduler", lambda i: TaskFinished(f"inc-{i}", i, 28, 1e-5, "int", RESULT, 1e9, 1)),
+    "KeyInMemory": ("scheduler_to_client", lambda i: KeyInMemory(f"inc-{i}", "int", RESULT)),
 }
 
 

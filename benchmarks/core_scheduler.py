@@ -20,7 +20,7 @@ from distributed.messages.worker_to_scheduler import TaskFinished
 from distributed.scheduler.state_machine import SchedulerSettings, SchedulerState
 from distributed.scheduler.state_machine.events import ClientJoined, WorkerJoined
 
-PAYLOAD = Payload(b"x" * 40)
+PAYLOAD = b"x" * 40
 FUNCTION = FunctionBlob(b"digest", Payload(b"f" * 200), "inc")
 
 

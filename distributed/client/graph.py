@@ -27,6 +27,7 @@ from distributed.client.outgoing import Part, Place, Submission
 from distributed.client.session import Session
 from distributed.client.submission import Submitter
 from distributed.messages.client_to_scheduler import ReleaseKeys, TaskSpec, WantKeys
+from distributed.messages.payload import size_of
 from distributed.protocol.serialize import pack_error
 
 FIRST_PART = 64
@@ -343,7 +344,7 @@ class _GraphJob:
     ) -> int:
         """Queue these tasks; returns how many bytes of values they have."""
         session = self.session
-        nbytes = sum([task.payload.nbytes for task in tasks if task.payload is not None])
+        nbytes = sum([size_of(task.payload) for task in tasks])
         blobs = tuple([maker.blobs[name] for name in dict.fromkeys([t.function for t in tasks if t.function])])
         part_wanted = [task.key for task in tasks if task.key in wanted]
         sent += part_wanted

@@ -24,7 +24,7 @@ from distributed.client.old_graphs import Call
 from distributed.client.submission import Submitter
 from distributed.client.tokens import general_token
 from distributed.messages.client_to_scheduler import SHARED_FROM, TaskSpec
-from distributed.messages.payload import FunctionBlob, Payload
+from distributed.messages.payload import Arguments, FunctionBlob, size_of
 from distributed.protocol.program import Program
 from distributed.protocol.sizeof import sizeof
 
@@ -83,16 +83,16 @@ class TaskMaker:
         if kind is Call:
             return self._call(own_key, node)
         if kind is spec.Alias:
-            return TaskSpec(own_key, dependencies=(as_key(node.target),), alias=True)
+            return TaskSpec(own_key, dependencies=(as_key(node.target),))  # an alias
         if kind is spec.DataNode:
             return self._data(own_key, node.value)
         if kind is spec.Task:
             task = self._of_program(own_key, node)
             if task is not None:
                 return task
-        payload = self._submitter.payload(node, False)
-        self._weigh(payload, key, node)
-        return TaskSpec(own_key, b"", payload, tuple([as_key(d) for d in sorted(node.dependencies, key=repr)]))
+        arguments = self._submitter.arguments(node, False)
+        self._weigh(arguments, key, node)
+        return TaskSpec(own_key, b"", arguments, tuple([as_key(d) for d in sorted(node.dependencies, key=repr)]))
 
     def _call(self, key: Key, call: Call) -> TaskSpec:
         number = id(call.func)
@@ -100,8 +100,8 @@ class TaskMaker:
         if blob is None:
             blob = self._functions[number] = self._submitter.functions.blob(call.func)
             self.blobs[blob.digest] = blob
-        payload = self._submitter.payload((call.args, {}), False)
-        task = TaskSpec(key, blob.digest, payload, self._keys.keys(call.dependencies))
+        arguments = self._submitter.arguments((call.args, {}), False)
+        task = TaskSpec(key, blob.digest, arguments, self._keys.keys(call.dependencies))
         place = getattr(call.func, PARTITION_ARGUMENT, None)
         if type(place) is int:
             task.partition = call.args[place]
@@ -122,8 +122,10 @@ class TaskMaker:
         if blob.digest not in self.blobs:
             self.blobs[blob.digest] = blob
         values = reader.values
-        payload = self._payload(tuple(values), key) if values else None
-        task = TaskSpec(key, blob.digest, payload, self._keys.once(tuple([as_key(target) for target in reader.inputs])))
+        arguments = self._arguments(tuple(values), key) if values else None
+        task = TaskSpec(
+            key, blob.digest, arguments, self._keys.once(tuple([as_key(target) for target in reader.inputs]))
+        )
         task.partition = reader.partition
         return task
 
@@ -133,28 +135,26 @@ class TaskMaker:
         program = make_program(self._reader)
         return None if program is None else self._submitter.functions.blob(program)
 
-    def _payload(self, values: tuple[Any, ...], key: Key) -> Payload:
+    def _arguments(self, values: tuple[Any, ...], key: Key) -> Arguments:
         if all(map(is_simple, values)):
-            return Payload(pickle.dumps(values, 5))
-        payload = self._submitter.payload(values, False)
-        self._weigh(payload, key, values)
-        return payload
+            return pickle.dumps(values, 5)
+        arguments = self._submitter.arguments(values, False)
+        self._weigh(arguments, key, values)
+        return arguments
 
     def _data(self, key: Key, value: Any) -> TaskSpec:
         if self._plain_data is None:
             self._plain_data = self._submitter.functions.blob(PLAIN_DATA)
             self.blobs[self._plain_data.digest] = self._plain_data
         blob = self._plain_data
-        payload = self._submitter.payload((value,), False)
-        self._weigh(payload, key, (value,))
-        return TaskSpec(key, blob.digest, payload)
+        arguments = self._submitter.arguments((value,), False)
+        self._weigh(arguments, key, (value,))
+        return TaskSpec(key, blob.digest, arguments)
 
     # -- what hurts ----------------------------------------------------------------------------------------------------
 
-    def _weigh(self, payload: Payload, key: Any, holder: Any) -> None:
-        if payload.attached is None:
-            return
-        nbytes = payload.nbytes
+    def _weigh(self, arguments: Arguments, key: Any, holder: Any) -> None:
+        nbytes = size_of(arguments)
         if nbytes > WORTH_NAMING and len(self.largest) < 100:
             found = max(holder, key=sizeof) if type(holder) is tuple else holder
             self.largest[id(found)] = (nbytes, key, found)

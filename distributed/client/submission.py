@@ -27,7 +27,7 @@ from distributed.client.packing import keyed, pack_call
 from distributed.client.session import RUNNING, Session
 from distributed.client.tokens import SCALARS, CallTokens, function_name, general_token, unique_token
 from distributed.messages.client_to_scheduler import TaskOptions, TaskSpec
-from distributed.messages.payload import Attached, ErrorInfo, FunctionBlob, Payload
+from distributed.messages.payload import Arguments, Attached, ErrorInfo, FunctionBlob, bare, size_of
 from distributed.protocol.serialize import dumps, live, pack_error
 from distributed.protocol.sizeof import sizeof
 
@@ -50,12 +50,12 @@ class Submitter:
         self.functions = FunctionBook(session)
         self._large: int | None = None
 
-    def payload(self, call: Any, simple: bool) -> Payload:
+    def arguments(self, call: Any, simple: bool) -> Arguments:
         """The packed ``(args, kwargs)``. In one process large things go as they are, small plain ones are copied all
         the same.
         """
         if simple:
-            return Payload(pickle.dumps(call, 5))
+            return pickle.dumps(call, 5)
         if self.session.live:
             return live(call)
         payload = dumps(call)
@@ -63,7 +63,7 @@ class Submitter:
         if attached is not None and self.session.shares_memory:
             # The scheduler of this process would keep the caller's own memory, which the caller may change.
             payload.attached = Attached([bytes(buffer) for buffer in attached.buffers])
-        return payload
+        return bare(payload)
 
     def submit(
         self,
@@ -112,12 +112,12 @@ class Submitter:
         if error is None:
             assert blob is not None
             try:
-                payload = self.payload((packed, packed_kwargs), simple)
-                spec = TaskSpec(own_key, blob.digest, payload, dependencies)
+                arguments = self.arguments((packed, packed_kwargs), simple)
+                spec = TaskSpec(own_key, blob.digest, arguments, dependencies)
             except Exception as e:
                 error = pack_error(e)
             else:
-                nbytes = payload.nbytes
+                nbytes = size_of(arguments)
                 self.warn_if_large(nbytes)
         parent = current.current_task_key()
         with table.lock:
@@ -297,8 +297,8 @@ class _Mapper:
             if self.plain and set(map(type, args)) <= SCALARS:
                 key = self._key(args, True)
                 try:
-                    payload = self.submitter.payload((args, self.packed_kwargs), self.simple_kwargs)
-                    spec = None if self.blob is None else TaskSpec(key, self.blob.digest, payload)
+                    arguments = self.submitter.arguments((args, self.packed_kwargs), self.simple_kwargs)
+                    spec = None if self.blob is None else TaskSpec(key, self.blob.digest, arguments)
                     made.append((key, spec, self.error))
                 except Exception as e:
                     made.append((key, None, pack_error(e)))
@@ -329,10 +329,10 @@ class _Mapper:
         if error is not None or self.blob is None or key is _NO_KEY:
             return key, None, error
         try:
-            payload = self.submitter.payload((packed, packed_kwargs), simple)
+            arguments = self.submitter.arguments((packed, packed_kwargs), simple)
         except Exception as e:
             return key, None, pack_error(e)
-        return key, TaskSpec(key, self.blob.digest, payload, dependencies), None
+        return key, TaskSpec(key, self.blob.digest, arguments, dependencies), None
 
     def _queue(
         self,
@@ -356,8 +356,7 @@ class _Mapper:
                     state = states[key] = FutureState(key)
                     if spec is not None:
                         spec.options = option
-                        if spec.payload is not None:
-                            nbytes += len(spec.payload.data) if spec.payload.attached is None else spec.payload.nbytes
+                        nbytes += size_of(spec.payload)
                         tasks.append(spec)
                     elif error is not None:
                         failed.append((state, error))

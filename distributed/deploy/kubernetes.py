@@ -140,6 +140,7 @@ class Pod(ProcessInterface):
         self.api, self.name = api, name
         self.pod_name = f"{cluster}-{name}-{uuid4().hex[:6]}"
         self.end_reason = "has failed"
+        self._making: asyncio.Task[None] | None = None
         self._document: dict[str, Any] = json.loads(json.dumps(template))
         self._document["metadata"] |= {"name": self.pod_name}
         command, *rest = words
@@ -147,15 +148,23 @@ class Pod(ProcessInterface):
 
     async def start(self) -> None:
         """Have it made. ``RuntimeError`` quotes Kubernetes when it refuses."""
-        await self.api.create("pods", self._document)
+        self._making = asyncio.ensure_future(self.api.create("pods", self._document))
+        await asyncio.shield(
+            self._making
+        )  # what has been asked for comes, whoever gives up waiting: close() deletes it
         await super().start()
 
     async def close(self) -> None:
-        """Delete it."""
-        known = self.status in (Status.running, Status.failed)
+        """Delete it, once it is made."""
+        known = self.status is not Status.closed
         await super().close()
-        if known:
-            await self.api.delete("pods", self.pod_name)
+        if known and self._making is not None:
+            await asyncio.wait([self._making])
+            if self._making.exception() is None:
+                await self.api.delete("pods", self.pod_name)
+            else:  # refused, or made and the answer was lost
+                with contextlib.suppress(RuntimeError):
+                    await self.api.delete("pods", self.pod_name)
 
     def look(self, pod: Mapping[str, Any] | None) -> None:
         """What Kubernetes says of it, None for nothing: it may have ended, or be in vain."""

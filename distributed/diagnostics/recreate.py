@@ -11,7 +11,7 @@ from typing import Any
 from distributed.base.keys import as_key, user_key
 from distributed.client.futures import Future
 from distributed.client.parking import wait_async
-from distributed.messages.payload import FunctionBlob, Payload
+from distributed.messages.payload import Arguments, FunctionBlob
 from distributed.protocol.functions import loads_function
 from distributed.protocol.opening import open_in_turn
 from distributed.protocol.program import Program
@@ -82,7 +82,7 @@ class ReplayTaskClient:
 
 
 def _opened(
-    function: FunctionBlob | None, payload: Payload | None, keys: list[Any], values: list[Any], alias: bool
+    function: FunctionBlob | None, payload: Arguments | None, keys: list[Any], values: list[Any], alias: bool
 ) -> Call:
     if alias:
         return _same, (values[0],), {}

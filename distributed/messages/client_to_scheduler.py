@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from distributed.base.keys import Key
 from distributed.messages.amounts import Amount, Count, Nbytes, Number
-from distributed.messages.payload import FunctionBlob, Payload
+from distributed.messages.payload import Arguments, FunctionBlob, Payload
 from distributed.messages.rules import Backoff, RunRules
 
 SHARED_FROM = 8
@@ -40,19 +40,28 @@ class TaskOptions(Struct, array_like=True, omit_defaults=True, frozen=True):
 class TaskSpec(Struct, array_like=True, omit_defaults=True):
     """One task. ``payload`` is the pickle of ``(args, kwargs)`` in which each dependency is ``TaskInput(i)``, ``i``
     its place in ``dependencies``. With ``function`` empty the payload is the pickle of a ``dask`` graph node that is
-    called with ``{key: value}`` of its dependencies. With ``alias`` the task's value is that of its only dependency.
-    ``shared`` says that the dependencies are those at this place of ``UpdateGraph.shared`` (-1: they stand here).
+    called with ``{key: value}`` of its dependencies. With neither the task's value is that of its only dependency.
     ``partition`` is the output partition that the task takes out of a shuffle among its dependencies (-1: none).
     """
 
     key: Key
     function: bytes = b""
-    payload: Payload | None = None
+    payload: Arguments | None = None
     dependencies: tuple[Key, ...] = ()
     options: Count = 0
-    alias: bool = False
     partition: int = -1
-    shared: int = -1
+
+    @property
+    def alias(self) -> bool:
+        """Whether there is nothing to call."""
+        return not self.function and self.payload is None
+
+
+class SharedDependencies(Struct, array_like=True):
+    """Dependencies that several tasks of one message have: they stand here, and not in those (places in the list)."""
+
+    keys: tuple[Key, ...]
+    tasks: list[Count]
 
 
 class UpdateGraph(Struct, tag="update-graph", array_like=True, omit_defaults=True):
@@ -75,23 +84,21 @@ class UpdateGraph(Struct, tag="update-graph", array_like=True, omit_defaults=Tru
     last: bool = True
     code: tuple[str, ...] = ()
     span: tuple[str, ...] = ()
-    shared: list[tuple[Key, ...]] = []
+    shared: list[SharedDependencies] = []
 
 
-def shared_dependencies(tasks: list[TaskSpec], length: int = SHARED_FROM) -> list[tuple[Key, ...]]:
-    """Take tuples of so many dependencies out of the tasks, which name their places in this list instead."""
-    places: dict[int, int] = {}
-    found: list[tuple[Key, ...]] = []
-    for task in tasks:
+def shared_dependencies(tasks: list[TaskSpec], length: int = SHARED_FROM) -> list[SharedDependencies]:
+    """Take tuples of so many dependencies out of the tasks."""
+    found: dict[int, SharedDependencies] = {}
+    for place, task in enumerate(tasks):
         keys = task.dependencies
         if len(keys) >= length:
-            place = places.get(id(keys))
-            if place is None:
-                place = places[id(keys)] = len(found)
-                found.append(keys)
-            task.shared = place
+            shared = found.get(id(keys))
+            if shared is None:
+                shared = found[id(keys)] = SharedDependencies(keys, [])
+            shared.tasks.append(place)
             task.dependencies = ()
-    return found
+    return list(found.values())
 
 
 class WantKeys(Struct, tag="want-keys", array_like=True):

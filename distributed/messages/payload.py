@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from msgspec import Struct
 
@@ -41,6 +41,22 @@ class Payload(Struct, array_like=True, omit_defaults=True):
     @property
     def nbytes(self) -> int:
         return len(self.data) + (self.attached.nbytes if self.attached is not None else 0)
+
+
+Arguments: TypeAlias = Payload | bytes
+"""What a task is called with: a payload; its pickle alone when nothing lies beside it, as nearly always."""
+
+
+def bare(payload: Payload) -> Arguments:
+    """``payload`` as the arguments of a task."""
+    return payload.data if payload.attached is None else payload
+
+
+def size_of(arguments: Arguments | None) -> int:
+    """Bytes."""
+    if arguments is None:
+        return 0
+    return len(arguments) if isinstance(arguments, bytes) else arguments.nbytes
 
 
 class ErrorInfo(Struct, array_like=True, omit_defaults=True):

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 from msgspec import Struct
 
 from distributed.base.keys import Key
-from distributed.messages.payload import FunctionBlob, Payload
+from distributed.messages.payload import Arguments, FunctionBlob
 from distributed.messages.rules import RunRules
 
 # Compared as tuples, the smaller runs first: (-user priority, generation, rank in the submission).
@@ -45,7 +45,7 @@ class ComputeTask(Struct, tag="compute-task", array_like=True, omit_defaults=Tru
     run_id: int
     priority: Priority
     function: bytes = b""
-    payload: Payload | None = None
+    payload: Arguments | None = None
     needs: tuple[TaskNeed, ...] = ()
     duration_s: float = -1.0
     wanted: bool = False

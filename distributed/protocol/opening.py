@@ -14,7 +14,7 @@ import pickle
 import threading
 from typing import Any
 
-from distributed.messages.payload import Payload
+from distributed.messages.payload import Arguments
 
 _turn = threading.RLock()  # an import may itself open pickles
 
@@ -32,8 +32,10 @@ class _Opener(pickle.Unpickler):
     find_class = staticmethod(_find)
 
 
-def open_in_turn(payload: Payload) -> Any:
+def open_in_turn(payload: Arguments) -> Any:
     """As :func:`distributed.protocol.payloads.loads`, for a process where other threads open pickles too."""
+    if isinstance(payload, bytes):
+        return _Opener(io.BytesIO(payload)).load()
     attached = payload.attached
     if attached is None:
         return _Opener(io.BytesIO(payload.data)).load()

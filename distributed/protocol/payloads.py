@@ -13,7 +13,7 @@ import sys
 from typing import Any
 
 from distributed.base.errors import SerializationError
-from distributed.messages.payload import Attached, Payload
+from distributed.messages.payload import Arguments, Attached, Payload
 from distributed.protocol import arrays
 from distributed.protocol import pickle as house_pickle
 from distributed.protocol.pickle import MAIN_MARK, dumps_by_value, names_by_value
@@ -159,11 +159,13 @@ def unpicklable(obj: Any, name: str, error: BaseException) -> SerializationError
     return SerializationError(text, path)
 
 
-def loads(payload: Payload) -> Any:
-    """The object of ``payload``: a new one, except that a live payload gives the very object.
+def loads(payload: Arguments) -> Any:
+    """The object of ``payload`` (or of its pickle): a new one, except that a live payload gives the very object.
 
     Raises whatever opening the pickle raises (``ModuleNotFoundError``, errors of the object's own ``__setstate__``...).
     """
+    if isinstance(payload, bytes):
+        return _loads(payload)
     attached = payload.attached
     if attached is None:
         return _loads(payload.data)

@@ -166,14 +166,12 @@ async def _read(pid: int, loans: dict[Key, Loan]) -> dict[Key, Payload]:
         found[key] = Payload(loan.data, Attached(buffers))
     read = functools.partial(process_memory.read, pid, pieces, found)
     loop = asyncio.get_running_loop()
-    await asyncio.gather(*[loop.run_in_executor(_threads(os.getpid()), read) for _ in range(_N_THREADS)])
+    threads = DaemonThreadPool(_N_THREADS, "Dask-Borrow")  # to begin them is nothing beside what they copy
+    try:
+        await asyncio.gather(*[loop.run_in_executor(threads, read) for _ in range(_N_THREADS)])
+    finally:
+        threads.shutdown(wait=False)
     return found
-
-
-@functools.cache
-def _threads(pid: int) -> DaemonThreadPool:
-    """Those that read, in this process: a fork has none of them."""
-    return DaemonThreadPool(_N_THREADS, "Dask-Borrow")
 
 
 def _allocated(nbytes: int) -> memoryview:

@@ -117,7 +117,9 @@ class Cluster:
         needs = tuple([as_key(name) for name in task.needs])
         needs = self._needs.setdefault(needs, needs)
         partition = task.part if task.behaviour == "unpack" else -1
-        return TaskSpec(key, b"f", Payload(b"args"), needs, 1, task.alias, partition=partition)
+        if task.alias:
+            return TaskSpec(key, dependencies=needs, options=1)
+        return TaskSpec(key, b"f", b"args", needs, 1, partition)
 
     def _scatter(self, act: acts.Scatter) -> None:
         client = self.clients[act.client]

@@ -28,7 +28,7 @@ from typing import Any
 
 from distributed.base.errors import TaskCancelled
 from distributed.base.keys import Key
-from distributed.messages.payload import FunctionBlob
+from distributed.messages.payload import FunctionBlob, size_of
 from distributed.worker import outcomes
 from distributed.worker.data_store import DataStore
 from distributed.worker.executing_page import CELLS, ExecutingPage
@@ -270,8 +270,7 @@ class TaskExecutor:
     def _fits_loop(self, job: Job) -> bool:
         """Whether a coroutine function can be called on the loop: what is large is unpickled in a thread."""
         execute = job.execute
-        payload = execute.payload
-        return execute.rules is None and not job.inputs and (payload is None or payload.nbytes <= _MOST_ON_LOOP)
+        return execute.rules is None and not job.inputs and size_of(execute.payload) <= _MOST_ON_LOOP
 
     def _start_on_loop(self, job: Job) -> None:
         self._slots += 1

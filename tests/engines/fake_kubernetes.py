@@ -16,13 +16,17 @@ from urllib.parse import parse_qs, urlsplit
 
 
 class FakeKubernetes:
-    """``url`` is that of its API. ``objects`` are by kind and name; ``refuse`` is what the next pod is refused with."""
+    """``url`` is that of its API. ``objects`` are by kind and name; ``refuse`` is what the next pod is refused with; no
+    pod is made while ``admits`` is not set, and ``asked`` says that one shall be."""
 
     def __init__(self, folder: Path, programs: Mapping[str, str]) -> None:
         self.folder, self.programs = folder, programs
         self.objects: dict[str, dict[str, dict[str, Any]]] = {"pods": {}, "secrets": {}}
         self.made: list[dict[str, Any]] = []
         self.refuse: str | None = None
+        self.asked = threading.Event()
+        self.admits = threading.Event()
+        self.admits.set()
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self.url = f"http://127.0.0.1:{self._server.server_port}"
@@ -31,6 +35,9 @@ class FakeKubernetes:
 
     def create(self, kind: str, document: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         name = document["metadata"]["name"]
+        if kind == "pods":
+            self.asked.set()
+            self.admits.wait(60)
         if name in self.objects[kind]:
             return 409, {"message": f'{kind} "{name}" already exists'}
         if kind == "pods" and self.refuse:

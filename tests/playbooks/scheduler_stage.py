@@ -150,7 +150,7 @@ class SchedulerStage(Stage):
 
     def graph(self, line: Line) -> UpdateGraph:
         self.submission += 1
-        specs = [TaskSpec(key, b"f", Payload(b"p"), tuple(needs)) for key, needs in map(call_of, line.names)]
+        specs = [TaskSpec(key, b"f", b"p", tuple(needs)) for key, needs in map(call_of, line.names)]
         options = TaskOptions(
             line.number("priority", 0),
             int(line.number("retries", 0)),

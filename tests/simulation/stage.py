@@ -41,7 +41,7 @@ SILENT = dict.fromkeys(("suspect_s", "lost_s", "lost_alone_s", "worker_ttl_s"))
 
 
 def task(key, *needs):
-    return TaskSpec(key, b"f", Payload(b"args"), needs)
+    return TaskSpec(key, b"f", b"args", needs)
 
 
 def address(name):

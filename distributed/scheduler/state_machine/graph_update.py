@@ -84,16 +84,12 @@ def refuse_graph(state: Tables, event: UpdateGraph, cs: ClientState, why: str) -
 
 def _hand_out(event: UpdateGraph) -> None:
     """Give the tasks the dependencies that stand once for all."""
-    shared = event.shared
-    if not shared and max([spec.shared for spec in event.tasks], default=-1) < 0:
-        return  # as nearly always
-    for spec in event.tasks:
-        place = spec.shared
-        if place >= 0:
-            if place >= len(shared):
-                raise ValueError(f"task {spec.key!r} names list {place} of dependencies, of {len(shared)} that came")
-            spec.dependencies = shared[place]
-            spec.shared = -1
+    tasks = event.tasks
+    for shared in event.shared:
+        for place in shared.tasks:
+            if place >= len(tasks):
+                raise ValueError(f"dependencies are for task number {place}, of {len(tasks)} that came")
+            tasks[place].dependencies = shared.keys
 
 
 def _add_tasks(

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 from msgspec import Struct
 
 from distributed.base.keys import Key
-from distributed.messages.payload import Payload
+from distributed.messages.payload import Arguments
 from distributed.messages.rules import RunRules
 from distributed.messages.scheduler_to_worker import Priority
 from distributed.messages.worker_to_scheduler import WorkerToScheduler
@@ -29,7 +29,7 @@ class Execute(Struct, eq=False):
     key: Key
     run_id: int
     function: bytes
-    payload: Payload | None
+    payload: Arguments | None
     dependencies: Sequence[Key]
     wanted: bool = False
     executor: str | None = None

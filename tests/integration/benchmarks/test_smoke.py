@@ -15,6 +15,7 @@ from benchmarks.goals import GOALS, Goal
 from benchmarks.plots import PICTURES
 from benchmarks.report import figures_table, goals_table, judged, medians, ratio
 from benchmarks.scaling import CURVES
+from benchmarks.stolen import share_stolen
 from benchmarks.systems import OURS, THEIRS, System
 
 ROOT = Path(__file__).parent.parent.parent.parent
@@ -93,10 +94,17 @@ def test_systems_take_turns_and_long_scripts_run_once() -> None:
 
 def test_progress_tells_the_time_left(capfd: pytest.CaptureFixture[str]) -> None:
     seconds = {"startup, this": 600.0}
-    results = run([System(OURS, sys.executable, ("startup",))], 1, seconds, smoke=True)
+    stolen: list[dict[str, float]] = []
+    results = run([System(OURS, sys.executable, ("startup",))], 1, seconds, stolen, smoke=True)
     assert results[OURS][0].keys() >= {"import_s", "close_s"}
     assert "round 1 of 1: startup, this (10 minutes left)" in capfd.readouterr().err
     assert 0 < seconds["startup, this"] < 600
+    assert 0 <= stolen[0]["startup, this"] <= 100
+
+
+def test_what_other_machines_have_had() -> None:
+    assert share_stolen((10, 100), (15, 120)) == 25
+    assert share_stolen((10, 100), (10, 100)) == 0
 
 
 @pytest.mark.parametrize("module", ["core_scheduler", "core_worker", "core_codec"])

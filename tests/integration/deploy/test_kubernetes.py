@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from distributed import Client
+from distributed.base.status import Status
 from distributed.deploy.kubernetes import KubeCluster
 from distributed.testing import inc, poll_for
 from tests.engines.fake_kubernetes import FakeKubernetes
@@ -66,6 +68,21 @@ def test_a_template_is_added_to(kubernetes: FakeKubernetes) -> None:
     assert pod["spec"]["nodeSelector"] == {"disk": "ssd"}
     assert pod["spec"]["containers"][0]["resources"]["limits"] == {"cpu": "2", "memory": "500000000"}
     assert template["metadata"] == {"labels": {"team": "a"}}
+
+
+def test_a_pod_that_is_being_made_when_the_cluster_closes_is_deleted(kubernetes: FakeKubernetes) -> None:
+    with cluster(kubernetes, n_workers=0, image="nowhere/x") as own:
+        kubernetes.admits.clear()
+        own.scale(2)
+        assert kubernetes.asked.wait(30)
+        closing = threading.Thread(target=own.close)
+        closing.start()
+        poll_for(lambda: own.status is Status.closing, timeout=30)
+        kubernetes.admits.set()
+        closing.join(60)
+        assert not closing.is_alive()
+    assert len(kubernetes.made) > 1  # beside the Secret
+    assert not kubernetes.objects["pods"] and not kubernetes.objects["secrets"]
 
 
 def test_what_goes_wrong_is_told(kubernetes: FakeKubernetes, caplog: pytest.LogCaptureFixture) -> None:

@@ -7,6 +7,7 @@ from distributed.messages.client_to_scheduler import (
     SHARED_FROM,
     ReleaseKeys,
     SessionRequest,
+    SharedDependencies,
     TaskOptions,
     TaskSpec,
     UpdateGraph,
@@ -105,8 +106,8 @@ def test_many_equal_dependencies_are_sent_once():
     tasks = [TaskSpec("a", b"f", None, many), TaskSpec("b", b"f", None, ("d0",)), TaskSpec("c", b"f", None, many)]
     queue.submit_part(Part(Submission([], 0.1, None), tasks, (BLOB,), True))
     (message,) = queue.take(100, MANY)
-    assert message.shared == [many]
-    assert [(spec.dependencies, spec.shared) for spec in message.tasks] == [((), 0), (("d0",), -1), ((), 0)]
+    assert message.shared == [SharedDependencies(many, [0, 2])]
+    assert [spec.dependencies for spec in message.tasks] == [(), ("d0",), ()]
 
 
 def test_a_few_requests_may_be_sent_by_who_asks():

@@ -46,7 +46,7 @@ def assign(state: Tables, ts: TaskState, ws: WorkerState, stimulus_id: str) -> N
             box.append(DefineFunction(blob))
     policy = ts.policy
     average = prefix.duration_average
-    if policy is state.default_policy and not ts.dependencies and not spec.alias:
+    if policy is state.default_policy and not ts.dependencies:  # nor is it an alias
         box.append(
             ComputeTask(
                 ts.key,

@@ -29,9 +29,9 @@ FUNCTION = FunctionBlob(b"digest", Payload(b"pickle"), "inc")
 BOOM = ErrorInfo("ValueError", "boom")
 
 
-def a_task(key: Key, *dependencies: Key, options: int = 0, alias: bool = False) -> TaskSpec:
+def a_task(key: Key, *dependencies: Key, options: int = 0) -> TaskSpec:
     """A spec whose function is ``inc``."""
-    return TaskSpec(key, b"digest", Payload(b"args"), dependencies, options, alias)
+    return TaskSpec(key, b"digest", b"args", dependencies, options)
 
 
 def a_worker(name: str, nthreads: int = 1, **kwargs: Any) -> RegisterWorker:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from distributed.base.keys import Key
-from distributed.messages.client_to_scheduler import TaskOptions, TaskSpec
+from distributed.messages.client_to_scheduler import SharedDependencies, TaskOptions, TaskSpec
 from distributed.messages.control import RegisterWorker
 from distributed.messages.scheduler_to_client import NoWorkerForTasks
 from distributed.messages.scheduler_to_worker import (
@@ -398,13 +397,11 @@ def test_validate_names_task_worker_and_rule() -> None:
         env.state.validate()
 
 
-def exchange(width: int) -> tuple[list[TaskSpec], list[tuple[Key, ...]]]:
+def exchange(width: int) -> tuple[list[TaskSpec], list[SharedDependencies]]:
     """One round of an all-to-all exchange, as a client sends it."""
     parts = [a_task(("part", i)) for i in range(width)]
     totals = [a_task(("total", i)) for i in range(width)]
-    for task in totals:
-        task.shared = 0
-    return parts + totals, [tuple([task.key for task in parts])]
+    return parts + totals, [SharedDependencies(tuple([task.key for task in parts]), [*range(width, 2 * width)])]
 
 
 def test_dependencies_that_many_tasks_share_are_sent_once_to_each_worker() -> None:
@@ -423,7 +420,7 @@ def test_dependencies_that_many_tasks_share_are_sent_once_to_each_worker() -> No
         (needs,) = [m for m in box if type(m) is SharedNeeds]
         orders = [m for m in box if type(m) is ComputeTask]
         assert len(orders) > 1 and all(m.shared and not m.needs for m in orders)
-        assert [need.key for need in needs.needs] == list(shared[0])
+        assert [need.key for need in needs.needs] == list(shared[0].keys)
         here = [need.key for need in needs.needs if not need.holders]
         assert set(here) == {ts.key for ts in env.worker(name).has_what}
 
@@ -432,21 +429,16 @@ def test_a_task_among_the_dependencies_that_it_shares_is_lost() -> None:
     env = TestEnv({"a": 1})
     tasks, shared = exchange(10)
     own = ("part", 3)
-    tasks[3].shared = 0
+    shared[0].tasks.append(3)
     env.submit(*tasks, shared=shared)
     assert own not in env.state.tasks and env.told()
     env.state.validate()
 
 
-def test_dependencies_that_were_not_sent() -> None:
+def test_dependencies_for_a_task_that_was_not_sent() -> None:
     env = TestEnv({"a": 1})
-    task = a_task("x")
-    task.shared = 2
-    with pytest.raises(ValueError, match="task 'x' names list 2 of dependencies, of 1 that came"):
-        env.submit(task, shared=[("y",)])
-    task.shared = 0
-    with pytest.raises(ValueError, match="task 'x' names list 0 of dependencies, of 0 that came"):
-        env.submit(task)
+    with pytest.raises(ValueError, match="dependencies are for task number 1, of 1 that came"):
+        env.submit(a_task("x"), shared=[SharedDependencies(("y",), [0, 1])])
 
 
 # Slots of runs that nobody wants any more
