@@ -149,9 +149,8 @@ class Pod(ProcessInterface):
     async def start(self) -> None:
         """Have it made. ``RuntimeError`` quotes Kubernetes when it refuses."""
         self._making = asyncio.ensure_future(self.api.create("pods", self._document))
-        await asyncio.shield(
-            self._making
-        )  # what has been asked for comes, whoever gives up waiting: close() deletes it
+        # What has been asked for comes, whoever gives up waiting: close() deletes it.
+        await asyncio.shield(self._making)
         await super().start()
 
     async def close(self) -> None:
