@@ -528,10 +528,6 @@ class Session:
         else:
             self._send_some()
 
-    async def worker_call(self, worker: str, op: str, /, **kwargs: Any) -> Any:
-        """Ask a worker directly."""
-        return await getattr(self.pool(worker), op)(**kwargs)
-
 
 def _call_back(fn: Callable[[Any], Any], future: Any) -> None:
     try:
