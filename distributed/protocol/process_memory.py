@@ -7,16 +7,22 @@ forbid it). Nothing here can write to the other process. Loaded when it is first
 from __future__ import annotations
 
 import ctypes
+import itertools
 import os
+import time
 from collections.abc import Iterable
 from typing import Any
 
+from distributed.protocol.buffers import advise_huge_pages
 from distributed.protocol.shared_memory import address_of
 
 Piece = tuple[int, int, int]
 """Address here, address there, length."""
 
-_PIECE_BYTES = 4 << 20
+_PIECE_BYTES = 2 << 20
+"""A huge page."""
+_SLOW_S = 0.0015
+"""For a piece: a huge page that the machine has at hand takes a third of it, one that it must get first twice of it."""
 
 
 class _IoVec(ctypes.Structure):
@@ -45,25 +51,54 @@ def supported() -> bool:
 def pieces_of(buffer: Any, address: int) -> list[Piece]:
     """What fills ``buffer`` with what lies at ``address`` there, in parts that several threads may take from."""
     here, nbytes = address_of(buffer), memoryview(buffer).nbytes
-    return [(here + done, address + done, min(_PIECE_BYTES, nbytes - done)) for done in range(0, nbytes, _PIECE_BYTES)]
+    first = -here % _PIECE_BYTES or _PIECE_BYTES
+    cuts = [0, *range(first, nbytes, _PIECE_BYTES), nbytes] if nbytes else [0]
+    return [(here + start, address + start, end - start) for start, end in itertools.pairwise(cuts)]
 
 
-def read(pid: int, pieces: list[Piece], owner: object) -> None:
-    """Take pieces off the list, until it is empty, and copy each.
+class Reading:
+    """Copies from another process into fresh buffers, by any number of threads that each call :meth:`run`.
 
-    Several threads may work off one list; after an error the list is empty. ``owner`` keeps the buffers alive, whatever
-    becomes of the caller. Raises OSError: not permitted, no such process, no such memory.
+    The buffers are filled as huge pages for as long as these come quickly: that takes a quarter of the time. The first
+    that the machine (a virtual one, which has given free memory back) must get first is the last.
     """
-    try:
-        while pieces:
-            try:
-                here, there, nbytes = pieces.pop(0)
-            except IndexError:  # another thread took it
-                return
-            _read_piece(pid, here, there, nbytes)
-    except BaseException:
-        pieces.clear()
-        raise
+
+    def __init__(self, pid: int, owner: object) -> None:
+        self._pid = pid
+        self._pieces: list[Piece] = []
+        self._buffers: list[Any] = []
+        self._owner = owner
+
+    def add(self, buffer: Any, address: int) -> None:
+        """``buffer``, made by :func:`allocate`, shall be filled with what lies at ``address`` there."""
+        self._pieces += pieces_of(buffer, address)
+        if advise_huge_pages(buffer, True):
+            self._buffers.append(buffer)
+
+    def run(self) -> None:
+        """Take pieces off the list, until it is empty, and copy each. After an error the list is empty.
+
+        Raises OSError: not permitted, no such process, no such memory.
+        """
+        pieces = self._pieces
+        try:
+            while pieces:
+                try:
+                    here, there, nbytes = pieces.pop(0)
+                except IndexError:  # another thread took it
+                    return
+                started = time.perf_counter()
+                _read_piece(self._pid, here, there, nbytes)
+                if self._buffers and time.perf_counter() - started > _SLOW_S:
+                    self._take_small_pages()
+        except BaseException:
+            pieces.clear()
+            raise
+
+    def _take_small_pages(self) -> None:
+        buffers, self._buffers = self._buffers, []
+        for buffer in buffers:
+            advise_huge_pages(buffer, False)
 
 
 def _read_piece(pid: int, here: int, there: int, nbytes: int) -> None:
@@ -78,7 +113,7 @@ def _read_piece(pid: int, here: int, there: int, nbytes: int) -> None:
 def read_bytes(pid: int, address: int, nbytes: int) -> bytes:
     """A few bytes. Raises OSError as :func:`read` does."""
     buffer = bytearray(nbytes)
-    read(pid, pieces_of(buffer, address), buffer)
+    _read_piece(pid, address_of(buffer), address, nbytes)
     return bytes(buffer)
 
 

@@ -156,19 +156,18 @@ async def _read(pid: int, loans: dict[Key, Loan]) -> dict[Key, Payload]:
     for loan in loans.values():
         if process_memory.read_bytes(pid, loan.probe_address, len(loan.probe)) != loan.probe:
             raise OSError(f"process {pid} is not the one that lends")
-    found = {}
-    pieces: list[process_memory.Piece] = []
+    found: dict[Key, Payload] = {}
+    reading = process_memory.Reading(pid, found)
     for key, loan in loans.items():
         buffers = []
         for address, nbytes in loan.places:
             buffers.append(buffer := _allocated(nbytes))
-            pieces += process_memory.pieces_of(buffer, address)
+            reading.add(buffer, address)
         found[key] = Payload(loan.data, Attached(buffers))
-    read = functools.partial(process_memory.read, pid, pieces, found)
     loop = asyncio.get_running_loop()
     threads = DaemonThreadPool(_N_THREADS, "Dask-Borrow")  # to begin them is nothing beside what they copy
     try:
-        await asyncio.gather(*[loop.run_in_executor(threads, read) for _ in range(_N_THREADS)])
+        await asyncio.gather(*[loop.run_in_executor(threads, reading.run) for _ in range(_N_THREADS)])
     finally:
         threads.shutdown(wait=False)
     return found
