@@ -13,7 +13,6 @@ one. docs/decisions/0008-shared-memory.md says why it is so and not otherwise.
 from __future__ import annotations
 
 import asyncio
-import functools
 import itertools
 import logging
 import os

@@ -1,4 +1,8 @@
-"""A model of the worker's executor: slots, runs that begin and end as their plan says. Pure."""
+"""A model of the worker's executor: slots, runs that begin and end as their plan says. Pure.
+
+A run that is behind another may begin, and end, before the core hears of the end of the one before: the reports of both
+come later, in order.
+"""
 
 from __future__ import annotations
 
@@ -47,6 +51,8 @@ class Executor:
         The process ends.
     work
         ``work(execute, plan, done)`` does what a task of a shuffle does; ``done(whether it is to run again)``.
+    hand_on
+        ``hand_on(run_id, event)``: this run gets the value of the one before, which has ended so.
     """
 
     def __init__(
@@ -60,10 +66,14 @@ class Executor:
         report: Callable[[Any], None],
         die: Callable[[], None],
         work: Callable[[Execute, TaskPlan, Callable[[bool], None]], None],
+        hand_on: Callable[[int, ExecuteSuccess], None],
     ) -> None:
         self.queue: dict[int, Execute] = {}
         self.running: dict[int, tuple[Execute, TaskPlan]] = {}
         self.hung: dict[int, Execute] = {}
+        self.behind: dict[int, dict[int, Execute]] = {}
+        """Those that wait, by the run id of the one before."""
+        self._unreported: dict[int, Any] = {}
         self._address = address
         self._slots = nthreads
         self._runs = runs
@@ -73,21 +83,29 @@ class Executor:
         self._report = report
         self._die = die
         self._work = work
+        self._hand_on = hand_on
 
     @property
     def busy(self) -> bool:
         """Whether a run will end by itself."""
-        return bool(self.queue) or len(self.running) > len(self.hung)
+        return bool(self.queue or self._unreported) or len(self.running) > len(self.hung)
 
     def submit(self, execute: Execute) -> None:
-        """Queue a run."""
-        self.queue[execute.run_id] = execute
-        self._begin()
+        """Queue a run, or have it wait for the one before."""
+        before = execute.after
+        if before < 0:
+            self.queue[execute.run_id] = execute
+            self._begin()
+            return
+        known = before in self.queue or before in self.running or before in self._unreported
+        assert known or any(before in runs for runs in self.behind.values()), f"run {before} is not here any more"
+        self.behind.setdefault(before, {})[execute.run_id] = execute
 
     def cancel(self, run_id: int) -> None:
         """Take a run back if it has not begun."""
-        if self.queue.pop(run_id, None) is not None:
-            self._after(0.0, lambda: self._report(ExecuteSkipped(run_id)))
+        for runs in (self.queue, *self.behind.values()):
+            if runs.pop(run_id, None) is not None:
+                self._after(0.0, lambda: self._tell(ExecuteSkipped(run_id)))
 
     def stop(self, run_id: int) -> None:
         """One that hangs may notice."""
@@ -126,8 +144,9 @@ class Executor:
         self._end(execute, TaskPlan("", behaviour="reschedule" if again else "succeed"), True)
 
     def _secede(self, execute: Execute, plan: TaskPlan) -> None:
-        self._slots += 1
+        self._report_all()
         self._report(ExecuteLongRunning(execute.key, execute.run_id, plan.duration_s / 2))
+        self._slots += 1
         self._begin()
 
     def _end(self, execute: Execute, plan: TaskPlan, had_slot: bool) -> None:
@@ -135,8 +154,36 @@ class Executor:
         del self.running[run_id]
         self._slots += had_slot
         self._runs.end(execute.key, run_id)
-        self._report(self._outcome(execute, plan))
+        self._tell(self._outcome(execute, plan))
         self._begin()
+
+    def _tell(self, event: Any) -> None:
+        """A run has ended. Its thread goes on with what is behind it; the core hears of it at once or later."""
+        self._unreported[event.run_id] = event
+        if type(event) is ExecuteSuccess and self._release(event) and self._rng.random() < 0.5:
+            self._after(self._rng.choice((0.0, 0.001, 0.02)), self._report_all)
+        else:
+            self._report_all()
+
+    def _report_all(self) -> None:
+        while self._unreported:
+            run_id = next(iter(self._unreported))
+            event = self._unreported.pop(run_id)
+            if type(event) is ExecuteSuccess:  # what has come behind it since
+                self._release(event)
+            else:
+                for follower in self.behind.pop(run_id, {}):
+                    self._unreported[follower] = ExecuteSkipped(follower)
+            self._report(event)
+        self._begin()
+
+    def _release(self, event: ExecuteSuccess) -> bool:
+        """Queue what is behind a run that has returned; whether there was anything."""
+        released = self.behind.pop(event.run_id, {})
+        for run_id in released:
+            self._hand_on(run_id, event)
+        self.queue.update(released)
+        return bool(released)
 
     def _outcome(self, execute: Execute, plan: TaskPlan) -> Any:
         key, run_id, seconds = execute.key, execute.run_id, plan.duration_s

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
+from distributed.simulation import chain_work
 from distributed.simulation import script as acts
 from distributed.simulation.scatter_work import scatters
 from distributed.simulation.script import Script
@@ -27,6 +28,8 @@ SHUFFLED = 0.3
 """Share of episodes with shuffles."""
 SCATTERED = 0.3
 """Share of episodes in which data is scattered under keys that were used before."""
+CHAINED = 0.3
+"""Share of episodes with chains of short tasks."""
 PAUSES_S = (0.0, 0.0, 0.0002, 0.002, 0.02, 0.05, 0.5)
 
 
@@ -140,9 +143,15 @@ def make_script(seed: int, n_acts: int = 40) -> Script:
     if (chance := Random(f"scatter {seed}")).random() < SCATTERED:
         script += scatters(chance, clients, workers, now)
         script.sort(key=lambda act: act.at)
-    grace = _broken_links(Random(f"links {seed}"), script)
+    scheduler, worker = _scheduler_settings(rng, features), {**_worker_settings(rng), **spilling}
+    if (chance := Random(f"chain {seed}")).random() < CHAINED:
+        script += chain_work.chains(chance, clients, workers, now)
+        script.sort(key=lambda act: act.at)
+        scheduler.update(chain_work.SCHEDULER)
+        worker.update(chain_work.WORKER)
+    scheduler.update(_broken_links(Random(f"links {seed}"), script))
     return Script(
-        seed, clients, script, {**_scheduler_settings(rng, features), **grace}, {**_worker_settings(rng), **spilling},
+        seed, clients, script, scheduler, worker,
         rng.choice([(0.0001, 0.0002, 0.001, 0.02), (0.0001,), (0.0001, 0.3)]), rng.choice([0.0, 0.0, 0.5]),
         0.25 if "heartbeats" in features else 0.0, tuple(chosen),
     )  # fmt: skip

@@ -30,11 +30,12 @@ from distributed.scheduler.state_machine.transitions import announced, assign, f
 from distributed.shuffle.plan import ShufflePlan
 from distributed.shuffle.scheduling import RunWatch
 from distributed.worker.state_machine import handlers as worker_handlers
+from distributed.worker.state_machine.followers import Followers
 from distributed.worker.state_machine.instructions import CancelExecute
 from distributed.worker.state_machine.transitions import executing, fetching, queueing
 
 Function = Callable[..., Any]
-_CLASSES = (SessionEnd, CountedEnd, ShufflePlan, RunWatch)
+_CLASSES = (SessionEnd, CountedEnd, ShufflePlan, RunWatch, Followers)
 _CORES = ("distributed.scheduler.state_machine", "distributed.worker.state_machine")
 
 
@@ -204,6 +205,14 @@ def _frees_at_once(original: Function) -> Function:
     return patched
 
 
+def _takes_no_slot(original: Function) -> Function:
+    def patched(followers: Any, run_id: int) -> int:
+        original(followers, run_id)
+        return 0
+
+    return patched
+
+
 # name: (what is wrong, the function, what makes the wrong one of it)
 BUGS: dict[str, tuple[str, Function, Callable[[Function], Function]]] = {
     "dropped-acknowledgement": (
@@ -243,6 +252,12 @@ BUGS: dict[str, tuple[str, Function, Callable[[Function], Function]]] = {
         _forgotten_requeue,
     ),
     "missing-cancel": ("runs that were given up are not taken back", executing.give_up_run, _missing_cancel),
+    "void-never": (
+        "what lies behind a run that was given up, or has seceded, stays there",
+        executing._void_followers,
+        _nothing,
+    ),
+    "behind-takes-no-slot": ("what was behind another run takes no slot when it begins", Followers.end, _takes_no_slot),
     "wrong-holder-kept": ("a holder that has lost the value stays a holder", replicas.on_replicas_dropped, _nothing),
     "blame-off-by-one": ("a task is given up one death too early", fleet._rerun_tasks, _wrong_blame_limit),
     "retry-for-a-death": ("the death of a worker costs a user's retry", fleet._rerun_tasks, _retry_for_a_death),

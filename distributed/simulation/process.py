@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
@@ -31,6 +31,7 @@ from distributed.simulation.simulator import Simulator
 from distributed.worker.state_machine import WorkerSettings, WorkerState
 from distributed.worker.state_machine.events import (
     DataUpdated,
+    ExecuteLongRunning,
     ExecuteSuccess,
     GatherDepFailure,
     GatherDepSuccess,
@@ -71,6 +72,14 @@ class Surroundings:
     check: Callable[[Any, Any], None]
 
 
+class Held(NamedTuple):
+    """A value that a run has taken hold of: the store may lose it since. ``value`` is the number of a shuffle's run."""
+
+    nbytes: int
+    unshippable: bool
+    value: int | None
+
+
 class Process:
     """A worker process from its start to its end.
 
@@ -101,12 +110,12 @@ class Process:
         self.core = WorkerState(around.settings, info.address, info.nthreads, info.resources, sim.seed)
         self.executor = Executor(
             info.address, info.nthreads, around.runs, sim.stream(f"executor {info.address}"),
-            self._plan_of, self._after, self._executed, self.crash, self._work,
+            self._plan_of, self._after, self._executed, self.crash, self._work, self._hand_on,
         )  # fmt: skip
         self._results: dict[int, bool] = {}
         self.values: dict[Key, int] = {}
         self._computed: dict[int, int] = {}
-        self._given: dict[int, list[int]] = {}
+        self._held: dict[int, dict[Key, Held]] = {}
         self._fetched: dict[Key, int] = {}
         self._arrived: dict[Key, int] = {}
         self._backlog: list[Callable[[], None]] = []
@@ -302,7 +311,9 @@ class Process:
             self._results[event.run_id] = event.unshippable is not None
         self.event(event)
         self._results.clear()
-        self._computed.clear()
+        if type(event) is not ExecuteLongRunning:
+            self._computed.pop(event.run_id, None)
+            self._held.pop(event.run_id, None)
 
     def _work(self, execute: Execute, plan: TaskPlan, done: Callable[[bool], None]) -> None:
         """A task of a shuffle; the values that it was given are the numbers of runs."""
@@ -312,7 +323,14 @@ class Process:
                 self._computed[execute.run_id] = value
             done(value is None)
 
-        self.shuffle.work(plan, self._given.pop(execute.run_id), ended)
+        held = self._held[execute.run_id]
+        values = [held[key].value for key in execute.dependencies]
+        self.shuffle.work(plan, [value for value in values if value is not None], ended)
+
+    def _hand_on(self, run_id: int, event: ExecuteSuccess) -> None:
+        """A run gets the value of the one that it was behind, which may not be stored yet."""
+        value = self._computed.get(event.run_id)
+        self._held[run_id][event.key] = Held(event.nbytes, event.unshippable is not None, value)
 
     def _beat(self) -> None:
         heartbeat_s = self.around.heartbeat_s
@@ -350,9 +368,15 @@ class Process:
             case SendToScheduler():
                 self.member.send(item.messages)
             case Execute():
-                missing = [key for key in item.dependencies if key not in self.store]
-                assert not missing, f"{self.address}: inputs {missing} of {item.key!r} are not here"
+                missing = {key for key in item.dependencies if key not in self.store}
+                expected = {self.core.handed[item.after].key} if item.after >= 0 else set()
+                assert missing == expected, f"{self.address}: inputs {missing} of {item.key!r} are not here"
                 self.spilled.difference_update(item.dependencies)
+                self._held[item.run_id] = {
+                    key: Held(self.store[key], key in self.unshippable, self.values.get(key))
+                    for key in item.dependencies
+                    if key not in missing
+                }
                 self.executor.submit(item)
             case CancelExecute():
                 self.executor.cancel(item.run_id)
@@ -425,17 +449,13 @@ class Process:
             self.event(SpillEnded(key, order.number, self.store[key]))
 
     def _plan_of(self, execute: Execute) -> TaskPlan:
-        taken_back = execute.run_id in self.core.stale
+        core = self.core
+        taken_back = execute.run_id in core.stale or execute.run_id in core.followers.void
         assert not taken_back, f"I2 a run that was taken back does not begin: {execute.key!r} at {self.address}"
         if not execute.alias:
-            plan = self.around.runs.plan(execute.key)
-            if plan.shuffles:
-                self._given[execute.run_id] = [self.values[key] for key in execute.dependencies if key in self.values]
-            return plan
-        source = execute.dependencies[0]
-        behaviour = "unshippable" if source in self.unshippable else "succeed"
-        # The run has the value, though the store may have lost it since.
-        return TaskPlan("", nbytes=self.store.get(source, 0), behaviour=behaviour)
+            return self.around.runs.plan(execute.key)
+        source = self._held[execute.run_id][execute.dependencies[0]]
+        return TaskPlan("", nbytes=source.nbytes, behaviour="unshippable" if source.unshippable else "succeed")
 
     # data between processes
 

@@ -11,6 +11,8 @@ from __future__ import annotations
 import mmap
 import os
 import tempfile
+import threading
+from collections import deque
 
 PAGE_BYTES = 4096
 CELLS = PAGE_BYTES // 16 - 1
@@ -81,3 +83,32 @@ class ExecutingPage:
         self._map.close()
         os.close(self.fd)
         self.fd = -1
+
+
+class Cells:
+    """The cells of a page, lent to the threads that execute runs. Any thread. Without a page there are none.
+
+    ``runs`` is what is noted: the owner of a cell writes ``run_id + 1`` there, and 0 when the run has ended.
+    """
+
+    def __init__(self, page: ExecutingPage | None) -> None:
+        self._page = page
+        self._free: deque[int] = deque(range(CELLS) if page is not None else ())
+        self.runs = memoryview(b"") if page is None else page.cells
+
+    def take(self, run_id: int = -1) -> int:
+        """A cell for what the calling thread executes, perhaps a run already; -1 when there is none."""
+        try:
+            cell = self._free.popleft()
+        except IndexError:
+            return -1
+        if self._page is not None:
+            self._page.note_thread(cell, threading.get_ident())
+        self.runs[cell] = run_id + 1
+        return cell
+
+    def give_back(self, cell: int) -> None:
+        """Nothing is executed there any more."""
+        if cell >= 0:
+            self.runs[cell] = 0
+            self._free.append(cell)

@@ -1,10 +1,10 @@
 """Runs tasks: one long-lived thread per slot that drains a shared queue and reports in batches. Shell.
 
 What it owes to the state machine: exactly one terminal event (``ExecuteSuccess``, ``ExecuteFailure``,
-``ExecuteRescheduled``, ``ExecuteSkipped``) for each ``Execute``, whatever the task does short of killing the process.
-No future, coroutine or lock per task: a queued run sits in one dict and whoever pops it, a thread that starts it or the
-loop that takes it back, owns it. A finished run is appended to a deque, and the loop is woken once for all that are
-there.
+``ExecuteRescheduled``, ``ExecuteSkipped``) for each ``Execute``, whatever the task does short of killing the process
+(``reports.py``). No future, coroutine or lock per task: a queued run sits in one dict and whoever pops it, a thread
+that starts it or the loop that takes it back, owns it. So does one that waits for another (``lined_up.py``): the thread
+that has made the value goes on with it at once, if nothing else is queued.
 
 Coroutines run on the worker's loop and tasks for a named executor run there (``off_thread.py``): the slot goes with
 them, the slot's thread does not. Tasks leave their slot, lend it and get one back by ``slot_exchange.py``. Must not
@@ -22,41 +22,30 @@ import os
 import queue
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from distributed.base.errors import TaskCancelled
 from distributed.base.keys import Key
 from distributed.messages.payload import FunctionBlob, size_of
-from distributed.worker import outcomes
+from distributed.worker import lined_up, outcomes
 from distributed.worker.data_store import DataStore
-from distributed.worker.executing_page import CELLS, ExecutingPage
+from distributed.worker.executing_page import Cells, ExecutingPage
 from distributed.worker.interrupting import interrupt, take_back
 from distributed.worker.isolated import run_isolated
 from distributed.worker.job import InputLost, Job
 from distributed.worker.off_thread import OffThread, Onward
 from distributed.worker.profiling import sampler
+from distributed.worker.reports import ExecutorEvent, Report, Reports
 from distributed.worker.runtime import RunningTask, current_task, current_worker, mirror_to_dask
 from distributed.worker.slot_exchange import SlotExchange
 from distributed.worker.slot_loans import Rejoin
 from distributed.worker.spill_file import SpillFile
-from distributed.worker.state_machine.events import (
-    ExecuteFailure,
-    ExecuteLongRunning,
-    ExecuteRescheduled,
-    ExecuteSkipped,
-    ExecuteSuccess,
-)
+from distributed.worker.state_machine.events import ExecuteSkipped, ExecuteSuccess
 from distributed.worker.state_machine.instructions import Execute
 from distributed.worker.task_opener import TaskOpener
 
 logger = logging.getLogger("distributed.worker")
-
-ExecutorEvent = ExecuteSuccess | ExecuteFailure | ExecuteRescheduled | ExecuteSkipped | ExecuteLongRunning
-Report = tuple[ExecutorEvent, Any]
-"""An event, and the value that comes with an ``ExecuteSuccess`` (else None)."""
-
 
 _Item = int | Rejoin | None
 """In the queue: a run, a task that waits for a slot, or the end."""
@@ -105,7 +94,7 @@ class TaskExecutor:
         self.worker = worker
         self.is_inproc = is_inproc
         self.executors: dict[str, concurrent.futures.Executor] = dict(executors or {})
-        self.page = page
+        self.cells = Cells(page)
         self.max_error_length = max_error_length
         self.threads: set[threading.Thread] = set()
         self.running: dict[int, RunningTask] = {}
@@ -113,20 +102,19 @@ class TaskExecutor:
         self.on_lost: Callable[[SpillFile, str], None] = _ignore_loss
         """Told, on the loop, of an input whose file cannot be read; the run that needed it ends as not begun."""
         self._on_reports = on_reports
+        self._reports = Reports(loop, self._on_end, self._on_batch)
+        self.report = self._reports.add
+        self.call_loop = self._reports.call_loop
         self._opener = TaskOpener(store, worker)
         self._off_thread = OffThread(self)
         self._queue: queue.SimpleQueue[_Item] = queue.SimpleQueue()
         self._jobs: dict[int, Job] = {}
         # Runs that are to end, by run id: whoever has begun one meanwhile finds it here.
         self._to_stop: dict[int, str] = {}
-        self._owed: set[int] = set()
-        self._reports: deque[Report] = deque()
-        self._awake = False
         self.closed = False
         self._slots = 0
         self._exchange = SlotExchange(self)
         self._thread_count = 0
-        self._free_cells: deque[int] = deque(range(CELLS))
         # Runs that have a future or a process to be ended by.
         self.held: dict[int, Job] = {}
 
@@ -141,34 +129,36 @@ class TaskExecutor:
         self._opener.forget_functions()
 
     def submit(self, execute: Execute) -> None:
-        """Queue a run behind those that are queued already."""
+        """Queue a run behind those that are queued already, or have it wait for the one that it is to come after."""
         if not sampler.awake:
             sampler.wake()
-        run_id = execute.run_id
-        self._owed.add(run_id)
+        job = self._reports.owed[execute.run_id] = Job(execute)
         try:
-            inputs = self.store.hold_all(execute.dependencies) if execute.dependencies else []
+            if execute.after >= 0:
+                lined_up.line_up(job, self._reports.owed[execute.after], self.store)
+                return  # the end of the run before comes by _on_end, if its thread does not find this one
+            if execute.dependencies:
+                job.inputs = self.store.hold_all(execute.dependencies)
         except Exception as error:
             self.report(outcomes.failure(execute, error, 0.0, 0.0, True, self.max_error_length), None)
             return
-        job = Job(execute, inputs)
         if self._slots < self.nthreads and self._opener.is_coroutine(execute.function) and self._fits_loop(job):
             self._start_on_loop(job)
             return
-        self._jobs[run_id] = job
-        self._queue.put(run_id)
+        self._enqueue(job)
         if self._slots < self.nthreads:
             self._start_slot()
 
     def cancel(self, run_id: int) -> None:
         """Take the run back; one that has begun goes on."""
-        if self._jobs.pop(run_id, None) is not None:
+        job = self._reports.owed.get(run_id)
+        if job is not None and (self._jobs.pop(run_id, None) is not None or lined_up.take_back(job)):
             self.report(ExecuteSkipped(run_id), None)
 
     def stop(self, run_id: int, reason: str, again: bool) -> None:
         """Have a run end that has begun: its coroutine is cancelled, its process killed, its task told; ``again``: an
         exception is thrown into its thread. Nothing when it has ended."""
-        if run_id not in self._owed:
+        if run_id not in self._reports.owed:
             return
         reason = self._to_stop.setdefault(run_id, reason)  # noted, then looked: see _begin
         job = self.held.get(run_id)
@@ -183,7 +173,7 @@ class TaskExecutor:
 
     @property
     def queued(self) -> int:
-        """Runs that no slot has begun."""
+        """Runs that lack nothing but a slot."""
         return len(self._jobs)
 
     def begun(self) -> list[RunningTask]:
@@ -196,7 +186,7 @@ class TaskExecutor:
 
     def unreported(self) -> list[Key]:
         """Keys of runs that have ended just now."""
-        return [event.key for event, _ in tuple(self._reports) if not isinstance(event, ExecuteSkipped)]
+        return self._reports.ended()
 
     def opening(self, key: Key) -> str:
         """What the running task ``key`` has unpickled for it right now; empty when nothing, or it does not run."""
@@ -275,14 +265,14 @@ class TaskExecutor:
     def _start_on_loop(self, job: Job) -> None:
         self._slots += 1
         task = self._begin(job, 0)
-        cell = self.take_cell(job)
+        cell = self.cells.take(task.run_id)
         token = current_task.set(task)
         started = time.time()
         try:
             function, args, kwargs = self._opener.open_call(job, task)
             self._off_thread.follow(job, task, function(*args, **kwargs), started, cell)
         except BaseException as error:  # SystemExit must not reach the loop
-            self.free_cell(cell)
+            self.cells.give_back(cell)
             self.report(outcomes.failed(job.execute, task, error, started, self.max_error_length), None)
             self.loop.call_soon(self.free_slot)
         finally:
@@ -291,9 +281,7 @@ class TaskExecutor:
     def _run_slot(self, first: _Item) -> None:
         """What a slot thread does all its life. No exception ends it."""
         current_worker.set(self.worker)
-        cell = self._free_cells.popleft() if self._free_cells else -1
-        if self.page is not None and cell >= 0:
-            self.page.note_thread(cell, threading.get_ident())
+        cell = self.cells.take()
         try:
             while True:
                 try:
@@ -308,7 +296,7 @@ class TaskExecutor:
                     if self.closed:
                         return
         finally:
-            self.free_cell(cell)
+            self.cells.give_back(cell)
             self.threads.discard(threading.current_thread())
 
     def _run_next(self, item: _Item, cell: int) -> bool:
@@ -318,13 +306,18 @@ class TaskExecutor:
         if type(item) is Rejoin:
             return not self._exchange.claim(item)
         job = self._jobs.pop(item, None)  # type: ignore[arg-type]
-        if job is None:
-            return True  # taken back
+        while job is not None:  # else it was taken back
+            if not self._run_in_slot(job, cell):
+                return False
+            job = self._first_behind(job)
+        return True
+
+    def _run_in_slot(self, job: Job, cell: int) -> bool:
+        """Run one task; whether this thread still has a slot."""
         ident = threading.get_ident()
         task = self._begin(job, ident)
-        cells = None if self.page is None or cell < 0 else self.page.cells
-        if cells is not None:
-            cells[cell] = task.run_id + 1
+        if cell >= 0:
+            self.cells.runs[cell] = task.run_id + 1
         self.running[ident] = task
         handed_on = False
         try:
@@ -335,9 +328,27 @@ class TaskExecutor:
             self._fail_anyhow(job, error)
         finally:
             self.running.pop(ident, None)
-            if cells is not None:
-                cells[cell] = 0
+            if cell >= 0:
+                self.cells.runs[cell] = 0
         return task.in_slot and not handed_on
+
+    def _first_behind(self, before: Job) -> Job | None:
+        """The first of the runs behind one that has returned, to be begun at once when no other is queued; the rest
+        join the queue."""
+        if not before.followers or not before.returned or self.closed:
+            return None
+        first = None
+        for job in lined_up.claim(before):
+            if first is None and self._queue.empty():
+                first = job
+            else:
+                self._enqueue(job)
+        return first
+
+    def _enqueue(self, job: Job) -> None:
+        run_id = job.execute.run_id
+        self._jobs[run_id] = job
+        self._queue.put(run_id)
 
     def _begin(self, job: Job, ident: int) -> RunningTask:
         execute = job.execute
@@ -383,6 +394,8 @@ class TaskExecutor:
         if report is None:
             return onward is not None
         self.report(*report)
+        if job.followers:
+            job.value, job.returned = report[1], type(report[0]) is ExecuteSuccess
         return False
 
     def _call(self, job: Job, task: RunningTask) -> Any:
@@ -427,21 +440,6 @@ class TaskExecutor:
         if run_id in self._to_stop:
             job.end()
 
-    def take_cell(self, job: Job) -> int:
-        """Note a run that the loop executes in the page that the nanny reads."""
-        cell = self._free_cells.popleft() if self._free_cells else -1
-        if self.page is not None and cell >= 0:
-            self.page.note_thread(cell, threading.get_ident())
-            self.page.cells[cell] = job.execute.run_id + 1
-        return cell
-
-    def free_cell(self, cell: int) -> None:
-        """It has ended."""
-        if cell >= 0:
-            if self.page is not None:
-                self.page.cells[cell] = 0
-            self._free_cells.append(cell)
-
     # -- ends
 
     def _lose(self, lost: InputLost, run_id: int) -> None:
@@ -453,37 +451,25 @@ class TaskExecutor:
         logger.error("task %r ended in an unforeseen way", job.execute.key, exc_info=error)
         self.report(outcomes.failure(job.execute, error, 0.0, 0.0, True, self.max_error_length), None)
 
-    def report(self, event: ExecutorEvent, value: Any) -> None:
-        self._reports.append((event, value))
-        if not self._awake:  # append, then look: the loop clears the flag, then drains
-            self._awake = True
-            self.call_loop(self._drain)
+    def _on_end(self, job: Job, event: ExecutorEvent, value: Any) -> None:
+        """A run has ended, as the loop hears."""
+        if self._to_stop:
+            self._to_stop.pop(event.run_id, None)
+        if self.held:
+            self.held.pop(event.run_id, None)
+        if job.followers is None or self.closed:
+            return
+        job.value, job.returned = value, type(event) is ExecuteSuccess
+        for follower in lined_up.claim(job):  # those that its thread has not taken
+            if job.returned:
+                self._enqueue(follower)
+            else:
+                self.report(ExecuteSkipped(follower.execute.run_id), None)
+        for _ in range(min(len(self._jobs), self.nthreads - self._slots)):
+            self._start_slot()
 
-    def call_loop(self, function: Callable[[], None]) -> None:
-        try:
-            self.loop.call_soon_threadsafe(function)
-        except RuntimeError:
-            pass  # the loop is closed: nobody listens any more
-
-    def _drain(self) -> None:
-        self._awake = False
-        reports = self._reports
-        owed = self._owed
-        batch: list[Report] = []
-        while reports:
-            report = reports.popleft()
-            event = report[0]
-            # An exception thrown into a thread right after its report would make it report again.
-            if type(event) is not ExecuteLongRunning:
-                if event.run_id not in owed:
-                    continue
-                owed.discard(event.run_id)
-                if self._to_stop:
-                    self._to_stop.pop(event.run_id, None)
-                if self.held:
-                    self.held.pop(event.run_id, None)
-            batch.append(report)
-        if batch and not self.closed:
+    def _on_batch(self, batch: list[Report]) -> None:
+        if not self.closed:
             self._on_reports(batch)
 
 

@@ -17,17 +17,23 @@ class Killable(Protocol):
 
 
 class Job:
-    """``future`` is that of a coroutine or of an executor that runs it, ``process`` the process of its own."""
+    """``future`` is that of a coroutine or of an executor that runs it, ``process`` the process of its own.
+    ``before`` is the job that it waits for, ``followers`` those that wait for it (``lined_up.py``; None when there have
+    never been any); once it has ``returned``, they get its ``value``."""
 
-    __slots__ = ("execute", "inputs", "future", "process", "task")
+    __slots__ = ("execute", "inputs", "future", "process", "task", "before", "followers", "returned", "value")
 
     task: RunningTask
 
-    def __init__(self, execute: Execute, inputs: list[Any]) -> None:
+    def __init__(self, execute: Execute) -> None:
         self.execute = execute
-        self.inputs = inputs
+        self.inputs: list[Any] = []
         self.future: concurrent.futures.Future[Any] | Any = None
         self.process: Killable | None = None
+        self.before: Job | None = None
+        self.followers: dict[int, Job] | None = None
+        self.returned = False
+        self.value: Any = None
 
     def end(self) -> None:
         """Cancel its future, kill its process: whichever there is. Its end is still to come."""

@@ -18,6 +18,7 @@ from distributed.base.daemon_pool import DaemonThreadPool
 from distributed.base.errors import TaskCancelled
 from distributed.protocol.sizeof import sizeof
 from distributed.worker import outcomes
+from distributed.worker.executing_page import Cells
 from distributed.worker.interrupting import take_back
 from distributed.worker.job import Job
 from distributed.worker.runtime import RunningTask, current_task, mirror_to_dask
@@ -32,6 +33,7 @@ class Slots(Protocol):
     loop: asyncio.AbstractEventLoop
     is_inproc: bool
     max_error_length: int
+    cells: Cells
 
     def report(self, event: Any, value: Any) -> None: ...
 
@@ -40,10 +42,6 @@ class Slots(Protocol):
     def call_loop(self, function: Callable[[], None]) -> None: ...
 
     def hold(self, job: Job) -> None: ...
-
-    def take_cell(self, job: Job) -> int: ...
-
-    def free_cell(self, cell: int) -> None: ...
 
 
 class Onward(NamedTuple):
@@ -95,7 +93,7 @@ class OffThread:
         """Run a coroutine. On the loop."""
         self.tasks[task.run_id] = task
         if cell is None:
-            cell = self._slots.take_cell(job)
+            cell = self._slots.cells.take(task.run_id)
         context = contextvars.copy_context()
         context.run(current_task.set, task)
         future = self._slots.loop.create_task(_caught(coroutine), context=context)
@@ -112,7 +110,7 @@ class OffThread:
         cell: int,
         future: asyncio.Task[tuple[BaseException | None, Any]],
     ) -> None:
-        self._slots.free_cell(cell)
+        self._slots.cells.give_back(cell)
         if future.cancelled():  # before it had begun
             if inspect.iscoroutine(coroutine):
                 coroutine.close()

@@ -21,9 +21,9 @@ from distributed.messages.worker_to_scheduler import WorkerLogEvent
 from distributed.worker import memory
 from distributed.worker.data_transfer import Arrived, transfer_limits
 from distributed.worker.effects import Effects
-from distributed.worker.executor import Report
 from distributed.worker.facts import Facts
 from distributed.worker.options import seconds
+from distributed.worker.reports import Report
 from distributed.worker.runtime import get_task_key
 from distributed.worker.self_watch import MEMORY_TOPIC, SelfWatch
 from distributed.worker.spill_file import SpillFile

@@ -21,6 +21,8 @@ FOUND_BY = {
     "resources-not-returned": 2,
     "forgotten-requeue": 0,
     "missing-cancel": 9,
+    "void-never": 12,
+    "behind-takes-no-slot": 3,
     "wrong-holder-kept": 16,
     "blame-off-by-one": 12,
     "retry-for-a-death": 1,

@@ -30,7 +30,7 @@ def send_ahead(state: Tables, ts: TaskState, ws: WorkerState, stimulus_id: str) 
         if len(dependents) > nthreads:
             continue
         for dependent in dependents:
-            if dependent.state == "waiting" and _may_follow(dependent, ws):
+            if dependent.state == "waiting" and _may_follow(dependent, ws) and dependent not in state.announced:
                 assign(state, dependent, ws, stimulus_id)
                 front.append(dependent)
 

@@ -95,6 +95,11 @@ class Rare:
         # How many copies a client has asked for; no policy makes them fewer by itself.
         self.copies = 1
 
+    def forgive(self) -> None:
+        """The workers that died under the task count no more."""
+        self.suspicious = 0
+        self.deaths = []
+
 
 class Policy:
     """What tasks of one submission share (``TaskOptions``), and the workers that qualify (kept while the fleet

@@ -164,6 +164,8 @@ def remove(
     for ts in killed:
         if ts.state in ("waiting", "processing", "queued", "no-worker"):
             fail(state, ts, killed_error(state, ts))
+        elif ts.state == "released":  # not needed, since another one has failed; a retry of that is a new beginning
+            ts.make_rare().forgive()
     state.touched.pop(ws, None)
     if ws.level >= 0:
         del state.levels[ws.level][ws]

@@ -59,8 +59,7 @@ def _explain(t: Tables, ts: TaskState, now: float) -> Explanation:
         return _queued(t, ts, t.resources.position(ts), t.resources.unsatisfied(ts))
     if state in HANDED_OVER:
         since_s = now - ts.since
-        how = " without a slot" if state == LONG_RUNNING else ""
-        return Explanation(state, f"with the executor{how} for {since_s:.3g} s", since_s=since_s)
+        return Explanation(state, f"with the executor{_how(t, ts)} for {since_s:.3g} s", since_s=since_s)
     if state == MEMORY:
         where = "on disk here" if ts in t.spilling.absent else "here"
         return Explanation(state, f"its value is {where} ({ts.nbytes} bytes)")
@@ -69,6 +68,16 @@ def _explain(t: Tables, ts: TaskState, now: float) -> Explanation:
     if ts.fetch is not None:
         return _fetched(t, ts, state, now)
     return Explanation(state, "known here, nothing is going on")
+
+
+def _how(t: Tables, ts: TaskState) -> str:
+    """A task that is handed over, and not in the ordinary way."""
+    if ts.run_id in t.followers.void:
+        return ", taken back since the run of its input does not count or has seceded,"
+    before = t.handed.get(t.followers.follows.get(ts.run_id, -1))
+    if before is not None:
+        return f", behind the run of its input {before.key!r},"
+    return " without a slot" if ts.state == LONG_RUNNING else ""
 
 
 def _waiting(t: Tables, ts: TaskState, now: float) -> Explanation:

@@ -196,14 +196,14 @@ def on_execute_rescheduled(t: Tables, event: ExecuteRescheduled) -> None:
     """A run asks to be made elsewhere."""
     ts = executing.end_run(t, event.run_id)
     if ts is not None:
-        computing.leave_to_others(t, ts)
+        executing.leave_to_others(t, ts)
 
 
 def on_execute_skipped(t: Tables, event: ExecuteSkipped) -> None:
     """A run was not begun; usually it was taken back and is stale."""
-    ts = executing.end_run(t, event.run_id)
+    ts = executing.end_run(t, event.run_id, begun=False)
     if ts is not None:
-        computing.requeue(t, ts)
+        executing.requeue(t, ts)
 
 
 def on_execute_long_running(t: Tables, event: ExecuteLongRunning) -> None:

@@ -24,6 +24,8 @@ class Execute(Struct, eq=False):
     ``dependencies`` are the keys whose values the payload's ``TaskInput(i)`` stand for: the shell takes hold of the
     values now, since a later ``Evict`` may drop them from the store. ``alias``: there is nothing to call, the result
     is the value of the only dependency. ``wanted``: a client waits, so a small value goes into the report.
+    ``after``: the run, handed over before, whose value is the one dependency that is not here yet; this one begins when
+    that has returned, and is skipped (``ExecuteSkipped``) when it ends in any other way.
     """
 
     key: Key
@@ -38,6 +40,7 @@ class Execute(Struct, eq=False):
     annotations: dict[str, Any] | None = None
     priority: Priority = (0.0, 0.0, 0)
     rules: RunRules | None = None
+    after: int = -1
 
 
 class CancelExecute(Struct, eq=False):

@@ -196,11 +196,12 @@ class WorkerState(Tables):
     @property
     def held_slots(self) -> int:
         """Slots of runs that nobody wants any more, which have not ended."""
-        return sum([run.holds_slot for run in self.stale.values()])
+        behind = self.followers.follows
+        return sum([run.holds_slot and run_id not in behind for run_id, run in self.stale.items()])
 
     def counts(self) -> dict[str, int]:
         """Number of keys by state (where a worker has many), for the heartbeat; cheap."""
-        long_running = len(self.handed) + self.held_slots - self.slots_used
+        long_running = len(self.long_running)
         return {
             "executing": len(self.handed) - long_running,
             "long-running": long_running,

@@ -15,6 +15,7 @@ from msgspec import Struct
 from distributed.base.keys import Key
 from distributed.messages.scheduler_to_worker import TaskNeed
 from distributed.worker.state_machine.fetch_plan import FetchPlan, host_of
+from distributed.worker.state_machine.followers import Followers
 from distributed.worker.state_machine.outbox import Outbox
 from distributed.worker.state_machine.ready_queue import ReadyQueue
 from distributed.worker.state_machine.resources import Resources
@@ -70,7 +71,7 @@ class WorkerSettings(Struct, frozen=True):
 
 class Tables:
     """``handed`` holds the wanted runs that are with the executor, ``stale`` the unwanted ones, both by run id;
-    ``slots_used`` counts those of either kind that hold a slot, and ``backlog_s`` is the time booked for them.
+    ``slots_used`` counts those of either kind that hold a slot, and ``backlog_s`` is the time booked for all of them.
     ``limits`` says until when a wanted run may take, ``stops`` when a stale one is interrupted next, both by run id.
     ``missing`` holds the keys in that state. ``now`` is the time of the last event."""
 
@@ -81,6 +82,7 @@ class Tables:
         "durations",
         "executed_count",
         "fetches",
+        "followers",
         "handed",
         "limits",
         "managed_nbytes",
@@ -122,6 +124,7 @@ class Tables:
         self.resources = Resources(resources, tickets)
         self.handed: dict[int, TaskState] = {}
         self.stale: dict[int, StaleRun] = {}
+        self.followers = Followers()
         self.limits: dict[int, float] = {}
         self.stops: dict[int, float] = {}
         self.slots_used = 0

@@ -9,6 +9,7 @@ from distributed.worker.state_machine.task import (
     ALL_STATES,
     CANCELLED,
     CONSTRAINED,
+    EXECUTING,
     FETCH,
     FORGOTTEN,
     HANDED_OVER,
@@ -36,6 +37,7 @@ def validate(t: Tables) -> None:
         _validate_task(t, ts)
     _validate_queues(t)
     _validate_slots(t)
+    _validate_followers(t)
     _validate_fetches(t)
     _validate_spilling(t)
 
@@ -96,17 +98,18 @@ def _validate_queues(t: Tables) -> None:
 def _validate_slots(t: Tables) -> None:
     held: dict[str, float] = {}
     slots, cost_s = 0, 0.0
+    behind = t.followers.follows
     for run_id, ts in t.handed.items():
         _check(ts.state in HANDED_OVER and ts.run_id == run_id, ts, f"run {run_id} is its newest and with the executor")
         _check(t.tasks.get(ts.key) is ts, ts, "a task with the executor is in the table")
         if ts.state != LONG_RUNNING:
-            slots, cost_s = slots + 1, cost_s + ts.cost_s
+            slots, cost_s = slots + (run_id not in behind), cost_s + ts.cost_s
         for name, amount in ((ts.spec.resources if ts.spec else None) or {}).items():
             held[name] = held.get(name, 0.0) + amount
     for run_id, run in t.stale.items():
         _check(run_id not in t.handed, run.task, f"run {run_id} is wanted or stale, not both")
         if run.holds_slot:
-            slots, cost_s = slots + 1, cost_s + run.cost_s
+            slots, cost_s = slots + (run_id not in behind), cost_s + run.cost_s
         for name, amount in (run.resources or {}).items():
             held[name] = held.get(name, 0.0) + amount
     _check(t.limits.keys() <= t.handed.keys(), list(t.limits), "wanted runs have limits")
@@ -118,6 +121,25 @@ def _validate_slots(t: Tables) -> None:
     for name, total in t.resources.total.items():
         free = t.resources.available[name]
         _check(abs(total - free - held.get(name, 0.0)) < 1e-6, name, f"{free} of {total} free, {held.get(name)} held")
+
+
+def _validate_followers(t: Tables) -> None:
+    followers = t.followers
+    for run_id, before in followers.follows.items():
+        _check(run_id in t.handed or run_id in t.stale, run_id, "what is behind another run is with the executor")
+        _check(before in t.handed or before in t.stale, run_id, f"run {before}, which it is behind, is there too")
+        ts = t.handed.get(run_id)
+        if ts is not None and run_id not in followers.void:
+            lead = t.handed.get(before)
+            _check(lead in ts.dependencies, ts, f"run {before}, which it is behind, is a wanted one of its input")
+            _check(lead is not None and lead.state == EXECUTING, ts, f"run {before}, which it is behind, has its slot")
+            _check(before not in followers.void, ts, f"run {before}, which it is behind, counts")
+    pairs = [(run_id, before) for before, runs in followers.behind.items() for run_id in runs]
+    _check(dict(pairs) == followers.follows and len(pairs) == len(followers.follows), pairs, "both directions agree")
+    _check(followers.void <= t.handed.keys(), followers.void, "only wanted runs are void")
+    for lead in followers.leads:
+        counts = t.handed.get(lead.run_id) is lead and lead.run_id not in followers.void
+        _check(counts and lead.state == EXECUTING, lead, "what may be lined up behind has a run that counts")
 
 
 def _validate_fetches(t: Tables) -> None:

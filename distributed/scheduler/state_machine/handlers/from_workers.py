@@ -43,7 +43,9 @@ def on_task_finished(state: Tables, event: TaskFinished, source: str) -> None:
 
 
 def _forget_stale(state: Tables, ts: TaskState | None, ws: WorkerState, key: Key) -> None:
-    if ts is None or (ts.processing_on is not ws and ws not in ts.who_has):
+    """The worker has been told already that it is not to keep this. Once more does no harm, unless the task is in
+    memory: then it may have fetched a copy since."""
+    if ts is None or (ts.processing_on is not ws and ts.state != "memory"):
         free_copy(state, ws.address, key)
 
 

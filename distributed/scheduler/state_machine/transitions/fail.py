@@ -55,9 +55,7 @@ def revive(state: Tables, tasks: list[TaskState]) -> list[TaskState]:
     keys: dict[ClientState, list[TaskState]] = {}
     for ts in closure:
         leave_state(state, ts, [])
-        rare = ts.make_rare()
-        rare.suspicious = 0
-        rare.deaths = []
+        ts.make_rare().forgive()
         set_state(state, ts, "released")
         for cs in ts.who_wants:
             keys.setdefault(cs, []).append(ts)

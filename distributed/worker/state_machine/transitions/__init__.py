@@ -27,6 +27,7 @@ TRANSITIONS: Final[dict[tuple[str, str], tuple[str, str, str]]] = {
     ("waiting", "ready"): ("compute", "its inputs are here", "queueing"),
     ("waiting", "constrained"): ("compute", "its inputs are here; it needs resources", "queueing"),
     ("ready", "executing"): ("compute", "a slot is free, or the work that lies there is short", "executing"),
+    ("waiting", "executing"): ("compute", "its only missing input comes from a short run: behind that", "executing"),
     ("constrained", "executing"): ("compute", "a slot and its resources are free", "executing"),
     ("executing", "memory"): ("compute", "it has returned", "queueing"),
     ("executing", "error"): ("compute", "it has raised, or its time is over", "fetching"),
@@ -117,7 +118,7 @@ TRANSITIONS: Final[dict[tuple[str, str], tuple[str, str, str]]] = {
     ("rescheduled", "released"): ("again", _RUNNING_ONLY, "fetching"),
 }
 
-_STARTS_IN_QUEUE = "a run starts from a queue"
+_STARTS_IN_QUEUE = "a run starts from a queue, or behind that of its input"
 _HANDED_OVER = "only what is with the executor secedes, returns or raises"
 _ASKED_FROM_FETCH = "a peer is asked for what is in fetch"
 _RESUMES_CANCELLED = "only a cancelled flight is resumed"
@@ -147,7 +148,7 @@ IMPOSSIBLE: Final[dict[str, dict[str, str]]] = {
         **_each("flight", _ASKED_FROM_FETCH),
         **_each("resumed", _RESUMES_CANCELLED),
     },
-    "waiting": {**_QUEUED, **_each("waiting", _TWICE), **_each("executing", _STARTS_IN_QUEUE)},
+    "waiting": {**_QUEUED, **_each("waiting", _TWICE)},
     "ready": {**_QUEUED, **_each("ready constrained", _TWICE)},
     "constrained": {**_QUEUED, **_each("ready constrained", _TWICE)},
     "executing": {

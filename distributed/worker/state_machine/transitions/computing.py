@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 from distributed.messages.scheduler_to_worker import ComputeTask, SharedNeeds
-from distributed.messages.worker_to_scheduler import TaskFinished, TaskRescheduled
+from distributed.messages.worker_to_scheduler import TaskFinished
 from distributed.worker.state_machine.tables import Tables
 from distributed.worker.state_machine.task import (
     CANCELLED,
+    EXECUTING,
     FORGOTTEN,
     HANDED_OVER,
     MEMORY,
     NOT_STARTED,
     READY,
     RELEASED,
-    RESCHEDULED,
     TO_FETCH,
     WAITING,
     TaskState,
 )
-from distributed.worker.state_machine.transitions.executing import give_up_run
+from distributed.worker.state_machine.transitions.executing import give_up_run, leave_to_others, may_lead
 from distributed.worker.state_machine.transitions.fetching import end, unlink, want
 from distributed.worker.state_machine.transitions.queueing import (
     leave_memory,
     leave_queue,
     make_ready,
-    wait_or_queue,
 )
 
 
@@ -105,6 +104,10 @@ def _link(t: Tables, ts: TaskState, spec: ComputeTask) -> None:
     ts.waiting_count = waiting
     if not waiting:
         make_ready(t, ts)
+    elif waiting == 1:
+        for dep in ts.dependencies:
+            if dep.state is EXECUTING:
+                may_lead(t, dep)
 
 
 def _link_each(t: Tables, ts: TaskState, spec: ComputeTask) -> int:
@@ -143,25 +146,10 @@ def _link_again(t: Tables, ts: TaskState, spec: ComputeTask) -> int:
     return waiting
 
 
-def leave_to_others(t: Tables, ts: TaskState) -> None:
-    """This worker will not run a task that was ordered here, and holds no run of it any more."""
-    t.outbox.messages.append(TaskRescheduled(ts.key, ts.run_id))
-    t.move(ts, RESCHEDULED)
-    end(t, ts)
-
-
 def give_back(t: Tables, ts: TaskState) -> None:
     """Let others run a task that has not started here."""
     leave_queue(t, ts, RELEASED)
     leave_to_others(t, ts)
-
-
-def requeue(t: Tables, ts: TaskState) -> None:
-    """A wanted run was not begun: it goes back to where it was before it was handed over."""
-    for dep in ts.dependencies:
-        if dep.state is RELEASED:
-            want(t, dep, (), -1, ts.priority)
-    wait_or_queue(t, ts)
 
 
 def free(t: Tables, ts: TaskState) -> None:

@@ -4,27 +4,51 @@ Each free slot gets a task. Beyond that, tasks are handed over ahead of time as 
 executor is expected to take less than ``handover_s`` per slot: short tasks then run back to back without a round trip
 through the event loop, while long ones (or ones of unknown length) stay here, where they can still be stolen, freed or
 overtaken. A long task books no more than its slot's share, so that it does not keep the other slots short.
+
+Within the same limit goes what waits for the result of such a short run and for nothing else: it is handed over behind
+that run (``followers.py``). When the run before is not wanted any more, or goes on without its slot, what lies behind
+is void: it is taken back, and what it returns, if it has begun, does not count.
 """
 
 from __future__ import annotations
 
 from distributed.base.keys import key_prefix
-from distributed.messages.scheduler_to_worker import ComputeTask
+from distributed.messages.scheduler_to_worker import ComputeTask, Priority
+from distributed.messages.worker_to_scheduler import TaskRescheduled
 from distributed.worker.state_machine.instructions import CancelExecute, Execute
 from distributed.worker.state_machine.tables import RUNNING, Tables
-from distributed.worker.state_machine.task import CANCELLED, EXECUTING, LONG_RUNNING, StaleRun, TaskState
-from distributed.worker.state_machine.transitions.fetching import settle
+from distributed.worker.state_machine.task import (
+    CANCELLED,
+    EXECUTING,
+    LONG_RUNNING,
+    NO_PRIORITY,
+    RELEASED,
+    RESCHEDULED,
+    WAITING,
+    StaleRun,
+    TaskState,
+)
+from distributed.worker.state_machine.transitions.fetching import end, settle, want
+from distributed.worker.state_machine.transitions.queueing import wait_or_queue
 from distributed.worker.state_machine.transitions.spilling import is_full, use
+
+_MOST_DEPENDENTS = 4
+"""Of a run behind which tasks are handed over: many of them are better off in the queue, for all slots."""
 
 
 def start_tasks(t: Tables) -> None:
     """Hand over what may be handed over now. Runs once per batch of events, unless the worker is closing."""
-    ready, resources = t.ready, t.resources
-    if t.status != RUNNING or not (ready.count or resources.queues) or (t.spilling.leaving and is_full(t)):
+    if t.status != RUNNING or (t.spilling.leaving and is_full(t)):
         return
+    if t.ready.count or t.resources.queues:
+        _start_queued(t)
+    if t.followers.leads:
+        _line_up_followers(t)
+
+
+def _start_queued(t: Tables) -> None:
+    ready, resources = t.ready, t.resources
     share_s = t.settings.handover_s
-    floor_s = t.settings.min_cost_s
-    most_s = max(share_s, floor_s)
     limit_s = share_s * t.nthreads + 1e-9  # sums of floats
     while True:
         ts = ready.peek()
@@ -38,22 +62,68 @@ def start_tasks(t: Tables) -> None:
                 continue
         if ts is None or ts.spec is None:
             return
-        cost_s = ts.spec.duration_s
-        if cost_s < 0 and t.durations:
-            cost_s = t.durations.get(_kind(ts.spec), -1.0)
-        if cost_s < 0 or ts.spec.rules is not None:
-            # (A run with a limit begins when it is handed over, or its time would not be its own.)
-            known, cost_s = False, share_s
-        else:
-            known = True
-            cost_s = floor_s if cost_s < floor_s else min(cost_s, most_s)
-        if t.slots_used >= t.nthreads and (not known or t.backlog_s + cost_s > limit_s):
+        cost_s = _known_cost_s(t, ts.spec)
+        if t.slots_used >= t.nthreads and (cost_s < 0 or t.backlog_s + cost_s > limit_s):
             return
         ready.pop()
-        _hand_over(t, ts, cost_s)
+        _hand_over(t, ts, share_s if cost_s < 0 else cost_s)
 
 
-def _hand_over(t: Tables, ts: TaskState, cost_s: float) -> None:
+def _line_up_followers(t: Tables) -> None:
+    leads = t.followers.leads
+    share_s = t.settings.handover_s
+    limit_s = share_s * t.nthreads + 1e-9
+    urgent = _most_urgent(t)
+    while leads:
+        lead = next(iter(leads))
+        if len(lead.dependents) <= _MOST_DEPENDENTS:
+            for ts in list(lead.dependents):
+                cost_s = _cost_behind_s(t, ts)
+                if cost_s < 0 or cost_s >= share_s or urgent < ts.priority:
+                    continue
+                if t.backlog_s + cost_s > limit_s:
+                    return  # it is looked at again when there is room
+                _hand_over(t, ts, cost_s, lead.run_id)
+        del leads[lead]
+
+
+def _most_urgent(t: Tables) -> Priority:
+    """Of what only lacks a slot: nothing that can wait is lined up before it."""
+    ready = t.ready.peek()
+    urgent = NO_PRIORITY if ready is None else ready.priority
+    if t.resources.queues:
+        other = t.resources.best()
+        if other is not None and other.priority < urgent:
+            return other.priority
+    return urgent
+
+
+def _cost_behind_s(t: Tables, ts: TaskState) -> float:
+    """What a task books that waits for one input only; negative when it does not, or must not be behind another run."""
+    spec = ts.spec
+    if ts.state is not WAITING or ts.waiting_count != 1 or spec is None:
+        return -1.0
+    if spec.resources or spec.actor or spec.executor is not None:
+        return -1.0
+    return _known_cost_s(t, spec)
+
+
+def _known_cost_s(t: Tables, spec: ComputeTask) -> float:
+    """What the task books, at least the least and at most the share of a slot; negative when that is not known."""
+    if spec.rules is not None:
+        return -1.0  # a run with a limit begins when it is handed over, or its time would not be its own
+    cost_s = spec.duration_s
+    if cost_s < 0 and t.durations:
+        cost_s = t.durations.get(_kind(spec), -1.0)
+    if cost_s < 0:
+        return -1.0
+    settings = t.settings
+    if cost_s <= settings.min_cost_s:
+        return settings.min_cost_s
+    return cost_s if cost_s < settings.handover_s else max(settings.handover_s, settings.min_cost_s)
+
+
+def _hand_over(t: Tables, ts: TaskState, cost_s: float, after: int = -1) -> None:
     spec = ts.spec
     assert spec is not None
     now = t.now
@@ -63,7 +133,11 @@ def _hand_over(t: Tables, ts: TaskState, cost_s: float) -> None:
     ts.since = now
     ts.cost_s = cost_s
     t.handed[run_id] = ts
-    t.slots_used += 1
+    if after < 0:
+        t.slots_used += 1
+    else:
+        ts.waiting_count = 0
+        t.followers.add(run_id, after)
     t.backlog_s += cost_s
     t.outbox.instructions.append(
         Execute(
@@ -79,8 +153,11 @@ def _hand_over(t: Tables, ts: TaskState, cost_s: float) -> None:
             spec.annotations,
             spec.priority,
             spec.rules,
+            after,
         )
     )
+    if ts.dependents:
+        may_lead(t, ts)
     if spec.rules is not None and spec.rules.timeout_s is not None:
         t.limits[run_id] = now + spec.rules.timeout_s
         t.wake_by(t.limits[run_id])
@@ -88,23 +165,62 @@ def _hand_over(t: Tables, ts: TaskState, cost_s: float) -> None:
         use(t, ts.dependencies)
 
 
-def end_run(t: Tables, run_id: int) -> TaskState | None:
-    """The terminal event of a run has come: its slot and resources are free. The task, if the run is still wanted."""
+def may_lead(t: Tables, ts: TaskState) -> None:
+    """A task with dependents is with the executor: look, after this batch, what may be handed over behind it."""
+    spec = ts.spec
+    if (
+        ts.state is EXECUTING
+        and ts.cost_s < t.settings.handover_s
+        and spec is not None
+        and not spec.actor
+        and spec.executor is None
+        and ts.run_id not in t.followers.void
+    ):
+        t.followers.leads[ts] = None
+
+
+def end_run(t: Tables, run_id: int, begun: bool = True) -> TaskState | None:
+    """The terminal event of a run has come: its slot and resources are free. The task, if the run still counts."""
     ts = t.handed.pop(run_id, None)
+    followers = t.followers
+    if followers.behind:
+        t.slots_used += followers.end(run_id)
     if ts is None:
         _end_stale(t, run_id)
         return None
+    if followers.leads:
+        followers.leads.pop(ts, None)
     if ts.state is EXECUTING:
-        t.slots_used -= 1
-        # The sum of many additions and subtractions is never quite zero.
-        t.backlog_s = t.backlog_s - ts.cost_s if t.slots_used else 0.0
+        _free_slot(t, ts.cost_s)
     spec = ts.spec
     if spec is not None and spec.resources:
         t.resources.release(spec.resources)
     if t.limits:
         t.limits.pop(run_id, None)
+    if run_id in followers.void:
+        followers.void.discard(run_id)
+        if begun:  # a run with this number must not begin twice
+            leave_to_others(t, ts)
+        else:
+            requeue(t, ts)
+        return None
     t.executed_count += 1
     return ts
+
+
+def leave_to_others(t: Tables, ts: TaskState) -> None:
+    """This worker will not run a task that was ordered here, and holds no run of it any more."""
+    t.outbox.messages.append(TaskRescheduled(ts.key, ts.run_id))
+    t.move(ts, RESCHEDULED)
+    end(t, ts)
+
+
+def requeue(t: Tables, ts: TaskState) -> None:
+    """A wanted run was not begun: the task goes back to where it was before it was handed over."""
+    for dep in ts.dependencies:
+        if dep.state is RELEASED or dep.state is CANCELLED:
+            want(t, dep, (), -1, ts.priority)
+    wait_or_queue(t, ts)
 
 
 def secede(t: Tables, run_id: int) -> TaskState | None:
@@ -114,6 +230,7 @@ def secede(t: Tables, run_id: int) -> TaskState | None:
         if ts.state is not EXECUTING:
             return None
         t.move(ts, LONG_RUNNING)
+        _void_followers(t, ts)  # it may run for hours: what waits for it waits here
         _free_slot(t, ts.cost_s)
         return ts
     stale = t.stale.get(run_id)
@@ -131,6 +248,8 @@ def give_up_run(t: Tables, ts: TaskState) -> None:
     t.stale[ts.run_id] = StaleRun(ts, ts.cost_s, ts.state is EXECUTING, resources, ts.since)
     ts.stale_runs += 1
     t.outbox.instructions.append(CancelExecute(ts.run_id, ts.key))
+    t.followers.void.discard(ts.run_id)
+    _void_followers(t, ts)
 
 
 def learn_duration(t: Tables, spec: ComputeTask, duration_s: float) -> None:
@@ -138,6 +257,20 @@ def learn_duration(t: Tables, spec: ComputeTask, duration_s: float) -> None:
     kind = _kind(spec)
     known = t.durations.get(kind)
     t.durations[kind] = duration_s if known is None else (known + duration_s) / 2
+
+
+def _void_followers(t: Tables, ts: TaskState) -> None:
+    """Nothing may lie behind the run of this task any more."""
+    followers = t.followers
+    followers.leads.pop(ts, None)
+    if ts.run_id not in followers.behind:
+        return
+    for run_id in followers.all_behind(ts.run_id):
+        follower = t.handed.get(run_id)
+        if follower is not None:  # else it is stale, and taken back already
+            followers.void.add(run_id)
+            followers.leads.pop(follower, None)
+            t.outbox.instructions.append(CancelExecute(run_id, follower.key))
 
 
 def _kind(spec: ComputeTask) -> bytes | str:
@@ -161,4 +294,5 @@ def _end_stale(t: Tables, run_id: int) -> None:
 
 def _free_slot(t: Tables, cost_s: float) -> None:
     t.slots_used -= 1
-    t.backlog_s = t.backlog_s - cost_s if t.slots_used else 0.0
+    # The sum of many additions and subtractions is never quite zero.
+    t.backlog_s = t.backlog_s - cost_s if t.slots_used or t.followers.follows else 0.0

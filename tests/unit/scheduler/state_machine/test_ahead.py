@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from distributed.messages.client_to_scheduler import TaskOptions
+from distributed.messages.client_to_scheduler import DataAnnounced, DataScattered, ReplicaOnWorkers, TaskOptions
 from distributed.messages.scheduler_to_worker import ComputeTask, FreeKeys
 from distributed.messages.worker_to_scheduler import StealResponse, TaskRescheduled
 from tests.unit.scheduler.state_machine.environment import TestEnv, a_task
@@ -65,6 +65,22 @@ def test_options_that_bind_a_task_keep_it_here() -> None:
         with TestEnv({"a": 1}, **FAST) as env:
             env.submit(a_task("x"), a_task("y", "x", options=1), options=[TaskOptions(), option])
             assert sent_keys(env, "a") == ["x"]
+
+
+def test_what_a_client_is_about_to_scatter_is_not_sent_ahead() -> None:
+    with TestEnv({"a": 1}, **FAST) as env:
+        chain(env)
+        for key in "xyz":
+            env.finish(key, duration_s=1e-4)
+        env.ignore_all()
+        env.event(DataAnnounced(1, ["y"]), "c")
+        assert sent_keys(env, "a") == ["x"]
+        assert env.states()["y"] == "waiting" and "scattered" in env.state.explain("y").text
+        env.finish("x", duration_s=1e-4)
+        assert sent_keys(env, "a") == [], "nor does it follow"
+        env.event(DataScattered([ReplicaOnWorkers("y", ("tcp://a:1",), 8, "int")], 1), "c")
+        assert env.states()["y"] == "memory"
+        env.ignore_all()
 
 
 def test_failure_takes_the_followers_along() -> None:

@@ -266,6 +266,18 @@ def test_killed_worker_after_allowed_failures() -> None:
         env.ignore_all()
 
 
+def test_what_is_not_needed_since_another_one_was_given_up_may_be_retried_with_it() -> None:
+    with TestEnv({"a": 2}, allowed_failures=0) as env:
+        env.submit(a_task("x"), a_task("y"), a_task("z", "x", "y"), wanted=["z"])
+        env.lose("a")
+        assert sorted(env.states().values()) == ["erred", "erred", "released"]
+        env.join("b", 2)
+        env.event(RetryKeys(["z"]), "c")
+        assert sorted(env.computed_keys("b")) == ["x", "y"]
+        assert [env.task(key).suspicious for key in "xyz"] == [0, 0, 0]
+        env.ignore_all()
+
+
 def test_orderly_close_blames_nobody() -> None:
     with TestEnv({"a": 1}) as env:
         env.submit(a_task("x"))

@@ -6,7 +6,14 @@ from distributed.messages.client_to_scheduler import TaskOptions
 from distributed.messages.nanny import WorkerProcessExited
 from distributed.messages.payload import ErrorInfo
 from distributed.messages.scheduler_to_worker import AcquireReplicas, StealRequest
-from distributed.messages.worker_to_scheduler import MissingData, ReplicasDropped, StealResponse
+from distributed.messages.worker_to_scheduler import (
+    MissingData,
+    ReplicasAdded,
+    ReplicasDropped,
+    StealResponse,
+    TaskFinished,
+    TaskRescheduled,
+)
 from distributed.scheduler.state_machine.events import MoveReplicas, SetResources
 from tests.unit.scheduler.state_machine.environment import TestEnv, a_task
 
@@ -92,4 +99,24 @@ def test_a_refused_steal_is_not_asked_again() -> None:
         env.wait(0.11)
         again = {m.key for m in env.sent("a") if type(m) is StealRequest}
         assert not again & {request.key for request in asked}
+        env.ignore_all()
+
+
+def test_a_late_report_does_not_cost_the_copy_that_was_fetched_since() -> None:
+    """The worker was told to forget its value when the run was given up; what it holds by now came from elsewhere."""
+    with TestEnv({"a": 1, "b": 1}) as env:
+        env.submit(a_task("x"))
+        name = env.where("x")
+        (first,) = env.computes(name)
+        env.event(TaskRescheduled("x", first.run_id), f"tcp://{name}:1")
+        other = env.where("x")
+        assert other != name
+        env.finish("x")
+        env.ignore_all()
+        env.event(TaskFinished("x", first.run_id, 8, 0.1), f"tcp://{name}:1")
+        assert env.sent(name) == [], "it may be fetching x for another task"
+        env.event(ReplicasAdded([("x", 8)]), f"tcp://{name}:1")
+        assert sorted(env.holders("x")) == ["a", "b"]
+        env.release("x")
+        assert [message.keys for holder in (name, other) for message in env.sent(holder)] == [["x"], ["x"]]
         env.ignore_all()

@@ -51,6 +51,7 @@ from distributed.worker.state_machine.instructions import (
     StoreFetched,
     StoreResult,
 )
+from distributed.worker.state_machine.transitions import executing
 from tests.unit.worker.state_machine.env import ERROR, ME
 
 PEERS = ["tcp://10.0.0.1:2", "tcp://10.0.0.2:1", "tcp://10.0.0.3:1"]
@@ -69,6 +70,12 @@ class Chaos:
         self.wanted: dict[Key, int] = {}  # newest run by key, until reported, freed or given away
         self.running: dict[int, Execute] = {}
         self.begun: set[int] = set()
+        self.behind: dict[int, int] = {}  # runs that wait for the end of another
+        self.made_from: dict[int, int] = {}  # and those that have got its value
+        self.counted: set[int] = set()  # runs whose value was kept
+        self.taken_back: set[int] = set()
+        self.unreported: dict[int, Any] = {}  # ends that the worker has not heard of, in order
+        self.n_behind = self.n_void = 0
         self.flights: dict[str, list[Key]] = {}
         self.store: set[Key] = set()
         self.results: set[int] = set()
@@ -93,15 +100,25 @@ class Chaos:
         match item:
             case Execute():
                 assert item.run_id not in self.running
-                assert set(item.dependencies) <= self.store
+                absent = set(item.dependencies) - self.store
+                if item.after >= 0:
+                    assert absent == {self.running[item.after].key}
+                    self.behind[item.run_id] = item.after
+                    self.n_behind += 1
+                else:
+                    assert not absent
+                    self.made_from.pop(item.run_id, None)
                 self.running[item.run_id] = item
                 begun = [r for r in self.begun if r in self.running]
                 if len(begun) < self.state.nthreads:
                     self.begun.add(item.run_id)
             case CancelExecute():
                 assert item.run_id in self.running
+                self.taken_back.add(item.run_id)
             case StoreResult():
                 results.remove(item.run_id)
+                self.counted.add(item.run_id)
+                assert self.made_from.get(item.run_id, item.run_id) in self.counted, "of a value that does not count"
                 self.store.add(item.key)
             case StoreFetched():
                 self.store.update(item.keys)
@@ -133,7 +150,9 @@ class Chaos:
         rng = self.rng
         key = rng.choice(KEYS)
         dice = rng.random()
-        if dice < 0.5:
+        if dice < 0.15:
+            self.order_chain()
+        elif dice < 0.5:
             self.run_id += 1
             needs = [
                 TaskNeed(n, self.some_peers(), rng.choice([-1, 8])) for n in rng.sample(KEYS, rng.choice([0, 1, 3]))
@@ -173,29 +192,73 @@ class Chaos:
         else:
             self.send(rng.choice([Pause, Unpause])())
 
+    def order_chain(self) -> None:
+        """Short tasks, each of which needs the one before."""
+        before: tuple[TaskNeed, ...] = ()
+        for key in sorted(self.rng.sample(KEYS, self.rng.randrange(2, 6))):
+            self.run_id += 1
+            self.wanted[key] = self.run_id
+            self.send(ComputeTask(key, self.run_id, (0.0, 0.0, self.rng.randrange(20)), b"f", None, before, 0.001))
+            before = (TaskNeed(key, (), 8),)
+
     def some_peers(self) -> tuple[str, ...]:
         return tuple(self.rng.sample(PEERS, self.rng.randrange(4)))
 
     def executor(self) -> None:
         """A run ends, or secedes."""
-        if not self.running:
-            return
         rng = self.rng
-        run_id = rng.choice(list(self.running))
+        runs = [
+            run
+            for run in self.running
+            if run not in self.unreported and (run not in self.behind or run in self.taken_back)
+        ]
+        if not runs:
+            self.report_all()
+            return
+        run_id = rng.choice(runs)
         execute = self.running[run_id]
         dice = rng.random()
-        if dice < 0.1:
+        if run_id in self.behind or (run_id in self.taken_back and dice < 0.5):
+            self.behind.pop(run_id, None)
+            self.tell(ExecuteSkipped(run_id))
+        elif dice < 0.1:
+            self.report_all()
             self.send(ExecuteLongRunning(execute.key, run_id, 0.1))
-            return
-        del self.running[run_id]
-        if run_id in self.state.stale and dice < 0.5:
-            self.send(ExecuteSkipped(run_id))
         elif dice < 0.2 and not self.peace:
-            self.send(ExecuteFailure(execute.key, run_id, ERROR))
-        elif dice < 0.25:
-            self.send(ExecuteRescheduled(execute.key, run_id))
+            self.tell(ExecuteFailure(execute.key, run_id, ERROR))
+        elif 0.2 <= dice < 0.25:
+            self.tell(ExecuteRescheduled(execute.key, run_id))
         else:
-            self.send(ExecuteSuccess(execute.key, run_id, rng.choice([0, 8, 50]), "int", rng.choice([1e-4, 1.0])))
+            event = ExecuteSuccess(execute.key, run_id, rng.choice([0, 8, 50]), "int", rng.choice([1e-4, 1.0]))
+            self.begin_behind(run_id)
+            self.tell(event)
+
+    def tell(self, event: Any) -> None:
+        """A run has ended; the worker hears of it now or later."""
+        self.unreported[event.run_id] = event
+        if self.peace or self.rng.random() < 0.7:
+            self.report_all()
+
+    def report_all(self) -> None:
+        while self.unreported:
+            run_id = next(iter(self.unreported))
+            event = self.unreported.pop(run_id)
+            if type(event) is ExecuteSuccess:
+                self.begin_behind(run_id)
+            else:
+                for run in [run for run, before in self.behind.items() if before == run_id]:
+                    del self.behind[run]
+                    self.unreported[run] = ExecuteSkipped(run)
+            if run_id in self.state.followers.void:
+                self.n_void += type(event) is not ExecuteSkipped
+            del self.running[run_id]
+            self.taken_back.discard(run_id)
+            self.send(event)
+
+    def begin_behind(self, run_id: int) -> None:
+        """What is behind a run that has returned gets its value."""
+        for run in [run for run, before in self.behind.items() if before == run_id]:
+            self.made_from[run] = self.behind.pop(run)
 
     def peers(self) -> None:
         """A peer answers, in part or not at all."""
@@ -258,17 +321,38 @@ class Chaos:
         assert state.resources.available == state.resources.total
 
 
+def live(seed: int) -> Chaos:
+    """A whole episode."""
+    chaos = Chaos(seed)
+    try:
+        chaos.run(300)
+        chaos.make_peace()
+        chaos.clean_up()
+    except Exception as error:
+        tail = "\n".join(map(str, chaos.log[-25:]))
+        raise AssertionError(f"seed {seed}: {error!r}\n{tail}") from error
+    return chaos
+
+
 @pytest.mark.parametrize("first_seed", range(0, 200, 40))
 def test_every_task_is_reported(first_seed):
-    for seed in range(first_seed, first_seed + 40):
-        chaos = Chaos(seed)
-        try:
-            chaos.run(300)
-            chaos.make_peace()
-            chaos.clean_up()
-        except Exception as error:
-            tail = "\n".join(map(str, chaos.log[-25:]))
-            raise AssertionError(f"seed {seed}: {error!r}\n{tail}") from error
+    lives = [live(seed) for seed in range(first_seed, first_seed + 40)]
+    assert sum(chaos.n_behind for chaos in lives) > 100
+    assert sum(chaos.n_void for chaos in lives) > 0, "runs that had begun with a value that does not count"
+
+
+def test_a_value_made_of_one_that_does_not_count_would_be_noticed(monkeypatch):
+    right = executing.end_run
+
+    def wrong(t, run_id, begun=True):
+        if begun:
+            t.followers.void.discard(run_id)
+        return right(t, run_id, begun)
+
+    monkeypatch.setattr(executing, "end_run", wrong)
+    with pytest.raises(AssertionError, match="of a value that does not count"):
+        for seed in range(200):
+            live(seed)
 
 
 def test_same_seed_same_log():
