@@ -10,6 +10,7 @@ import ctypes
 import itertools
 import os
 import time
+from collections import deque
 from collections.abc import Iterable
 from typing import Any
 
@@ -60,20 +61,21 @@ class Reading:
     """Copies from another process into fresh buffers, by any number of threads that each call :meth:`run`.
 
     The buffers are filled as huge pages for as long as these come quickly: that takes a quarter of the time. The first
-    that the machine (a virtual one, which has given free memory back) must get first is the last.
+    that the machine (a virtual one, which has given free memory back) must get first is the last. Keeps the buffers
+    alive, whatever becomes of those who wait for them.
     """
 
-    def __init__(self, pid: int, owner: object) -> None:
+    def __init__(self, pid: int) -> None:
         self._pid = pid
-        self._pieces: list[Piece] = []
-        self._buffers: list[Any] = []
-        self._owner = owner
+        self._pieces: deque[Piece] = deque()
+        self._buffers: list[memoryview] = []
+        self._huge = False
 
-    def add(self, buffer: Any, address: int) -> None:
+    def add(self, buffer: memoryview, address: int) -> None:
         """``buffer``, made by :func:`allocate`, shall be filled with what lies at ``address`` there."""
+        self._buffers.append(buffer)
         self._pieces += pieces_of(buffer, address)
-        if advise_huge_pages(buffer, True):
-            self._buffers.append(buffer)
+        self._huge |= advise_huge_pages(buffer, True)
 
     def run(self) -> None:
         """Take pieces off the list, until it is empty, and copy each. After an error the list is empty.
@@ -84,20 +86,20 @@ class Reading:
         try:
             while pieces:
                 try:
-                    here, there, nbytes = pieces.pop(0)
+                    here, there, nbytes = pieces.popleft()
                 except IndexError:  # another thread took it
                     return
                 started = time.perf_counter()
                 _read_piece(self._pid, here, there, nbytes)
-                if self._buffers and time.perf_counter() - started > _SLOW_S:
+                if self._huge and time.perf_counter() - started > _SLOW_S:
                     self._take_small_pages()
         except BaseException:
             pieces.clear()
             raise
 
     def _take_small_pages(self) -> None:
-        buffers, self._buffers = self._buffers, []
-        for buffer in buffers:
+        self._huge = False
+        for buffer in self._buffers:
             advise_huge_pages(buffer, False)
 
 
@@ -111,7 +113,7 @@ def _read_piece(pid: int, here: int, there: int, nbytes: int) -> None:
 
 
 def read_bytes(pid: int, address: int, nbytes: int) -> bytes:
-    """A few bytes. Raises OSError as :func:`read` does."""
+    """A few bytes. Raises OSError as :meth:`Reading.run` does."""
     buffer = bytearray(nbytes)
     _read_piece(pid, address_of(buffer), address, nbytes)
     return bytes(buffer)

@@ -156,7 +156,7 @@ async def _read(pid: int, loans: dict[Key, Loan]) -> dict[Key, Payload]:
         if process_memory.read_bytes(pid, loan.probe_address, len(loan.probe)) != loan.probe:
             raise OSError(f"process {pid} is not the one that lends")
     found: dict[Key, Payload] = {}
-    reading = process_memory.Reading(pid, found)
+    reading = process_memory.Reading(pid)
     for key, loan in loans.items():
         buffers = []
         for address, nbytes in loan.places:

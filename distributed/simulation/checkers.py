@@ -104,8 +104,8 @@ class EventRules:
         kind = type(event)
         for ts, (before, run_id, address, used) in self._blame.items():
             require(_used(ts) == used, "I5 what machines do costs no retry", ts, event)
-            if ts.state == "released" and not ts.suspicious:
-                continue  # given up together with another one, not needed any more: forgiven
+            if ts.state == "released" and not ts.suspicious and before >= core.settings.allowed_failures:
+                continue  # one death too many, but not needed any more since another task has failed of it: forgiven
             grown = ts.suspicious - before
             removed = address not in core.workers
             if kind is WorkerProcessExited and event.executing is not None:

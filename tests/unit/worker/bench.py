@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from distributed.protocol import serialize
@@ -53,10 +54,17 @@ class Bench:
 
     async def end(self, run_id: int) -> Any:
         """The terminal event of a run."""
+        return await self._told(lambda event: event.run_id == run_id and not isinstance(event, ExecuteLongRunning))
+
+    async def seceded(self, run_id: int) -> Any:
+        """The event that a run has left its slot."""
+        return await self._told(lambda event: event.run_id == run_id and isinstance(event, ExecuteLongRunning))
+
+    async def _told(self, wanted: Callable[[Any], bool]) -> Any:
         async with asyncio.timeout(10):
             while True:
                 for event in self.events:
-                    if event.run_id == run_id and not isinstance(event, ExecuteLongRunning):
+                    if wanted(event):
                         return event
                 self.news.clear()
                 await self.news.wait()

@@ -18,7 +18,6 @@ from distributed.worker.executing_page import ExecutingPage
 from distributed.worker.runtime import rejoin, secede
 from distributed.worker.state_machine.events import (
     ExecuteFailure,
-    ExecuteLongRunning,
     ExecuteRescheduled,
     ExecuteSkipped,
     ExecuteSuccess,
@@ -344,8 +343,7 @@ def test_behind_a_run_that_leaves_its_slot(story: Story, comes_back: bool) -> No
         first = b.submit(leaves)
         second = behind(b, inc, first)
         third = behind(b, inc, first)
-        while not any(isinstance(event, ExecuteLongRunning) for event in b.events):
-            await asyncio.sleep(0)
+        await b.seceded(first)
         b.executor.cancel(second)
         assert isinstance(await b.end(second), ExecuteSkipped)
         assert isinstance(await b.run(inc, 1), ExecuteSuccess), "its slot is free"
