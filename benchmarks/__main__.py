@@ -2,7 +2,8 @@
 
 Each system runs the same scripts (``workloads/``) in a virtual environment of its own (``systems.py``). Prints two
 tables in Markdown (what must be reached, with what was; all figures), and writes them with the raw figures as JSON to
-``benchmarks/results/``. What takes long on the slow side is measured in one round only; the last column tells.
+``benchmarks/results/``, which are brought up to date after each round. Five rounds take an hour, nearly all of it the
+incumbent's.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.report import Rounds, figures_table, goals_table
 from benchmarks.stolen import processor_time, share_stolen
-from benchmarks.systems import THEIRS, System, say, systems
+from benchmarks.systems import System, say, systems
 
 HERE = Path(__file__).parent
 SCRIPTS = HERE / "workloads"
@@ -35,11 +37,9 @@ GROUPS = (
     "pending",
     "collection_jobs",
     "graph_path",
+    "throughput_100k",
+    "million",
 )
-# Each takes minutes on the slow side and averages over many tasks: once is enough.
-LONG = ("throughput_100k", "million")
-# Of the incumbent alone in the first round: minutes there, seconds here.
-SLOW_THERE = ("graphs", "workers", "pending")
 LIMIT_S = 1800
 
 
@@ -63,40 +63,41 @@ def run_script(python: str, script: str, smoke: bool = False) -> dict[str, float
     return figures
 
 
-def plan(found: list[System], rounds: int, smoke: bool) -> list[tuple[int, str, System]]:
+def plan(found: list[System], rounds: int) -> list[tuple[int, str, System]]:
     """What is run, in order: (round, script, system). The systems take turns with each script."""
     scripts = list(dict.fromkeys([script for system in found for script in system.scripts]))
     return [
         (number, script, system)
         for number in range(rounds)
         for script in scripts
-        if not (script in LONG and number and not smoke)
         for system in found
         if script in system.scripts
-        if not (system.name == THEIRS and script in SLOW_THERE and number and not smoke)
     ]
 
 
 def run(
     found: list[System], rounds: int, seconds: dict[str, float], stolen: list[dict[str, float]], smoke: bool = False
-) -> dict[str, Rounds]:
-    """Run all of it. ``seconds`` tells what each step took the last time, and is brought up to date; ``stolen`` gets
-    what other machines of the host have had, in percent, for each round."""
-    results: dict[str, Rounds] = {system.name: [{} for _ in range(rounds)] for system in found}
-    steps = plan(found, rounds, smoke)
+) -> Iterator[dict[str, Rounds]]:
+    """Run all of it, and give what there is after each round. ``seconds`` tells what each step took the last time, and
+    is brought up to date; ``stolen`` gets what other machines of the host have had, in percent, for each round."""
+    results: dict[str, Rounds] = {system.name: [] for system in found}
+    steps = plan(found, rounds)
     for done, (number, script, system) in enumerate(steps):
         known = [seconds.get(f"{s}, {at.name}") for _, s, at in steps[done:]]
         left = sum([s for s in known if s is not None]) / 60
         more = f", and {known.count(None)} steps of which it is not known" if None in known else ""
         say(f"round {number + 1} of {rounds}: {script}, {system.name} ({left:.0f} minutes left{more})")
+        if number == len(stolen):
+            stolen.append({})
+            for runs in results.values():
+                runs.append({})
         step = f"{script}, {system.name}"
         before, start = processor_time(), time.perf_counter()
         results[system.name][number] |= run_script(system.python, script, smoke)
         seconds[step] = time.perf_counter() - start
-        if number == len(stolen):
-            stolen.append({})
         stolen[number][step] = share_stolen(before, processor_time())
-    return results
+        if done + 1 == len(steps) or steps[done + 1][0] > number:
+            yield results
 
 
 def last_seconds() -> dict[str, float]:
@@ -109,28 +110,30 @@ def last_seconds() -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--only", nargs="+", choices=[*GROUPS, *LONG], help="these workloads")
+    parser.add_argument("--only", nargs="+", choices=GROUPS, help="these workloads")
     parser.add_argument("--no-peers", action="store_true", help="this system only; nothing is compared")
     parser.add_argument("--smoke", action="store_true", help="sizes that only show that it runs")
     options = parser.parse_args()
-    groups = tuple(options.only or GROUPS + LONG)
+    groups = tuple(options.only or GROUPS)
     seconds = {} if options.smoke else last_seconds()
     begin = time.perf_counter()
     stolen: list[dict[str, float]] = []
-    results = run(systems(groups, not options.no_peers), options.rounds, seconds, stolen, options.smoke)
-    minutes = (time.perf_counter() - begin) / 60
-    where = (
-        f"{platform.system()}, Python {platform.python_version()}, {os.cpu_count()} cores, "
-        f"{options.rounds} rounds in {minutes:.0f} minutes; other machines of the host had so much of the wanted time "
-        f"of the processors, by round: {', '.join([f'{statistics.mean(steps.values()):.0f} %' for steps in stolen])}"
-    )
-    text = "\n\n".join([where, goals_table(results), figures_table(results)])
-    print(text)
-    RESULTS.mkdir(exist_ok=True)
     stamp = time.strftime("%Y%m%d-%H%M%S")
-    raw = {"where": where, "runs": results, "seconds": seconds, "stolen": stolen}
-    (RESULTS / f"{stamp}.json").write_text(json.dumps(raw, indent=1))
-    (RESULTS / f"{stamp}.md").write_text(text + "\n")
+    RESULTS.mkdir(exist_ok=True)
+    text = ""
+    for results in run(systems(groups, not options.no_peers), options.rounds, seconds, stolen, options.smoke):
+        minutes = (time.perf_counter() - begin) / 60
+        shares = ", ".join([f"{statistics.mean(steps.values()):.0f} %" for steps in stolen])
+        where = (
+            f"{platform.system()}, Python {platform.python_version()}, {os.cpu_count()} cores, {len(stolen)} rounds in "
+            f"{minutes:.0f} minutes; other machines of the host had so much of the wanted time of the processors, by "
+            f"round: {shares}"
+        )
+        text = "\n\n".join([where, goals_table(results), figures_table(results)])
+        raw = {"where": where, "runs": results, "seconds": seconds, "stolen": stolen}
+        (RESULTS / f"{stamp}.json").write_text(json.dumps(raw, indent=1))
+        (RESULTS / f"{stamp}.md").write_text(text + "\n")
+    print(text)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from benchmarks.goals import GOALS, Goal
 from benchmarks.systems import OURS, THEIRS
 
 Rounds = list[dict[str, float]]
-"""Of one system: for each round, its figures. One that is measured in fewer rounds is missing in the others."""
+"""Of one system: for each round, its figures. What has failed in a round is missing there."""
 
 
 def medians(runs: Rounds) -> dict[str, float]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.__main__ import GROUPS, LONG, plan, run, run_script
+from benchmarks.__main__ import GROUPS, plan, run, run_script
 from benchmarks.goals import GOALS, Goal
 from benchmarks.plots import PICTURES
 from benchmarks.report import figures_table, goals_table, judged, medians, ratio
@@ -25,7 +25,7 @@ ONLY_FULL = {"idle_64_cpu_percent", "idle_200_cpu_percent", "inprocess_200_us_pe
 found: dict[str, float] = {}
 
 
-@pytest.mark.parametrize("group", [*GROUPS, *LONG, "pools ProcessPoolExecutor", "pools multiprocessing.Pool"])
+@pytest.mark.parametrize("group", [*GROUPS, "pools ProcessPoolExecutor", "pools multiprocessing.Pool"])
 def test_workload_runs(group: str) -> None:
     figures = run_script(sys.executable, group, smoke=True)
     assert figures
@@ -77,9 +77,9 @@ def test_tables() -> None:
     assert "| latency_median_us | 600 | 9,000 | - | 15.0x | 1 |" in text
 
 
-def test_systems_take_turns_and_long_scripts_run_once() -> None:
+def test_systems_take_turns() -> None:
     systems = [System(OURS, "", ("startup", "graphs", "million")), System(THEIRS, "", ("startup", "graphs"))]
-    steps = [(number, script, system.name) for number, script, system in plan(systems, 2, smoke=False)]
+    steps = [(number, script, system.name) for number, script, system in plan(systems, 2)]
     assert steps == [
         (0, "startup", OURS),
         (0, "startup", THEIRS),
@@ -89,15 +89,20 @@ def test_systems_take_turns_and_long_scripts_run_once() -> None:
         (1, "startup", OURS),
         (1, "startup", THEIRS),
         (1, "graphs", OURS),
+        (1, "graphs", THEIRS),
+        (1, "million", OURS),
     ]
 
 
 def test_progress_tells_the_time_left(capfd: pytest.CaptureFixture[str]) -> None:
     seconds = {"startup, this": 600.0}
     stolen: list[dict[str, float]] = []
-    results = run([System(OURS, sys.executable, ("startup",))], 1, seconds, stolen, smoke=True)
+    rounds = run([System(OURS, sys.executable, ("startup",))], 2, seconds, stolen, smoke=True)
+    results = next(rounds)
     assert results[OURS][0].keys() >= {"import_s", "close_s"}
-    assert "round 1 of 1: startup, this (10 minutes left)" in capfd.readouterr().err
+    assert "round 1 of 2: startup, this (20 minutes left)" in capfd.readouterr().err
+    assert len(stolen) == len(results[OURS]) == 1
+    assert [len(results[OURS]) for results in rounds] == [2]
     assert 0 < seconds["startup, this"] < 600
     assert 0 <= stolen[0]["startup, this"] <= 100
 
