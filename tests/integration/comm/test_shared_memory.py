@@ -170,7 +170,15 @@ def test_a_quarter_of_the_descriptors_is_left_for_others():
 
 @pytest.mark.parametrize(
     "announced",
-    [(0, 1, 0, 2 * MB), (0, 1, MB, 1), (0, 1, 1 << 63, 1 << 63), (1, 1, 0, 1), (0, 2, 0, 1), (0, 0, 0, 1), (0, 0, 0, 0)],
+    [
+        (0, 1, 0, 2 * MB),
+        (0, 1, MB, 1),
+        (0, 1, 1 << 63, 1 << 63),
+        (1, 1, 0, 1),
+        (0, 2, 0, 1),
+        (0, 0, 0, 1),
+        (0, 0, 0, 0),
+    ],
 )
 def test_places_outside_of_what_has_come_are_refused(announced):
     fd = os.memfd_create("distributed", os.MFD_ALLOW_SEALING)
