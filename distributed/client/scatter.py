@@ -86,6 +86,12 @@ def type_name(value: Any) -> str:
     return kind.__qualname__ if module == "builtins" else f"{module}.{kind.__qualname__}"
 
 
+def _packages(items: list[_Item]) -> list[str]:
+    """What a worker will import to open those values that take their time to get there."""
+    names = [item.type_name for item in items if item.payload.nbytes >= SHARE_FROM]
+    return sorted({name.partition(".")[0] for name in names if "." in name})
+
+
 def _key_of(value: Any, stable: bool) -> str:
     if not stable:
         token = unique_token()
@@ -306,6 +312,8 @@ class Scatterer:
             try:
                 connection = await self.session.pool.connect(worker)
                 if connection.shares_memory:
+                    if packages := _packages(items):
+                        connection.tell("expect", {"packages": packages})
                     data = {item.key: await _shared(item) for item in items}
                 await connection.request("update_data", {"data": data, **message})
                 return

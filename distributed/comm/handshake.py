@@ -38,7 +38,7 @@ from distributed.base.errors import HandshakeRefused
 from distributed.comm.keys import OPEN, ROLES, Secret, link
 
 MAGIC = b"\xd5dskeng\n"
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 MAX_FRAME = 256
 DEADLINE_S = 5.0
 

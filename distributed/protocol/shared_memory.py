@@ -1,11 +1,12 @@
 """Large buffers in memory that several processes of one machine map: written once, read in place by all. Shell.
 
-A *segment* is an anonymous memory file (memfd): it has no name in any file system, so nothing is left behind by a
-process that is killed, and it is gone when the last process has closed and unmapped it. Its writer seals it before
-anybody else sees it: it can no longer be written, cut or grown by anyone. Each process maps it privately, so that
-arrays on it are writable, and what one process writes nobody else sees.
+A *segment* is an anonymous memory file (memfd), or several that are mapped side by side: they have no name in any file
+system, so nothing is left behind by a process that is killed, and they are gone when the last process has closed and
+unmapped them. Their writer seals them before anybody else sees them: they can no longer be written, cut or grown by
+anyone. Each process maps them privately, so that arrays on them are writable, and what one process writes nobody else
+sees. Several files, because only one thread at a time can write to one.
 
-A buffer of which we know that it lies unchanged in a segment need not be copied again: the segment's descriptor is
+A buffer of which we know that it lies unchanged in a segment need not be copied again: the segment's descriptors are
 sent instead (``comm.sockets``). docs/decisions/0008-shared-memory.md says why it is so and not otherwise. Linux only;
 loaded when it is first used.
 """
@@ -13,8 +14,10 @@ loaded when it is first used.
 from __future__ import annotations
 
 import bisect
+import concurrent.futures
 import ctypes
 import fcntl
+import itertools
 import logging
 import mmap
 import os
@@ -24,9 +27,10 @@ import sys
 import threading
 import weakref
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from distributed.base.daemon_pool import DaemonThreadPool
 from distributed.base.errors import FrameError
 from distributed.messages.payload import Attached, Payload
 
@@ -38,9 +42,14 @@ MAX_DESCRIPTORS = 240
 """Of one frame; the kernel takes 253 at once. What more there is travels as bytes."""
 _BUFFER_FROM = 64 * 1024
 _ALIGNMENT = 64
-_DESCRIPTOR = struct.Struct("!IxxxxQQ")  # which of the frame's segments, offset in it, length
+_N_WRITERS = 2
+_PART_FROM = 8 * 1024 * 1024
+"""Bytes that are worth a file and a thread of their own."""
+_DESCRIPTOR = struct.Struct("!HHxxxxQQ")  # a segment: its first file, of how many; the place in it: offset, length
 
 _PROT_READ_WRITE = mmap.PROT_READ | mmap.PROT_WRITE
+_PROT_NONE = 0
+_MAP_FIXED = 0x10
 _MAP_NORESERVE = getattr(mmap, "MAP_NORESERVE", 0)
 _SEALED = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 # The uppermost byte of a page's entry in pagemap: bit 7 present, 6 swapped out, 5 of a file. Clean is a page that is
@@ -52,8 +61,8 @@ _ENTRIES_AT_ONCE = 1 << 17
 _lock = threading.Lock()
 _starts: list[int] = []
 """Addresses of the mappings of this process, ascending."""
-_mappings: dict[int, tuple[int, int]] = {}
-"""By address: length, and the descriptor (-1: closed)."""
+_mappings: dict[int, tuple[int, tuple[int, ...]]] = {}
+"""By address: length, and the descriptors of the files (none: they are closed)."""
 _gone: deque[int] = deque()
 """Addresses that have been unmapped; a finaliser, which may run at any time, takes no lock."""
 
@@ -72,11 +81,11 @@ def share(payload: Payload) -> Payload:
     buffers = list(attached.buffers)
     places = [i for i, b in enumerate(buffers) if memoryview(b).nbytes >= _BUFFER_FROM and locate(b) is None]
     views = [memoryview(buffers[i]).cast("B") for i in places]
-    if sum(view.nbytes for view in views) < SHARE_FROM or len(_mappings) >= _most_descriptors():
+    if sum(view.nbytes for view in views) < SHARE_FROM or len(_mappings) >= _most_mappings():
         return payload
     try:
         written = _write(views)
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # no memory, no descriptor, no thread
         logger.debug("A value of %d bytes is not shared: %s", payload.nbytes, error)
         return payload
     for i, view in zip(places, written, strict=True):
@@ -86,23 +95,57 @@ def share(payload: Payload) -> Payload:
 
 def _write(views: Sequence[memoryview]) -> list[memoryview]:
     """The same bytes in a fresh segment. Raises OSError when there is no room for them."""
-    fd = os.memfd_create("distributed-value", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    offsets = []
+    end = 0
+    for view in views:
+        offsets.append(offset := -(-end // _ALIGNMENT) * _ALIGNMENT)
+        end = offset + view.nbytes
+    placed = list(zip(offsets, views, strict=True))
+    bounds = _bounds(end)
+    fds: list[int] = []
     try:
-        offsets = []
-        end = 0
-        for view in views:
-            offsets.append(offset := -(-end // _ALIGNMENT) * _ALIGNMENT)
-            end = offset + view.nbytes
-            while view.nbytes:
-                n = os.pwrite(fd, view, offset)
-                offset += n
-                view = view[n:]
-        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALED)
-        whole = _map(fd, end)
+        while len(fds) < len(bounds) - 1:
+            fds.append(os.memfd_create("distributed-value", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING))
+        _write_files(list(zip(fds, itertools.pairwise(bounds), strict=True)), placed)
+        whole = _map(fds, [last - first for first, last in itertools.pairwise(bounds)])
     except BaseException:
-        os.close(fd)
+        _close(fds)
         raise
-    return [whole[offset : offset + view.nbytes] for offset, view in zip(offsets, views, strict=True)]
+    return [whole[offset : offset + view.nbytes] for offset, view in placed]
+
+
+def _bounds(nbytes: int) -> list[int]:
+    """Where the files of a segment begin, at pages, and where the last one ends."""
+    n = max(1, min(_N_WRITERS, nbytes // _PART_FROM))
+    return [nbytes * i // n // mmap.PAGESIZE * mmap.PAGESIZE for i in range(n)] + [nbytes]
+
+
+def _write_files(parts: Sequence[tuple[int, tuple[int, int]]], placed: Sequence[tuple[int, memoryview]]) -> None:
+    """Each in a thread of its own; to begin one is nothing beside what it writes."""
+    pool = DaemonThreadPool(_N_WRITERS, "Dask-Share")
+    others: list[concurrent.futures.Future[None]] = []
+    try:
+        for fd, part in parts[1:]:
+            others.append(pool.submit(_write_file, fd, part, placed))
+        _write_file(*parts[0], placed)
+    finally:
+        concurrent.futures.wait(others)
+        pool.shutdown(wait=False)
+    for other in others:
+        other.result()
+
+
+def _write_file(fd: int, part: tuple[int, int], placed: Sequence[tuple[int, memoryview]]) -> None:
+    """Fill the file with ``part``, from byte to byte, of a segment, and seal it."""
+    first, last = part
+    for offset, view in placed:
+        view = view[max(first - offset, 0) : max(last - offset, 0)]
+        offset = max(offset, first) - first
+        while view.nbytes:
+            n = os.pwrite(fd, view, offset)
+            offset += n
+            view = view[n:]
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALED)
 
 
 # ---------------------------------------------------------------- mapping
@@ -119,30 +162,49 @@ def _libc() -> Any:
 _c = _libc()
 
 
-def _map(fd: int, nbytes: int) -> memoryview:
-    """A private, writable view of a segment, which owns ``fd`` from now on. Raises OSError.
+def _map(fds: Sequence[int], sizes: Sequence[int]) -> memoryview:
+    """A private, writable view of a segment, whose files lie in it side by side and belong to it from now on.
 
-    Not the class of Python's library: that one keeps a second descriptor, and does not tell its address.
+    All sizes but the last are those of whole pages. Not the class of Python's library: that one keeps a second
+    descriptor, and does not tell its address. Raises OSError, and then has not taken the files.
     """
-    start = _c.mmap(None, nbytes, _PROT_READ_WRITE, mmap.MAP_PRIVATE | _MAP_NORESERVE, fd, 0)
-    if start is None or start == ctypes.c_void_p(-1).value:
-        raise OSError(number := ctypes.get_errno(), os.strerror(number))
+    nbytes = sum(sizes)
+    start = _mmap(None, nbytes, _PROT_NONE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE, -1)
+    try:
+        place = start
+        for fd, size in zip(fds, sizes, strict=True):
+            _mmap(place, size, _PROT_READ_WRITE, mmap.MAP_PRIVATE | _MAP_FIXED | _MAP_NORESERVE, fd)
+            place += size
+    except OSError:
+        _c.munmap(start, nbytes)
+        raise
     memory = (ctypes.c_ubyte * nbytes).from_address(start)
     with _lock:
         _forget_gone()
-        keep = len(_mappings) < _most_descriptors()
+        kept = tuple(fds) if len(_mappings) < _most_mappings() else ()
         bisect.insort(_starts, start)
-        _mappings[start] = (nbytes, fd if keep else -1)
-    weakref.finalize(memory, _unmap, start, nbytes, fd if keep else -1).atexit = False
-    if not keep:
-        os.close(fd)
+        _mappings[start] = (nbytes, kept)
+    weakref.finalize(memory, _unmap, start, nbytes, kept).atexit = False
+    if not kept:
+        _close(fds)
     return memoryview(memory).cast("B")
 
 
-def _unmap(start: int, nbytes: int, fd: int) -> None:
+def _mmap(place: int | None, nbytes: int, protection: int, flags: int, fd: int) -> int:
+    start = _c.mmap(place, nbytes, protection, flags, fd, 0)
+    if start is None or start == ctypes.c_void_p(-1).value:
+        raise OSError(number := ctypes.get_errno(), os.strerror(number))
+    return int(start)
+
+
+def _unmap(start: int, nbytes: int, fds: Iterable[int]) -> None:
     _gone.append(start)  # before the address can be given to another mapping
     _c.munmap(start, nbytes)
-    if fd >= 0:
+    _close(fds)
+
+
+def _close(fds: Iterable[int]) -> None:
+    for fd in fds:
         os.close(fd)
 
 
@@ -153,10 +215,10 @@ def _forget_gone() -> None:
             del _starts[bisect.bisect_left(_starts, start)]
 
 
-def _most_descriptors() -> int:
-    """How many segments may keep their descriptor open here: a quarter of what the process may have."""
+def _most_mappings() -> int:
+    """How many segments may keep their files open here: a quarter of what the process may have, all being large."""
     soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return 4096 if soft == resource.RLIM_INFINITY else min(4096, soft // 4)
+    return 4096 if soft == resource.RLIM_INFINITY else min(4096, soft // (4 * _N_WRITERS))
 
 
 class _PyBuffer(ctypes.Structure):
@@ -186,7 +248,7 @@ def address_of(buffer: Any) -> int:
 
 def locate(buffer: Any) -> tuple[int, int] | None:
     """``(address of the mapping, offset in it)`` of a buffer whose bytes are still those of a segment, of which the
-    descriptor is open; None for any other one."""
+    files are open; None for any other one."""
     if not _mappings:
         return None
     address = address_of(buffer)
@@ -197,8 +259,8 @@ def locate(buffer: Any) -> tuple[int, int] | None:
         if i < 0:
             return None
         start = _starts[i]
-        size, fd = _mappings[start]
-    if fd < 0 or address + nbytes > start + size or not _is_clean(address, nbytes):
+        size, fds = _mappings[start]
+    if not fds or address + nbytes > start + size or not _is_clean(address, nbytes):
         return None
     return start, address - start
 
@@ -243,13 +305,13 @@ def take_out(segments: list[Any]) -> tuple[tuple[int, ...], list[int]]:
     places: list[int] = []
     fds: list[int] = []
     for start, parts in by_mapping.items():
-        size, fd = _mappings[start]
-        if 2 * sum(part[2] for part in parts) < size or len(fds) == MAX_DESCRIPTORS:
+        size, files = _mappings[start]
+        if 2 * sum(part[2] for part in parts) < size or len(fds) + len(files) > MAX_DESCRIPTORS:
             continue
         for i, offset, nbytes in parts:
-            segments[i] = _DESCRIPTOR.pack(len(fds), offset, nbytes)
+            segments[i] = _DESCRIPTOR.pack(len(fds), len(files), offset, nbytes)
             places.append(i)
-        fds.append(fd)
+        fds += files
     return tuple(places), fds
 
 
@@ -262,26 +324,34 @@ def put_in(descriptions: Sequence[Any], fds: deque[int]) -> list[memoryview]:
         parts = [_DESCRIPTOR.unpack(description) for description in descriptions]
     except struct.error as error:
         raise FrameError(f"not a place in shared memory: {error}") from None
-    count = max(index for index, _, _ in parts) + 1
+    segments = sorted({(first, n_files) for first, n_files, _, _ in parts})
+    count = 0
+    for first, n_files in segments:
+        if first != count or not n_files:
+            raise FrameError(f"files {first} to {first + n_files} of shared memory, where {count} comes next")
+        count += n_files
     if count > len(fds):
         raise FrameError(f"{count} descriptors of shared memory were announced, {len(fds)} have come")
-    wholes = [_adopt(fds.popleft()) for _ in range(count)]
+    wholes = {first: _adopt([fds.popleft() for _ in range(n_files)]) for first, n_files in segments}
     views = []
-    for index, offset, nbytes in parts:
-        whole = wholes[index]
+    for first, _, offset, nbytes in parts:
+        whole = wholes[first]
         if offset + nbytes > whole.nbytes:
             raise FrameError(f"bytes {offset} to {offset + nbytes} of shared memory of {whole.nbytes} bytes")
         views.append(whole[offset : offset + nbytes])
     return views
 
 
-def _adopt(fd: int) -> memoryview:
+def _adopt(fds: list[int]) -> memoryview:
     try:
-        if fcntl.fcntl(fd, fcntl.F_GET_SEALS) & _SEALED != _SEALED:
+        if any(fcntl.fcntl(fd, fcntl.F_GET_SEALS) & _SEALED != _SEALED for fd in fds):
             raise FrameError("shared memory that is not sealed")
-        return _map(fd, os.fstat(fd).st_size)
+        sizes = [os.fstat(fd).st_size for fd in fds]
+        if any(size % mmap.PAGESIZE for size in sizes[:-1]):
+            raise FrameError(f"files of shared memory that do not end with a page: {sizes} bytes")
+        return _map(fds, sizes)
     except BaseException as error:
-        os.close(fd)
+        _close(fds)
         if isinstance(error, OSError):
             raise FrameError(f"shared memory cannot be mapped: {error}") from None
         raise

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import importlib
 import logging
+import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -131,6 +133,12 @@ class DataService:
             del self._lent_once[next(iter(self._lent_once))]
         return True
 
+    def expect(self, packages: Iterable[str]) -> None:
+        """Values of these packages are on their way: import meanwhile what will be needed to open them."""
+        for name in packages:
+            if name not in sys.modules:
+                self.offload.submit(_load, name)
+
     async def take_in(self, data: dict[Key, Payload], producer: str) -> dict[Key, int]:
         """Put what came from ``producer`` into the store; the size of each key."""
         nbytes = {key: arrived_nbytes(payload) for key, payload in data.items()}
@@ -144,6 +152,13 @@ class DataService:
         """End the thread."""
         if self._offload is not None:
             self._offload.shutdown(wait=False, cancel_futures=True)
+
+
+def _load(name: str) -> None:
+    try:
+        importlib.import_module(name)
+    except Exception as error:  # whoever opens the value is told
+        logger.debug("Cannot import %s before it is needed: %s", name, error)
 
 
 def _one_by_one(pack: Callable[[Key, Any], Payload | ErrorInfo], pairs: list[tuple[Key, Any]]) -> dict[Key, Any]:

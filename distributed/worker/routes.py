@@ -26,6 +26,7 @@ def worker_routes(worker: Any) -> dict[str, Callable[..., Any]]:
         "actor_execute": routes.actor_execute,
         "call_stack": routes.call_stack,
         "end_loans": routes.end_loans,
+        "expect": routes.expect,
         "explain": routes.explain,
         "get_data": routes.get_data,
         "get_logs": routes.get_logs,
@@ -59,6 +60,9 @@ class _Routes:
     def end_loans(self, numbers: Iterable[int], connection: Connection, **ignored: Any) -> bool:
         ended: bool = self.worker.data_service.loans.end(connection, numbers)
         return ended
+
+    def expect(self, packages: Iterable[str], **ignored: Any) -> None:
+        self.worker.data_service.expect(packages)
 
     async def update_data(
         self,

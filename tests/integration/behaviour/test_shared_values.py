@@ -22,10 +22,12 @@ from distributed import Client, LocalCluster, wait
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="memfd is Linux's")
 MB = 1 << 20
+FILES = 2
+"""Of a large value, which two threads write."""
 
 
-def segments(pid: int | str = "self") -> int:
-    """How many mappings of shared values the process has."""
+def files(pid: int | str = "self") -> int:
+    """How many files of shared values the process has mapped."""
     gc.collect()
     with open(f"/proc/{pid}/maps") as f:
         return sum("memfd:distributed-value" in line for line in f)
@@ -87,19 +89,29 @@ def test_200_mb_are_right_wherever_they_go(client: Client) -> None:
 def test_broadcast_is_one_copy(client: Client) -> None:
     pids = client.run(os.getpid).values()
     value = make(64 * MB, 2)
-    before = [segments(pid) for pid in pids]
+    before = [files(pid) for pid in pids]
     there = client.scatter(value, broadcast=True, hash=False)
     workers = list(client.scheduler_info()["workers"])
     sums = [client.submit(total, there, workers=[w], pure=False).result() for w in workers]
     assert sums == [total(value)] * 2
-    assert [segments(pid) for pid in pids] == [n + 1 for n in before]
+    assert [files(pid) for pid in pids] == [n + FILES for n in before]
     inodes = set()
     for pid in pids:
         with open(f"/proc/{pid}/maps") as f:
             inodes |= {line.split()[4] for line in f if "memfd:distributed-value" in line}
-    assert len(inodes) == 1
+    assert len(inodes) == FILES
     del there
-    until(lambda: [segments(pid) for pid in pids] == before)
+    until(lambda: [files(pid) for pid in pids] == before)
+
+
+def test_a_worker_imports_what_it_will_need_while_the_value_is_on_its_way(client: Client) -> None:
+    a, b = client.scheduler_info()["workers"]
+    has_numpy = "'numpy' in __import__('sys').modules"
+    client.scatter(np.arange(10), workers=[a], hash=False)
+    assert client.run(eval, has_numpy) == {a: False, b: False}
+    there = client.scatter(make(MB, 4), workers=[a], hash=False)
+    until(lambda: client.run(eval, has_numpy)[a])
+    assert there.type is np.ndarray and not client.run(eval, has_numpy)[b]
 
 
 def test_what_a_task_writes_into_its_input_nobody_else_sees(client: Client) -> None:
@@ -125,23 +137,23 @@ def test_a_result_that_is_a_changed_input_is_sent_as_it_is(client: Client) -> No
 
 def test_a_client_reads_a_large_result_where_it_lies_and_maps_it_the_second_time(client: Client) -> None:
     a, _ = client.scheduler_info()["workers"]
-    here = segments()
+    here = files()
     made = client.submit(make, 40 * MB, 9, workers=[a])
     want = make(40 * MB, 9)
     first = made.result()
     assert (first == want).all() and first.flags.writeable
     first[:] = 0
-    assert segments() == here  # it was copied, and nobody else has it
+    assert files() == here  # it was copied, and nobody else has it
     second = made.result()
     assert (second == want).all()
-    assert segments() == here + 1
+    assert files() == here + FILES
 
 
 @pytest.mark.parametrize("victim", ["producer", "consumer"])
 def test_a_process_that_is_killed_takes_nothing_along_and_leaves_nothing(client: Client, victim: str) -> None:
     pids = client.run(os.getpid)
     a, b = pids
-    here = segments()
+    here = files()
     made = client.submit(make, 16 * MB, 5, workers=[a], allow_other_workers=True)
     used = client.submit(total, made, workers=[b], allow_other_workers=True)
     value = made.result()
@@ -153,9 +165,9 @@ def test_a_process_that_is_killed_takes_nothing_along_and_leaves_nothing(client:
     wait([made, used])
     assert (made.result() == want).all()
     del made, used, value
-    until(lambda: segments() == here)
+    until(lambda: files() == here)
     until(lambda: dead not in client.nthreads())  # until then a call may still go to the process that was killed
-    until(lambda: all(segments(pid) == 0 for pid in client.run(os.getpid).values()))
+    until(lambda: all(files(pid) == 0 for pid in client.run(os.getpid).values()))
 
 
 def test_without_room_for_it_values_are_copied(client: Client) -> None:
@@ -164,7 +176,7 @@ def test_without_room_for_it_values_are_copied(client: Client) -> None:
     made = client.submit(make, 8 * MB, 6, workers=[a])
     assert client.submit(total, made, workers=[b]).result() == total(make(8 * MB, 6))
     pids = client.run(os.getpid).values()
-    assert [segments(pid) for pid in pids] == [0, 0]
+    assert [files(pid) for pid in pids] == [0, 0]
 
 
 def forbid_reading() -> None:
@@ -194,11 +206,11 @@ def test_a_value_that_a_task_made_is_read_by_the_first_and_shared_with_all_other
     made = client.submit(make, 40 * MB, 7, workers=[a])
     want = total(make(40 * MB, 7))
     assert client.submit(total, made, workers=[b], pure=False).result() == want
-    assert [segments(pid) for pid in pids.values()] == [0, 0]
+    assert [files(pid) for pid in pids.values()] == [0, 0]
     assert set(client.run(n_lent).values()) == {0}
     another = client.submit(make, 40 * MB, 8, workers=[a])
     assert total(another.result()) == total(another.result()) == total(make(40 * MB, 8))
-    assert segments(pids[a]) == 1
+    assert files(pids[a]) == FILES
     until(lambda: set(client.run(n_lent).values()) == {0})
 
 
@@ -208,7 +220,7 @@ def test_where_reading_is_forbidden_values_are_shared(client: Client) -> None:
     made = client.map(make, [40 * MB] * 2, [9, 10], workers=[a])
     sums = client.map(total, made, workers=[b], pure=False)
     assert client.gather(sums) == [total(make(40 * MB, seed)) for seed in (9, 10)]
-    assert sum(segments(pid) for pid in client.run(os.getpid).values()) >= 2  # one of two copies may be dropped
+    assert sum(files(pid) for pid in client.run(os.getpid).values()) >= 2  # one of two copies may be dropped
     assert set(client.run(n_lent).values()) == {0}
 
 
@@ -226,10 +238,10 @@ def test_one_of_the_two_is_killed_while_values_are_read(client: Client, victim: 
 
 def test_released_values_give_their_memory_back(client: Client) -> None:
     pids = client.run(os.getpid).values()
-    here = segments()
+    here = files()
     for i in range(10):
         futures = client.map(make, [MB] * 10, range(10 * i, 10 * i + 10))
         values = client.gather(futures)
         assert [v[0] for v in values] == [make(MB, s)[0] for s in range(10 * i, 10 * i + 10)]
     del futures, values
-    until(lambda: segments() == here and all(segments(pid) == 0 for pid in pids))
+    until(lambda: files() == here and all(files(pid) == 0 for pid in pids))

@@ -142,9 +142,9 @@ async def test_another_version_is_refused_at_both_ends(monkeypatch, caplog):
 
         monkeypatch.setattr(handshake.InitiatorHandshake, "__init__", init)
         with caplog.at_level(logging.WARNING, "distributed.comm"):
-            with pytest.raises(HandshakeRefused, match=r"refused by tcp.*version 2 here, 99 there.*same release"):
+            with pytest.raises(HandshakeRefused, match=r"refused by tcp.*version 3 here, 99 there.*same release"):
                 await connect(house.address, 5, secret=SECRET, shortcuts=False)
-        assert "version 2 here, 99 there" in caplog.text
+        assert "version 3 here, 99 there" in caplog.text
 
 
 @on_uvloop

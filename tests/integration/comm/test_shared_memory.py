@@ -105,25 +105,81 @@ def test_a_value_of_many_buffers_is_one_segment():
     assert all((opened[i] == value[i]).all() for i in value)
 
 
+def descriptions(*buffers):
+    """How a frame names these buffers, with descriptors of its own, as they arrive."""
+    segments = [b"first", *buffers]
+    places, fds = shared_memory.take_out(segments)
+    return [segments[i] for i in places], deque([os.dup(fd) for fd in fds])
+
+
+def test_a_large_value_lies_in_several_files_side_by_side():
+    """So that several threads can write it."""
+    n = 2 * shared_memory._PART_FROM + 12_345
+    value = [np.random.default_rng(i).integers(0, 255, n, "u1") for i in range(2)]
+    before, fds = n_segments(), n_descriptors()
+    payload = shared_memory.share(dumps(value))
+    assert n_segments() == before + shared_memory._N_WRITERS
+    small = shared_array()
+    buffers = [*payload.attached.buffers, buffer_of(small)]
+    named, files = descriptions(*buffers)
+    assert len(named) == 3 and len(files) == shared_memory._N_WRITERS + 1
+    views = shared_memory.put_in(named, files)
+    assert not files and [bytes(view) for view in views] == [bytes(buffer) for buffer in buffers]
+    again, files = descriptions(*views[:2])
+    assert again == named[:2]  # from hand to hand
+    views += shared_memory.put_in(again, files)
+    middle = n // 2
+    views[0][middle] ^= 1
+    assert shared_memory.locate(views[0]) is None and bytes(views[3]) == bytes(buffers[0])
+    del views, payload, buffers, small
+    assert (n_segments(), n_descriptors()) == (before, fds)
+
+
+def test_files_that_do_not_end_with_a_page_are_refused():
+    fds = deque()
+    for nbytes in (MB + 1, MB):
+        fds.append(os.memfd_create("distributed", os.MFD_ALLOW_SEALING))
+        os.ftruncate(fds[-1], nbytes)
+        shared_memory.fcntl.fcntl(fds[-1], shared_memory.fcntl.F_ADD_SEALS, shared_memory._SEALED)
+    opened = list(fds)
+    with pytest.raises(FrameError, match="end with a page"):
+        shared_memory.put_in([shared_memory._DESCRIPTOR.pack(0, 2, 0, MB)], fds)
+    for fd in opened:
+        with pytest.raises(OSError):
+            os.fstat(fd)
+
+
 def test_no_room_leaves_the_value_as_it_is():
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    payload = dumps(np.ones(MB))
+    payloads = dumps(np.ones(MB)), dumps(np.ones(4 * MB))
     fds = n_descriptors()
     resource.setrlimit(resource.RLIMIT_FSIZE, (MB, hard))
     try:
-        assert shared_memory.share(payload) is payload
+        for payload in payloads:
+            assert shared_memory.share(payload) is payload
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert n_descriptors() == fds
 
 
 def test_a_quarter_of_the_descriptors_is_left_for_others():
-    limit = shared_memory._most_descriptors()
+    limit = shared_memory._most_mappings() * shared_memory._N_WRITERS
     soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     assert 0 < limit <= soft // 4 or soft == resource.RLIM_INFINITY
 
 
-@pytest.mark.parametrize("announced", [(0, 0, 2 * MB), (0, MB, 1), (1, 0, 1)])
+@pytest.mark.parametrize(
+    "announced",
+    [
+        (0, 1, 0, 2 * MB),
+        (0, 1, MB, 1),
+        (0, 1, 1 << 63, 1 << 63),
+        (1, 1, 0, 1),
+        (0, 2, 0, 1),
+        (0, 0, 0, 1),
+        (0, 0, 0, 0),
+    ],
+)
 def test_places_outside_of_what_has_come_are_refused(announced):
     fd = os.memfd_create("distributed", os.MFD_ALLOW_SEALING)
     os.ftruncate(fd, MB)
@@ -139,7 +195,7 @@ def test_memory_that_its_writer_could_still_change_is_refused():
     fd = os.memfd_create("distributed", os.MFD_ALLOW_SEALING)
     os.ftruncate(fd, MB)
     with pytest.raises(FrameError, match="not sealed"):
-        shared_memory.put_in([shared_memory._DESCRIPTOR.pack(0, 0, MB)], deque([fd]))
+        shared_memory.put_in([shared_memory._DESCRIPTOR.pack(0, 1, 0, MB)], deque([fd]))
     with pytest.raises(OSError):
         os.fstat(fd)  # closed
 

@@ -60,11 +60,11 @@ async def test_worker_with_another_protocol(tmp_path: Path, caplog: Any) -> None
             code, text = await asyncio.to_thread(program.end_by_itself, 20)
         assert code == 1 and time.monotonic() - begin < 20
         (line,) = [line for line in text.splitlines() if "Error" in line]
-        assert "version 99 here, 1 there" in line or "version 2 here, 99 there" in line, text
+        assert "version 99 here, 1 there" in line or "version 3 here, 99 there" in line, text
         assert "same release" in line and s.address in line and "Traceback" not in text, text
         assert not s.workers
     (line,) = [line for line in records(caplog, "distributed.comm") if "Refused" in line]
-    assert "protocol version 2 here, 99 there" in line
+    assert "protocol version 3 here, 99 there" in line
 
 
 @gen_test()
@@ -77,7 +77,7 @@ async def test_nanny_with_another_protocol(tmp_path: Path) -> None:
             with running([*WORKER, s.address, "--nthreads", "1", option, str(preload)]) as program:
                 code, text = await asyncio.to_thread(program.end_by_itself, 20)
             (line,) = [line for line in text.splitlines() if line.startswith("Error")]
-            assert code == 1 and "version 2 here, 99 there" in line and "Traceback" not in text, text
+            assert code == 1 and "version 3 here, 99 there" in line and "Traceback" not in text, text
             assert text.count("ends: nanny-close") == 1, text
 
 
@@ -85,7 +85,7 @@ async def test_nanny_with_another_protocol(tmp_path: Path) -> None:
 async def test_client_with_another_protocol(monkeypatch: pytest.MonkeyPatch) -> None:
     async with process("scheduler") as (address, _):
         monkeypatch.setattr(handshake, "PROTOCOL_VERSION", 99)
-        with pytest.raises(HandshakeRefused, match=r"(2 here, 99|99 here, 2) there.*same release"):
+        with pytest.raises(HandshakeRefused, match=r"(3 here, 99|99 here, 3) there.*same release"):
             async with client(address):
                 pass
 

@@ -156,8 +156,8 @@ def test_other_version(monkeypatch):
     a = initiator()
     monkeypatch.undo()
     pump(a, b)
-    assert "version 2 here, 7 there" in str(b.error)
-    assert "version 2 here, 7 there" in str(a.error) and "same release" in str(a.error)
+    assert "version 3 here, 7 there" in str(b.error)
+    assert "version 3 here, 7 there" in str(a.error) and "same release" in str(a.error)
 
 
 @pytest.mark.parametrize(
