@@ -1,13 +1,15 @@
 """Tasks that could run now, best priority first. Pure.
 
-A binary heap with lazy deletion: each entry has a ticket of its own, and counts as long as its task holds that ticket.
-Leaving the queue therefore costs O(1); a heap that is mostly refuse is rebuilt.
+Most come in the order of their priority: these form a plain line. What comes out of turn lies in a binary heap beside
+it. Both have lazy deletion: each entry has a ticket of its own, and counts as long as its task holds that ticket.
+Leaving the queue therefore costs O(1); a queue that is mostly refuse is rebuilt.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
-from heapq import heapify, heappop, heappush
+from heapq import heappop, heappush
 from typing import TypeAlias
 
 from distributed.messages.scheduler_to_worker import Priority
@@ -19,10 +21,11 @@ Entry: TypeAlias = tuple[Priority, int, TaskState]  # the number is the ticket, 
 class ReadyQueue:
     """A queue of tasks. ``count`` is the number of live entries; ``tickets`` are shared by all queues of a worker."""
 
-    __slots__ = ("count", "heap", "tickets")
+    __slots__ = ("_heap", "_line", "count", "tickets")
 
     def __init__(self, tickets: Iterator[int]) -> None:
-        self.heap: list[Entry] = []
+        self._line: deque[Entry] = deque()
+        self._heap: list[Entry] = []
         self.count = 0
         self.tickets = tickets
 
@@ -30,21 +33,28 @@ class ReadyQueue:
         """Add a task."""
         ts.ticket = ticket = next(self.tickets)
         self.count += 1
-        heappush(self.heap, (ts.priority, ticket, ts))
+        line = self._line
+        priority = ts.priority
+        if not line or line[-1][0] <= priority:
+            line.append((priority, ticket, ts))
+        else:
+            heappush(self._heap, (priority, ticket, ts))
 
     def peek(self) -> TaskState | None:
         """The best task, or None."""
-        heap = self.heap
-        while heap:
-            _, ticket, ts = heap[0]
-            if ts.ticket == ticket:
-                return ts
+        line, heap = self._line, self._heap
+        while line and line[0][2].ticket != line[0][1]:
+            line.popleft()
+        while heap and heap[0][2].ticket != heap[0][1]:
             heappop(heap)
-        return None
+        if heap and (not line or heap[0] < line[0]):
+            return heap[0][2]
+        return line[0][2] if line else None
 
     def pop(self) -> TaskState:
         """Take out the task that ``peek`` has just shown."""
-        ts = heappop(self.heap)[2]
+        line, heap = self._line, self._heap
+        ts = (heappop(heap) if heap and (not line or heap[0] < line[0]) else line.popleft())[2]
         ts.ticket = 0
         self.count -= 1
         return ts
@@ -53,17 +63,22 @@ class ReadyQueue:
         """Take out any task of the queue."""
         ts.ticket = 0
         self.count -= 1
-        if len(self.heap) > 64 + 2 * self.count:
-            self.heap = self.live()
-            heapify(self.heap)
+        if self.n_entries > 64 + 2 * self.count:
+            self._line = deque(sorted(self.live(), key=_rank))
+            self._heap = []
 
     def live(self) -> list[Entry]:
         """All live entries, in no order."""
-        return [entry for entry in self.heap if entry[2].ticket == entry[1]]
+        return [entry for part in (self._line, self._heap) for entry in part if entry[2].ticket == entry[1]]
 
     def __iter__(self) -> Iterator[TaskState]:
         """The tasks, best first."""
-        return iter([entry[2] for entry in sorted(self.live(), key=lambda entry: entry[:2])])
+        return iter([entry[2] for entry in sorted(self.live(), key=_rank)])
+
+    @property
+    def n_entries(self) -> int:
+        """Live or not."""
+        return len(self._line) + len(self._heap)
 
     def __len__(self) -> int:
         return self.count
@@ -75,4 +90,8 @@ class ReadyQueue:
     def position(self, ts: TaskState) -> int:
         """How many tasks are ahead of this one, which is in this queue."""
         own = (ts.priority, ts.ticket)
-        return sum(entry[:2] < own for entry in self.live())
+        return sum(_rank(entry) < own for entry in self.live())
+
+
+def _rank(entry: Entry) -> tuple[Priority, int]:
+    return entry[:2]

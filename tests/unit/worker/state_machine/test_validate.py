@@ -33,7 +33,7 @@ def lose_a_deadline(state: WorkerState) -> None:
 
 
 def lose_a_queue_entry(state: WorkerState) -> None:
-    state.ready.heap.clear()
+    state.ready._line.clear()
 
 
 def leak_a_resource(state: WorkerState) -> None:
