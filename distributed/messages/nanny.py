@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from msgspec import Struct
 
 
@@ -33,13 +35,18 @@ class WorkerProcessExited(Struct, tag="worker-process-exited", array_like=True, 
     cause: str = ""
 
 
+STOPPED: Final = frozenset(["stopped", "tracing-stop", "zombie", "dead"])
+"""States of a process (names of psutil) for which nobody can vouch."""
+
+
 class WorkerVouched(Struct, tag="worker-vouched", array_like=True):
-    """The event loop of ``worker`` has been silent for ``silent_s``; its process is in ``process_state`` (psutil's
-    names: ``running``, ``sleeping``, ``stopped``, ...). ``executing`` holds the run ids that are being executed."""
+    """The event loop of ``worker`` is silent; its process is in ``process_state`` (psutil's names: ``running``,
+    ``sleeping``, ``stopped``, ...). ``held_s``: for so long, as far as was seen, the process was not stopped and its
+    loop did not move all the same. ``executing`` holds the run ids that are being executed."""
 
     worker: str
     pid: int
-    silent_s: float
+    held_s: float
     process_state: str
     executing: tuple[int, ...]
 

@@ -2,7 +2,9 @@
 
 The loop counts its beats in the page that worker and nanny share; as long as the count grows nothing is said. A loop
 that stands still is kept from moving by somebody who holds the interpreter lock, or the whole process is stopped: the
-state of the process tells which, and needs no help of the worker's.
+state of the process tells which, and needs no help of the worker's. Once a stopped process goes on, its loop needs a
+moment: so the time in which it was held counts from the last look that found the process stopped. It does not count
+over a time in which the nanny stood still itself, and saw nothing.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from distributed.base.lazy import lazy_module
-from distributed.messages.nanny import WorkerVouched
+from distributed.messages.nanny import STOPPED, WorkerVouched
 from distributed.nanny.process import WorkerProcess
 
 if TYPE_CHECKING:
@@ -25,6 +27,8 @@ SHARE = 0.6
 """Of the time after which a scheduler suspects a silent worker: then the nanny begins to speak."""
 LOOKS = 3
 """In that time."""
+_LATE = 2.0
+"""Intervals after which a look comes so late that the nanny has stood still."""
 
 
 class Watch:
@@ -49,7 +53,7 @@ class Watch:
         self._process = process
         self._worker = worker
         self._beats = -1
-        self._moved = time.monotonic()
+        self._moved = self._held = self._looked = time.monotonic()
         self._look()
 
     def stop(self) -> None:
@@ -64,15 +68,18 @@ class Watch:
         if not process.is_alive():
             return
         now = time.monotonic()
+        late = now - self._looked > _LATE * self._silent_s / LOOKS
+        self._looked = now
         beats = process.page.beats
         if beats != self._beats:
             self._beats = beats
-            self._moved = now
+            self._moved = self._held = now
             return
-        silent_s = now - self._moved
-        if silent_s >= self._silent_s:
-            state = process_state(process.pid)
-            self._tell(WorkerVouched(self._worker, process.pid, silent_s, state, process.page.run_ids()))
+        state = process_state(process.pid)
+        if late or state in STOPPED:
+            self._held = now
+        if now - self._moved >= self._silent_s:
+            self._tell(WorkerVouched(self._worker, process.pid, now - self._held, state, process.page.run_ids()))
 
 
 def process_state(pid: int) -> str:

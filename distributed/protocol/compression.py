@@ -25,7 +25,7 @@ class Compressor(NamedTuple):
     number: int
     name: str
     compress: Callable[[Any], bytes]
-    decompress: Callable[[Any, int], bytes]
+    decompress: Callable[[Any, int], bytes | bytearray]
 
 
 def _load_zlib() -> Compressor:
@@ -45,7 +45,7 @@ def _load_lz4() -> Compressor:
         2,
         "lz4",
         lambda data: block.compress(data, store_size=False),
-        lambda data, nbytes: block.decompress(data, uncompressed_size=nbytes),
+        lambda data, nbytes: block.decompress(data, uncompressed_size=nbytes, return_bytearray=True),
     )
 
 
@@ -135,4 +135,4 @@ def decompress(number: int, data: Any, nbytes: int) -> bytearray:
         raise FrameError(f"a segment of {nbytes} bytes cannot be decompressed ({name}): {error}") from error
     if len(content) != nbytes:
         raise FrameError(f"a compressed segment declares {nbytes} bytes and has {len(content)}")
-    return bytearray(content)
+    return content if isinstance(content, bytearray) else bytearray(content)

@@ -147,15 +147,15 @@ class Effects:
         self._events.log([ALL, suspected.address, "worker-suspect"], event)
 
     def _welcome_back(self, back: WorkerAnswered) -> None:
-        keys = [user_key(key) for key in back.keys]
+        keys = [user_key(key) for key in back.holders]
         logger.warning(
             "Worker %s (%s) answers again after %.1f s%s",
             back.address, back.name, back.silent_s,
-            f"; its loop was kept from moving while it ran {keys}: does a task hold the GIL?" if back.busy else "",
+            f"; its loop was kept from moving while it ran {keys}: does a task hold the GIL?" if keys else "",
         )  # fmt: skip
         event = {"worker": back.address, "name": back.name, "seconds": back.silent_s, "keys": keys}
         self._events.log([ALL, back.address], {"action": "worker-answers", **event})
-        if back.busy:
+        if keys:
             self._events.log("gil-held", {"action": "gil-held", **event})
 
     def _tell_unrunnable(self, told: TasksUnrunnable) -> None:

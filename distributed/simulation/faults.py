@@ -219,7 +219,7 @@ def _spilling(rng: Random, workers: list[str], end: float, script: list[acts.Act
     return {
         "min_spill_nbytes": rng.choice([1, 8]),
         "target_nbytes": target,
-        "hold_nbytes": target + rng.choice([0, 8, 80]),
+        "hold_nbytes": target + rng.choice([0, 80, 10_000]),
         "most_spilled_nbytes": rng.choice([0, 0, 16]),
         "transfer_nbytes": rng.choice([8, 1 << 40]),
         "spill_retry_s": rng.choice([0.01, 5.0]),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from distributed.messages.control import RegisterWorker
-from distributed.messages.nanny import WorkerProcessExited, WorkerVouched
+from distributed.messages.nanny import STOPPED, WorkerProcessExited, WorkerVouched
 from distributed.simulation.process import Process, Surroundings
 from distributed.simulation.script import Crash, Freeze, StartWorker
 from distributed.worker.state_machine.events import Pause, Unpause
@@ -90,7 +90,8 @@ class Node:
             silent_s = sim.now - since
             if silent_s > 2 * self.around.heartbeat_s:
                 running = process.executor.executing()
-                vouched = WorkerVouched(process.address, process.info.pid, silent_s, state, running)
+                held_s = 0.0 if state in STOPPED else silent_s
+                vouched = WorkerVouched(process.address, process.info.pid, held_s, state, running)
                 self.around.host.apply([vouched], "")
             sim.after(self.around.heartbeat_s, lambda: self._watch(process, since, state))
 

@@ -9,6 +9,7 @@ import time
 from typing import Any
 
 from distributed.messages.worker_to_scheduler import Heartbeat
+from distributed.worker.executing_page import ExecutingPage
 
 logger = logging.getLogger("distributed.worker")
 
@@ -18,11 +19,19 @@ class Heart:
 
     def __init__(self, worker: Any) -> None:
         self._worker = worker
+        self._page: ExecutingPage | None = None
         self._timer: asyncio.TimerHandle | None = None
 
-    def start(self) -> None:
-        """The first beat comes after one interval: registering was a sign of life."""
+    def start(self, page: ExecutingPage | None = None) -> None:
+        """The first beat comes after one interval: registering was a sign of life. Each leaves a mark on ``page``:
+        there the nanny sees that the loop moves, whether the scheduler can be reached or not."""
+        self._page = page
+        self._go_on()
+
+    def _go_on(self) -> None:
         self._timer = asyncio.get_running_loop().call_later(self._worker.heartbeat_interval, self._beat)
+        if self._page is not None:
+            self._page.beat()
 
     def stop(self) -> None:
         """No more beats."""
@@ -30,7 +39,7 @@ class Heart:
             self._timer.cancel()
 
     def _beat(self) -> None:
-        self.start()
+        self._go_on()
         if self._worker.user_metrics:
             self._worker.add_task(self._beat_with_user_metrics())
         else:

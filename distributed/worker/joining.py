@@ -103,9 +103,7 @@ class Joining(Services):
         if registered.heartbeat_interval_s > 0:
             self.heartbeat_interval = registered.heartbeat_interval_s
         self.link.begin(connection, message, registered)
-        self.heart.start()
-        if self._page is not None:
-            self._page.beat()
+        self.heart.start(self._page)
         self.joined.set()
         if self.on_registered is not None:
             self.on_registered()

@@ -190,10 +190,12 @@ class PauseWatch:
     def judge(self, used: int) -> bool | None:
         """With so much in use: True: pause now; False: go on now; None: as before."""
         if used > self.pause_bytes:
-            if not self.paused:
-                gc.collect()
             give_back()
             used = self.used()
+            if used > self.pause_bytes and not self.paused:
+                gc.collect()
+                give_back()
+                used = self.used()
         if (used > self.pause_bytes) is self.paused:
             return None
         self.paused = not self.paused

@@ -48,7 +48,8 @@ class SelfWatch:
         self.n_ended = 0
         self.bounds = MemoryBounds(worker.memory_limit)
         self.pausing = PauseWatch(worker.memory_limit, self.bounds.pause)
-        # Between two looks at the process the values must not grow by more than this.
+        # Between two looks at the process no more than this comes into memory: also where as much leaves it, since what
+        # is freed is not always fit to be used again.
         self._step_nbytes = (worker.memory_limit or 1 << 60) // 16
         self._next_nbytes = self._step_nbytes
         self._n_runs = 0
@@ -82,9 +83,9 @@ class SelfWatch:
         self._n_runs += len(reports)
         self.ended.extend([event.key for event, _ in reports[-MAX_LISTED:] if type(event) is not ExecuteSkipped])
 
-    def on_growth(self, resident_nbytes: int) -> None:
-        """The values in memory take so much by now."""
-        if resident_nbytes > self._next_nbytes:
+    def on_growth(self, entered_nbytes: int) -> None:
+        """So much has come into memory by now."""
+        if entered_nbytes > self._next_nbytes:
             self.look_at_memory()
 
     def _look(self) -> None:
@@ -102,7 +103,7 @@ class SelfWatch:
         """Send values to disk, pause or go on, as the memory in use demands."""
         worker = self.worker
         used = self.pausing.used()
-        self._next_nbytes = worker.state.resident_nbytes + self._step_nbytes
+        self._next_nbytes = worker.state.entered_nbytes + self._step_nbytes
         if used > self.bounds.spill:
             used = self._make_room(used)
         elif self._given_back_after != self._work_done():
@@ -120,6 +121,8 @@ class SelfWatch:
             used = self.pausing.used()
             if used <= self.bounds.spill:
                 return used
+        elif used <= self.bounds.pause:
+            return used  # how much of it is free already is found out by a later look
         excess = used - min(self.bounds.target, self.bounds.spill)
         worker = self.worker
         if callable(getattr(worker.data, "evict", None)) and worker.data is not worker.store:

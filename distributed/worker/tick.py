@@ -93,7 +93,7 @@ class Tick(Facts):
             handle(event, now)
         self._act()
         if self._self_watch is not None:
-            self._self_watch.on_growth(self.state.resident_nbytes)
+            self._self_watch.on_growth(self.state.entered_nbytes)
 
     def _as_actor(self, key: Key, instance: Any) -> Any:
         self.actors[key] = instance
@@ -148,7 +148,7 @@ class Tick(Facts):
             self.effects.arrived[event.worker] = arrived
         self.handle(event)
         if self._self_watch is not None:
-            self._self_watch.on_growth(self.state.resident_nbytes)
+            self._self_watch.on_growth(self.state.entered_nbytes)
 
     async def _relay(self, worker: str, keys: list[Key]) -> Any:
         return await self.link.ask("relay_data", {"worker": worker, "keys": keys})

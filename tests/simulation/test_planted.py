@@ -20,7 +20,7 @@ FOUND_BY = {
     "replica-never-freed": 2,
     "resources-not-returned": 2,
     "forgotten-requeue": 0,
-    "missing-cancel": 9,
+    "missing-cancel": 2,
     "void-never": 12,
     "behind-takes-no-slot": 3,
     "wrong-holder-kept": 16,

@@ -279,14 +279,15 @@ class TaskState:
 
 class Vouch:
     """What the nanny last said of a silent worker's process; ``keys`` are being executed. ``seen``: when it last stood
-    up for it."""
+    up for it. ``holders``: what was executed when the loop had last been kept from moving for long, in this silence."""
 
-    __slots__ = ("seen", "process_state", "keys")
+    __slots__ = ("seen", "process_state", "keys", "holders")
 
-    def __init__(self, seen: float, process_state: str, keys: tuple[Key, ...]) -> None:
+    def __init__(self, seen: float, process_state: str, keys: tuple[Key, ...], holders: tuple[Key, ...]) -> None:
         self.seen = seen
         self.process_state = process_state
         self.keys = keys
+        self.holders = holders
 
 
 class WorkerState:

@@ -47,14 +47,13 @@ class WorkerSuspected(NamedTuple):
 
 
 class WorkerAnswered(NamedTuple):
-    """A suspect has spoken again. ``busy``: its process ran all the time, its loop did not (a task held the interpreter
-    lock); ``keys`` were being executed."""
+    """A suspect has spoken again. ``holders`` were being executed while its loop was kept from moving and its process
+    was not stopped (one of them held the interpreter lock); none when that is not what it was."""
 
     address: str
     name: str
     silent_s: float
-    busy: bool
-    keys: tuple[Key, ...]
+    holders: tuple[Key, ...]
 
 
 class WorkerRefused(NamedTuple):

@@ -20,7 +20,9 @@ A worker whose connection broke is *away*, and has ``worker_grace_s`` to come ba
 A suspect gets no new tasks; what it has stays there. The tasks of a lost worker run elsewhere under new run ids, so
 that nothing it still says counts; it is told to start anew, and reads that when it comes back.
 
-Time in which this scheduler itself stood still counts for nobody's silence.
+Time in which this scheduler itself stood still counts for nobody's silence. Nor does every silence accuse a task: for
+as long as makes a worker suspect the nanny must have seen that the process was not stopped and its loop did not move,
+and that tasks were executed.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from __future__ import annotations
 from math import inf
 
 from distributed.base.keys import Key
-from distributed.messages.nanny import WorkerVouched
+from distributed.messages.nanny import STOPPED, WorkerVouched
 from distributed.messages.scheduler_to_worker import CloseWorkerOrder, PeerLost
 from distributed.scheduler.state_machine.entities import Vouch, WorkerState
 from distributed.scheduler.state_machine.events import WorkerBack, WorkerSends
@@ -42,9 +44,6 @@ _LATE = 2.0
 
 OUT_OF_TOUCH_S = 3.0
 """Longer than between two heartbeats, however many workers there are."""
-
-STOPPED = frozenset(["stopped", "tracing-stop", "zombie", "dead"])
-"""States of a process (names of psutil) for which nobody can vouch."""
 
 
 def liveness_deadline(state: Tables) -> float | None:
@@ -179,7 +178,11 @@ def on_worker_vouched(state: Tables, event: WorkerVouched, source: str) -> None:
         seen = state.now
     else:
         seen = ws.vouch.seen if ws.vouch is not None else -inf
-    ws.vouch = Vouch(seen, event.process_state, keys)
+    holders = ws.vouch.holders if ws.vouch is not None else ()
+    suspect_s = state.settings.suspect_s
+    if keys and suspect_s is not None and event.process_state not in STOPPED and event.held_s >= suspect_s:
+        holders = keys
+    ws.vouch = Vouch(seen, event.process_state, keys, holders)
 
 
 def on_worker_sends(state: Tables, event: WorkerSends, source: str) -> None:
@@ -208,11 +211,8 @@ def answered(state: Tables, ws: WorkerState) -> None:
     """A silent worker has spoken."""
     if ws.suspect_since is not None:
         silence = state.now - ws.last_seen
-        stopped = ws.vouch is not None and ws.vouch.process_state in STOPPED
-        keys = ws.vouch.keys if ws.vouch is not None else ()
-        state.out.instructions.append(
-            WorkerAnswered(ws.address, str(ws.name), silence, ws.vouch is not None and not stopped, keys)
-        )
+        holders = ws.vouch.holders if ws.vouch is not None else ()
+        state.out.instructions.append(WorkerAnswered(ws.address, str(ws.name), silence, holders))
         ws.suspect_since = None
         set_status(state, ws, ws.status_name)
     ws.vouch = None

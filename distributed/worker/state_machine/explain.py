@@ -20,7 +20,7 @@ from distributed.worker.state_machine.task import (
     WAITING,
     TaskState,
 )
-from distributed.worker.state_machine.transitions.spilling import is_full
+from distributed.worker.state_machine.transitions.executing import waits_for_room
 
 
 class Explanation(Struct, omit_defaults=True):
@@ -100,7 +100,7 @@ def _queued(t: Tables, ts: TaskState, ahead: int, unsatisfied: dict[str, str]) -
         text = f"waits for resources ({reasons})"
     elif t.status != RUNNING:
         text = f"this worker is {t.status} and starts nothing"
-    elif is_full(t):
+    elif waits_for_room(t, ts):
         text = f"memory is full: tasks wait until {len(t.spilling.leaving)} value(s) have been written to disk"
     else:
         text = f"ready behind {ahead} task(s); {t.slots_used} run(s) with the executor on {t.nthreads} slot(s)"

@@ -45,7 +45,7 @@ from distributed.worker.state_machine.events import (
     Unpause,
 )
 from distributed.worker.state_machine.instructions import AbortGather, StoreResult
-from distributed.worker.state_machine.tables import CLOSING, PAUSED, RUNNING, Tables
+from distributed.worker.state_machine.tables import CLOSING, NEVER, PAUSED, RUNNING, Tables
 from distributed.worker.state_machine.task import (
     MEMORY,
     NO_PRIORITY,
@@ -153,6 +153,8 @@ def on_execute_success(t: Tables, event: ExecuteSuccess) -> None:
     spec = ts.spec
     if spec is not None and spec.duration_s < 0:
         executing.learn_duration(t, spec, event.duration_s)
+    if spec is not None and t.settings.hold_nbytes != NEVER:
+        executing.learn_size(t, spec, event.nbytes)
     ts.type_name = event.type_name
     ts.unshippable = event.unshippable
     t.outbox.instructions.append(StoreResult(ts.key, event.run_id))

@@ -25,7 +25,7 @@ from distributed.worker.state_machine.task import IN_FLIGHT, LONG_RUNNING, MEMOR
 from distributed.worker.state_machine.transitions.computing import give_back
 from distributed.worker.state_machine.transitions.executing import start_tasks
 from distributed.worker.state_machine.transitions.fetching import plan_fetches
-from distributed.worker.state_machine.transitions.spilling import plan_spills
+from distributed.worker.state_machine.transitions.spilling import fits, plan_spills
 from distributed.worker.state_machine.validate import validate
 
 # key, state before (or what happened), state after, run id, when: the order in which other packages read a story
@@ -72,11 +72,16 @@ class WorkerState(Tables):
         if self.status == CLOSING:
             self._give_back_ready()
         else:
+            if not fits(self, 0):
+                self._spill()  # tasks wait for what leaves
             start_tasks(self)
         self.outbox.busy = self.ready.count > 0 or (
             self.slots_used > self.nthreads + 1 and 2 * self.backlog_s > self.settings.handover_s * self.nthreads
         )
         plan_fetches(self)
+        self._spill()
+
+    def _spill(self) -> None:
         if self.managed_nbytes > self.settings.target_nbytes or self.spilling.wanted_nbytes:
             plan_spills(self)
 

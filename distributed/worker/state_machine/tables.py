@@ -42,8 +42,8 @@ class WorkerSettings(Struct, frozen=True):
     ``suspect_s`` up to ``suspect_max_s``. ``story_length`` steps are remembered.
 
     Values from ``min_spill_nbytes`` on may go to disk. They do when those in memory take more than ``target_nbytes``;
-    above ``hold_nbytes`` tasks wait for that. At most ``most_spilled_nbytes`` are on disk (0: no limit). Fetches bring
-    at most ``transfer_nbytes`` at once, or one key.
+    where these would take more than ``hold_nbytes``, with what runs are going to make, tasks wait for that. At most
+    ``most_spilled_nbytes`` are on disk (0: no limit). Fetches bring at most ``transfer_nbytes`` at once, or one key.
 
     A run that is to end is left ``stop_grace_s`` to do so by itself, then it is interrupted (None: never), and again
     after each ``stop_repeat_s``.
@@ -71,7 +71,8 @@ class WorkerSettings(Struct, frozen=True):
 
 class Tables:
     """``handed`` holds the wanted runs that are with the executor, ``stale`` the unwanted ones, both by run id;
-    ``slots_used`` counts those of either kind that hold a slot, and ``backlog_s`` is the time booked for all of them.
+    ``slots_used`` counts those of either kind that hold a slot; ``backlog_s`` is the time booked for all of them, and
+    ``coming_nbytes`` the memory that their results will take as far as ``sizes`` tells, by kind of task.
     ``limits`` says until when a wanted run may take, ``stops`` when a stale one is interrupted next, both by run id.
     ``missing`` holds the keys in that state. ``now`` is the time of the last event."""
 
@@ -79,7 +80,9 @@ class Tables:
         "address",
         "asking",
         "backlog_s",
+        "coming_nbytes",
         "durations",
+        "entered_nbytes",
         "executed_count",
         "fetches",
         "followers",
@@ -98,6 +101,7 @@ class Tables:
         "shared",
         "shared_records",
         "short",
+        "sizes",
         "slots_used",
         "spilling",
         "stale",
@@ -129,7 +133,9 @@ class Tables:
         self.stops: dict[int, float] = {}
         self.slots_used = 0
         self.backlog_s = 0.0
+        self.coming_nbytes = 0
         self.durations: dict[bytes | str, float] = {}
+        self.sizes: dict[bytes | str, int] = {}
         self.rng = Random(seed)
         self.fetches = FetchPlan(settings.gather_nbytes, host_of(address), self.rng)
         # The needs of tasks that are ordered as sharing them, and the records of these (none yet: empty).
@@ -140,6 +146,8 @@ class Tables:
         self.wake_at: float | None = None
         self.nmemory = 0
         self.managed_nbytes = 0
+        # Of all values that have come into memory so far, from wherever.
+        self.entered_nbytes = 0
         self.spilling = SpillPlan()
         self.executed_count = 0
         self.steps: deque[Step] = deque(maxlen=settings.story_length)

@@ -98,8 +98,8 @@ class TaskState(Struct, eq=False):
     """One key.
 
     ``run_id`` and ``spec`` are of the newest order to compute it here; ``ticket`` is its place in a queue; ``cost_s``
-    is booked while it is handed over; ``stale_runs`` counts its older runs that have not ended. ``dependents`` are the
-    tasks to be computed here that need it and have not ended.
+    and ``size`` (bytes of its result, as is expected) are booked while it is handed over; ``stale_runs`` counts its
+    older runs that have not ended. ``dependents`` are the tasks to be computed here that need it and have not ended.
     """
 
     key: Key
@@ -109,6 +109,7 @@ class TaskState(Struct, eq=False):
     priority: Priority = NO_PRIORITY
     since: float = 0.0
     cost_s: float = 0.0
+    size: int = 0
     dependencies: tuple[TaskState, ...] = ()
     dependents: dict[TaskState, None] = {}
     waiting_count: int = 0
@@ -174,6 +175,7 @@ class StaleRun(Struct, eq=False):
 
     task: TaskState
     cost_s: float
+    size: int
     holds_slot: bool
     resources: dict[str, float] | None
     since: float

@@ -97,19 +97,19 @@ def _validate_queues(t: Tables) -> None:
 
 def _validate_slots(t: Tables) -> None:
     held: dict[str, float] = {}
-    slots, cost_s = 0, 0.0
+    slots, cost_s, coming = 0, 0.0, 0
     behind = t.followers.follows
     for run_id, ts in t.handed.items():
         _check(ts.state in HANDED_OVER and ts.run_id == run_id, ts, f"run {run_id} is its newest and with the executor")
         _check(t.tasks.get(ts.key) is ts, ts, "a task with the executor is in the table")
         if ts.state != LONG_RUNNING:
-            slots, cost_s = slots + (run_id not in behind), cost_s + ts.cost_s
+            slots, cost_s, coming = slots + (run_id not in behind), cost_s + ts.cost_s, coming + ts.size
         for name, amount in ((ts.spec.resources if ts.spec else None) or {}).items():
             held[name] = held.get(name, 0.0) + amount
     for run_id, run in t.stale.items():
         _check(run_id not in t.handed, run.task, f"run {run_id} is wanted or stale, not both")
         if run.holds_slot:
-            slots, cost_s = slots + (run_id not in behind), cost_s + run.cost_s
+            slots, cost_s, coming = slots + (run_id not in behind), cost_s + run.cost_s, coming + run.size
         for name, amount in (run.resources or {}).items():
             held[name] = held.get(name, 0.0) + amount
     _check(t.limits.keys() <= t.handed.keys(), list(t.limits), "wanted runs have limits")
@@ -118,6 +118,7 @@ def _validate_slots(t: Tables) -> None:
         _check(t.wake_at is not None and t.wake_at <= when, when, "a deadline ends runs")
     _check(slots == t.slots_used, t.slots_used, f"slots in use are the runs that hold one ({slots})")
     _check(abs(cost_s - t.backlog_s) < 1e-6, t.backlog_s, f"the backlog is the sum of what is booked ({cost_s})")
+    _check(coming == t.coming_nbytes, t.coming_nbytes, f"the bytes to come are those of the runs ({coming})")
     for name, total in t.resources.total.items():
         free = t.resources.available[name]
         _check(abs(total - free - held.get(name, 0.0)) < 1e-6, name, f"{free} of {total} free, {held.get(name)} held")

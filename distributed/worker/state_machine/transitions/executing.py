@@ -5,6 +5,10 @@ executor is expected to take less than ``handover_s`` per slot: short tasks then
 through the event loop, while long ones (or ones of unknown length) stay here, where they can still be stolen, freed or
 overtaken. A long task books no more than its slot's share, so that it does not keep the other slots short.
 
+What lies with the executor is run to its end, however short memory gets meanwhile, and a loop that is late hears of it
+late. So the memory that it will take is booked as well: ahead of time goes only what has room below ``hold_nbytes``,
+and while something is on its way to disk a free slot, too, waits for the room.
+
 Within the same limit goes what waits for the result of such a short run and for nothing else: it is handed over behind
 that run (``followers.py``). When the run before is not wanted any more, or goes on without its slot, what lies behind
 is void: it is taken back, and what it returns, if it has begun, does not count.
@@ -16,7 +20,7 @@ from distributed.base.keys import key_prefix
 from distributed.messages.scheduler_to_worker import ComputeTask, Priority
 from distributed.messages.worker_to_scheduler import TaskRescheduled
 from distributed.worker.state_machine.instructions import CancelExecute, Execute
-from distributed.worker.state_machine.tables import RUNNING, Tables
+from distributed.worker.state_machine.tables import NEVER, RUNNING, Tables
 from distributed.worker.state_machine.task import (
     CANCELLED,
     EXECUTING,
@@ -30,7 +34,7 @@ from distributed.worker.state_machine.task import (
 )
 from distributed.worker.state_machine.transitions.fetching import end, settle, want
 from distributed.worker.state_machine.transitions.queueing import wait_or_queue
-from distributed.worker.state_machine.transitions.spilling import is_full, use
+from distributed.worker.state_machine.transitions.spilling import brought_back_nbytes, fits, is_full, use
 
 _MOST_DEPENDENTS = 4
 """Of a run behind which tasks are handed over: many of them are better off in the queue, for all slots."""
@@ -55,18 +59,22 @@ def _start_queued(t: Tables) -> None:
         if resources.queues:
             other = resources.best()
             if other is not None and (ts is None or other.priority < ts.priority):
-                if t.slots_used >= t.nthreads:
+                if t.slots_used >= t.nthreads or waits_for_room(t, other):
                     return
                 resources.start(other)
-                _hand_over(t, other, share_s)
+                _hand_over(t, other, share_s, _known_size(t, other))
                 continue
         if ts is None or ts.spec is None:
             return
         cost_s = _known_cost_s(t, ts.spec)
-        if t.slots_used >= t.nthreads and (cost_s < 0 or t.backlog_s + cost_s > limit_s):
+        size = _known_size(t, ts)
+        if t.slots_used < t.nthreads:
+            if waits_for_room(t, ts):
+                return
+        elif cost_s < 0 or t.backlog_s + cost_s > limit_s or not _fits_ahead(t, ts, size):
             return
         ready.pop()
-        _hand_over(t, ts, share_s if cost_s < 0 else cost_s)
+        _hand_over(t, ts, share_s if cost_s < 0 else cost_s, size)
 
 
 def _line_up_followers(t: Tables) -> None:
@@ -81,9 +89,10 @@ def _line_up_followers(t: Tables) -> None:
                 cost_s = _cost_behind_s(t, ts)
                 if cost_s < 0 or cost_s >= share_s or urgent < ts.priority:
                     continue
-                if t.backlog_s + cost_s > limit_s:
+                size = _known_size(t, ts)
+                if t.backlog_s + cost_s > limit_s or not _fits_ahead(t, ts, size):
                     return  # it is looked at again when there is room
-                _hand_over(t, ts, cost_s, lead.run_id)
+                _hand_over(t, ts, cost_s, size, lead.run_id)
         del leads[lead]
 
 
@@ -123,7 +132,27 @@ def _known_cost_s(t: Tables, spec: ComputeTask) -> float:
     return cost_s if cost_s < settings.handover_s else max(settings.handover_s, settings.min_cost_s)
 
 
-def _hand_over(t: Tables, ts: TaskState, cost_s: float, after: int = -1) -> None:
+def _known_size(t: Tables, ts: TaskState) -> int:
+    """Bytes that the result will take, to judge by others of its kind; negative when none is known. 0 where nothing
+    depends on it."""
+    if t.settings.hold_nbytes == NEVER or ts.spec is None:
+        return 0
+    return t.sizes.get(_kind(ts.spec), -1)
+
+
+def _fits_ahead(t: Tables, ts: TaskState, size: int) -> bool:
+    """Whether memory has room for a run that is begun without another look at it."""
+    if t.settings.hold_nbytes == NEVER:
+        return True
+    return size >= 0 and fits(t, size + brought_back_nbytes(t, ts))
+
+
+def waits_for_room(t: Tables, ts: TaskState) -> bool:
+    """Whether a task does not get a free slot: something is on its way to disk, and there is no room for it before."""
+    return bool(t.spilling.leaving) and is_full(t, max(_known_size(t, ts), 0) + brought_back_nbytes(t, ts))
+
+
+def _hand_over(t: Tables, ts: TaskState, cost_s: float, size: int, after: int = -1) -> None:
     spec = ts.spec
     assert spec is not None
     now = t.now
@@ -139,6 +168,9 @@ def _hand_over(t: Tables, ts: TaskState, cost_s: float, after: int = -1) -> None
         ts.waiting_count = 0
         t.followers.add(run_id, after)
     t.backlog_s += cost_s
+    if size > 0:
+        ts.size = size
+        t.coming_nbytes += size
     t.outbox.instructions.append(
         Execute(
             spec.key,
@@ -191,7 +223,7 @@ def end_run(t: Tables, run_id: int, begun: bool = True) -> TaskState | None:
     if followers.leads:
         followers.leads.pop(ts, None)
     if ts.state is EXECUTING:
-        _free_slot(t, ts.cost_s)
+        _free_slot(t, ts)
     spec = ts.spec
     if spec is not None and spec.resources:
         t.resources.release(spec.resources)
@@ -231,12 +263,12 @@ def secede(t: Tables, run_id: int) -> TaskState | None:
             return None
         t.move(ts, LONG_RUNNING)
         _void_followers(t, ts)  # it may run for hours: what waits for it waits here
-        _free_slot(t, ts.cost_s)
+        _free_slot(t, ts)
         return ts
     stale = t.stale.get(run_id)
     if stale is not None and stale.holds_slot:
         stale.holds_slot = False
-        _free_slot(t, stale.cost_s)
+        _free_slot(t, stale)
     return None
 
 
@@ -245,8 +277,9 @@ def give_up_run(t: Tables, ts: TaskState) -> None:
     del t.handed[ts.run_id]
     t.limits.pop(ts.run_id, None)
     resources = ts.spec.resources if ts.spec is not None else None
-    t.stale[ts.run_id] = StaleRun(ts, ts.cost_s, ts.state is EXECUTING, resources, ts.since)
+    t.stale[ts.run_id] = StaleRun(ts, ts.cost_s, ts.size, ts.state is EXECUTING, resources, ts.since)
     ts.stale_runs += 1
+    ts.size = 0
     t.outbox.instructions.append(CancelExecute(ts.run_id, ts.key))
     t.followers.void.discard(ts.run_id)
     _void_followers(t, ts)
@@ -257,6 +290,14 @@ def learn_duration(t: Tables, spec: ComputeTask, duration_s: float) -> None:
     kind = _kind(spec)
     known = t.durations.get(kind)
     t.durations[kind] = duration_s if known is None else (known + duration_s) / 2
+
+
+def learn_size(t: Tables, spec: ComputeTask, nbytes: int) -> None:
+    """Remember how much memory a result takes, for the next of its kind: a large one at once, smaller ones by and
+    by."""
+    kind = _kind(spec)
+    known = t.sizes.get(kind, -1)
+    t.sizes[kind] = nbytes if nbytes >= known else (known + nbytes) // 2
 
 
 def _void_followers(t: Tables, ts: TaskState) -> None:
@@ -283,7 +324,7 @@ def _end_stale(t: Tables, run_id: int) -> None:
         return
     t.stops.pop(run_id, None)
     if stale.holds_slot:
-        _free_slot(t, stale.cost_s)
+        _free_slot(t, stale)
     if stale.resources:
         t.resources.release(stale.resources)
     ts = stale.task
@@ -292,7 +333,10 @@ def _end_stale(t: Tables, run_id: int) -> None:
         settle(t, ts)
 
 
-def _free_slot(t: Tables, cost_s: float) -> None:
+def _free_slot(t: Tables, run: TaskState | StaleRun) -> None:
     t.slots_used -= 1
+    if run.size:
+        t.coming_nbytes -= run.size
+        run.size = 0
     # The sum of many additions and subtractions is never quite zero.
-    t.backlog_s = t.backlog_s - cost_s if t.slots_used or t.followers.follows else 0.0
+    t.backlog_s = t.backlog_s - run.cost_s if t.slots_used or t.followers.follows else 0.0

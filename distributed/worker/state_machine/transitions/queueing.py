@@ -44,6 +44,7 @@ def enter_memory(t: Tables, ts: TaskState, nbytes: int) -> None:
     ts.spec = ts.fetch = None
     t.nmemory += 1
     t.managed_nbytes += nbytes
+    t.entered_nbytes += nbytes
     if nbytes >= t.settings.min_spill_nbytes:
         t.spilling.enter(ts)
     for dependent in ts.dependents:

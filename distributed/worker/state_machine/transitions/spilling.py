@@ -18,10 +18,22 @@ _LOOKS = 256
 """Values looked at in vain before a batch of events gives up."""
 
 
-def is_full(t: Tables) -> bool:
-    """Whether nothing more should come into memory until what is leaving has left: that ends, one way or another."""
-    plan = t.spilling
-    return bool(plan.leaving) and t.managed_nbytes - plan.absent_nbytes > t.settings.hold_nbytes
+def is_full(t: Tables, more_nbytes: int = 0) -> bool:
+    """Whether ``more_nbytes`` should not come into memory until what is leaving has left: that ends, one way or
+    another."""
+    return bool(t.spilling.leaving) and not fits(t, more_nbytes)
+
+
+def fits(t: Tables, more_nbytes: int) -> bool:
+    """Whether this has room beside what is in memory, and what the runs with the executor are going to make."""
+    nbytes = t.managed_nbytes - t.spilling.absent_nbytes + t.coming_nbytes + more_nbytes
+    return nbytes <= t.settings.hold_nbytes
+
+
+def brought_back_nbytes(t: Tables, ts: TaskState) -> int:
+    """Bytes that a task's inputs bring into memory when it is handed over."""
+    absent = t.spilling.absent
+    return sum([dep.nbytes for dep in ts.dependencies if dep in absent]) if absent else 0
 
 
 def use(t: Tables, inputs: tuple[TaskState, ...]) -> None:
@@ -33,6 +45,7 @@ def use(t: Tables, inputs: tuple[TaskState, ...]) -> None:
         elif ts in plan.absent:
             del plan.absent[ts]
             plan.absent_nbytes -= ts.nbytes
+            t.entered_nbytes += ts.nbytes
             plan.resident[ts] = None
             if t.settings.most_spilled_nbytes:
                 plan.drop_file(ts)
@@ -44,6 +57,7 @@ def replace(t: Tables, ts: TaskState, nbytes: int) -> None:
     plan = t.spilling
     plan.leave(ts)
     t.managed_nbytes += nbytes - ts.nbytes
+    t.entered_nbytes += nbytes
     ts.nbytes = nbytes
     if nbytes >= t.settings.min_spill_nbytes:
         plan.enter(ts)

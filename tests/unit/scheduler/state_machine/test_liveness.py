@@ -18,8 +18,10 @@ def beat(env: TestEnv, *names: str) -> None:
         env.event(Heartbeat({}), f"tcp://{name}:1")
 
 
-def vouch(env: TestEnv, name: str, process_state: str = "sleeping", executing: tuple[int, ...] = ()) -> None:
-    env.event(WorkerVouched(f"tcp://{name}:1", 0, 3.0, process_state, executing), "nanny")
+def vouch(
+    env: TestEnv, name: str, process_state: str = "sleeping", executing: tuple[int, ...] = (), held_s: float = 5.0
+) -> None:
+    env.event(WorkerVouched(f"tcp://{name}:1", 0, held_s, process_state, executing), "nanny")
 
 
 def pass_time(env: TestEnv, seconds: int, alive: str = "", vouched: str = "", **kwargs: Any) -> None:
@@ -47,7 +49,7 @@ def test_suspect_gets_no_new_tasks_and_is_welcomed_back() -> None:
         assert env.computes("b") and not env.sent("a")
         beat(env, "a")
         (answered,) = env.instructed()
-        assert isinstance(answered, WorkerAnswered) and not answered.busy
+        assert isinstance(answered, WorkerAnswered) and not answered.holders
         assert env.computes("a")
 
 
@@ -120,11 +122,50 @@ def test_busy_process_is_kept_until_the_last_limit() -> None:
         assert "its event loop does not move, while it runs 'x'" in env.state.explain("x").text
         beat(env, "a")
         (answered,) = env.instructed()
-        assert answered.busy and answered.keys == ("x",) and 99 < answered.silent_s < 101
+        assert answered.holders == ("x",) and 99 < answered.silent_s < 101
         pass_time(env, 310, vouched="a", executing=(order.run_id,))
         assert env.instructed()[-1].cause.startswith("no heartbeat for 30")
         assert not env.state.workers
         env.ignore_all()
+
+
+def test_process_that_goes_on_after_a_stop_accuses_nobody() -> None:
+    """Before it was stopped, and until its loop moves again, the nanny finds a process that is not stopped, and whose
+    loop is silent."""
+    with TestEnv({}, **WATCHED) as env:
+        env.join("a", nanny="tcp://n:1")
+        env.submit(a_task("x"))
+        (order,) = env.computes("a")
+        pass_time(env, 3, vouched="a", executing=(order.run_id,), held_s=3.0)
+        pass_time(env, 3, vouched="a", process_state="stopped", executing=(order.run_id,), held_s=0.0)
+        assert kinds(env.instructed()) == ["WorkerSuspected"]
+        vouch(env, "a", "running", (order.run_id,), held_s=1.0)
+        beat(env, "a")
+        (answered,) = env.instructed()
+        assert isinstance(answered, WorkerAnswered) and answered.holders == ()
+
+
+def test_silent_process_that_executes_nothing_accuses_nobody() -> None:
+    with TestEnv({}, **WATCHED) as env:
+        env.join("a", nanny="tcp://n:1")
+        pass_time(env, 6, vouched="a", held_s=6.0)
+        beat(env, "a")
+        assert [answered.holders for answered in env.instructed() if isinstance(answered, WorkerAnswered)] == [()]
+
+
+def test_task_that_held_the_loop_is_named_though_it_has_ended_before_the_loop_spoke() -> None:
+    with TestEnv({}, **WATCHED) as env:
+        env.join("a", nanny="tcp://n:1")
+        env.submit(a_task("x"))
+        (order,) = env.computes("a")
+        pass_time(env, 6, vouched="a", executing=(order.run_id,))
+        vouch(env, "a", "running", (), held_s=7.0)
+        beat(env, "a")
+        assert [answered.holders for answered in env.instructed() if isinstance(answered, WorkerAnswered)] == [("x",)]
+        # The next silence is another matter.
+        pass_time(env, 6, vouched="a", process_state="stopped", held_s=0.0)
+        beat(env, "a")
+        assert [answered.holders for answered in env.instructed() if isinstance(answered, WorkerAnswered)] == [()]
 
 
 def test_worker_that_was_busy_and_then_stopped_has_the_full_time() -> None:

@@ -6,9 +6,10 @@ from typing import Any
 
 from distributed.base.keys import Key
 from distributed.messages.payload import ErrorInfo
-from distributed.messages.worker_to_scheduler import ReplicasAdded, TaskFinished
-from distributed.worker.state_machine.events import DataUpdated, MemoryHigh, SpillEnded
+from distributed.messages.worker_to_scheduler import ReplicasAdded, TaskFinished, TaskLongRunning
+from distributed.worker.state_machine.events import DataUpdated, ExecuteLongRunning, MemoryHigh, SpillEnded
 from distributed.worker.state_machine.instructions import (
+    CancelExecute,
     Evict,
     Execute,
     RemoveFiles,
@@ -103,6 +104,84 @@ def test_tasks_and_fetches_wait_until_something_has_left() -> None:
     env.send(SpillEnded("a", orders[0].number, 12))
     assert env.executed() == ["f"]
     assert len(env.gathered()) == 1
+    env.done()
+
+
+def learned(env: Env, *keys: Key) -> None:
+    """Runs of ``f`` have made values of 10 bytes; they are short, as the scheduler knows."""
+    for run_id, key in enumerate(keys, 101):
+        env.send(a_task(key, run_id, duration_s=1e-4))
+        env.claim(Execute)
+        env.send(success(key, run_id, 10))
+        env.claim(StoreResult), env.claim(TaskFinished)
+
+
+def test_what_is_handed_over_ahead_of_time_has_room_for_its_result() -> None:
+    """However short the runs: what lies with the executor is made before the core hears of any of it."""
+    env = small(hold_nbytes=45)
+    env.send(*[a_task(f"x-{i}", i, duration_s=1e-4) for i in range(8)])
+    assert env.executed() == ["x-0"]  # how much one makes is not known
+    env.send(success("x-0", 0, 10))
+    env.claim(StoreResult), env.claim(TaskFinished)
+    assert env.executed() == ["x-1", "x-2", "x-3"]  # and there will be 40 bytes
+    env.send(*[success(f"x-{i}", i, 10) for i in (1, 2, 3)])
+    env.claim_all(StoreResult), env.claim_all(TaskFinished)
+    assert env.executed() == ["x-4"]  # in the free slot, as nothing was on its way to disk
+    env.send(success("x-4", 4, 10))
+    env.claim(StoreResult), env.claim(TaskFinished)
+    first, second = env.claim_all(Spill)
+    assert first.keys == ["x-0"] and second.keys == ["x-1"]
+    env.send(SpillEnded("x-0", first.number, 12))
+    assert "memory is full" in env.state.explain("x-5").text
+    assert not env.executed()  # it would be 50
+    env.send(SpillEnded("x-1", second.number, 12))
+    assert env.executed() == ["x-5"]
+    env.done()
+
+
+def test_a_chain_is_lined_up_as_far_as_there_is_room() -> None:
+    env = small(target_nbytes=30, hold_nbytes=30)
+    learned(env, "a")
+    env.send(*[a_task(f"x-{i}", i, *[f"x-{i - 1}"][: i > 1], duration_s=1e-4) for i in range(1, 5)])
+    assert env.executed() == ["x-1", "x-2"]
+    env.send(success("x-1", 1, 10), free("a"))
+    env.claim(StoreResult), env.claim(TaskFinished), env.claim(Evict)
+    assert env.executed() == ["x-3"]
+    env.done()
+
+
+def test_inputs_on_disk_need_room_when_they_come_back() -> None:
+    env = small()
+    learned(env, "a")
+    hold(env, *"bcde")
+    assert written(env) == ["a", "b"]
+    env.send(*[a_task(f"sum-{key}", i, key, duration_s=1e-4) for i, key in enumerate("ab", 1)])
+    assert env.executed() == ["sum-a"]
+    assert written(env) == ["c"]
+    env.send(free("d"))
+    env.claim(Evict)
+    assert not env.executed()
+    env.send(free("e"))
+    env.claim(Evict)
+    assert env.executed() == ["sum-b"]  # 10 that are here, 10 from disk, and twice 10 to be made
+    env.done()
+
+
+def test_a_run_that_is_given_up_or_seceded_books_nothing_any_more() -> None:
+    env = small()
+    learned(env, "a")
+    env.send(a_task("x", 1, duration_s=1e-4))
+    assert env.executed() == ["x"] and env.state.coming_nbytes == 10
+    env.send(ExecuteLongRunning("x", 1, 0.1))
+    assert env.state.coming_nbytes == 0
+    env.claim(TaskLongRunning)
+    env.send(a_task("y", 2, duration_s=1e-4))
+    assert env.executed() == ["y"]
+    env.send(free("y"))
+    assert env.state.coming_nbytes == 10  # it goes on
+    env.claim(CancelExecute)
+    env.send(success("y", 2, 10))
+    assert env.state.coming_nbytes == 0
     env.done()
 
 
