@@ -51,9 +51,10 @@ def start_tasks(t: Tables) -> None:
 
 
 def _start_queued(t: Tables) -> None:
-    ready, resources = t.ready, t.resources
+    ready, resources, leaving = t.ready, t.resources, t.spilling.leaving
     share_s = t.settings.handover_s
     limit_s = share_s * t.nthreads + 1e-9  # sums of floats
+    is_bounded = t.settings.hold_nbytes != NEVER
     while True:
         ts = ready.peek()
         if resources.queues:
@@ -67,11 +68,11 @@ def _start_queued(t: Tables) -> None:
         if ts is None or ts.spec is None:
             return
         cost_s = _known_cost_s(t, ts.spec)
-        size = _known_size(t, ts)
+        size = _known_size(t, ts) if is_bounded else 0
         if t.slots_used < t.nthreads:
-            if waits_for_room(t, ts):
+            if leaving and waits_for_room(t, ts):
                 return
-        elif cost_s < 0 or t.backlog_s + cost_s > limit_s or not _fits_ahead(t, ts, size):
+        elif cost_s < 0 or t.backlog_s + cost_s > limit_s or (is_bounded and not _fits_ahead(t, ts, size)):
             return
         ready.pop()
         _hand_over(t, ts, share_s if cost_s < 0 else cost_s, size)
@@ -133,18 +134,19 @@ def _known_cost_s(t: Tables, spec: ComputeTask) -> float:
 
 
 def _known_size(t: Tables, ts: TaskState) -> int:
-    """Bytes that the result will take, to judge by others of its kind; negative when none is known. 0 where nothing
+    """Bytes that the result will take, to judge by others of its kind; negative when none is known, 0 where nothing
     depends on it."""
-    if t.settings.hold_nbytes == NEVER or ts.spec is None:
+    spec = ts.spec
+    if spec is None or t.settings.hold_nbytes == NEVER:
         return 0
-    return t.sizes.get(_kind(ts.spec), -1)
+    return t.sizes.get(spec.function or key_prefix(spec.key), -1)
 
 
 def _fits_ahead(t: Tables, ts: TaskState, size: int) -> bool:
     """Whether memory has room for a run that is begun without another look at it."""
-    if t.settings.hold_nbytes == NEVER:
-        return True
-    return size >= 0 and fits(t, size + brought_back_nbytes(t, ts))
+    if size and t.spilling.absent:
+        return size >= 0 and fits(t, size + brought_back_nbytes(t, ts))
+    return size >= 0 and fits(t, size)
 
 
 def waits_for_room(t: Tables, ts: TaskState) -> bool:
@@ -295,9 +297,10 @@ def learn_duration(t: Tables, spec: ComputeTask, duration_s: float) -> None:
 def learn_size(t: Tables, spec: ComputeTask, nbytes: int) -> None:
     """Remember how much memory a result takes, for the next of its kind: a large one at once, smaller ones by and
     by."""
-    kind = _kind(spec)
+    kind = spec.function or key_prefix(spec.key)
     known = t.sizes.get(kind, -1)
-    t.sizes[kind] = nbytes if nbytes >= known else (known + nbytes) // 2
+    if nbytes != known:
+        t.sizes[kind] = nbytes if nbytes > known else (known + nbytes) // 2
 
 
 def _void_followers(t: Tables, ts: TaskState) -> None:
