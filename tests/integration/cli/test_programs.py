@@ -33,11 +33,17 @@ SCHEDULER = [
 WORKER = [sys.executable, "-m", "distributed.cli.dask_worker", "--no-dashboard"]
 
 
+def _hear_hangups() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # also where the tests themselves run under nohup
+
+
 class Program:
     """A running program whose stderr is read line by line."""
 
     def __init__(self, args: list[str], **kwargs: Any) -> None:
-        self.process = subprocess.Popen(args, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, **kwargs)
+        self.process = subprocess.Popen(
+            args, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, preexec_fn=_hear_hangups, **kwargs
+        )
         self.lines: list[str] = []
 
     def line(self, pattern: str, timeout: float = 60) -> str:
