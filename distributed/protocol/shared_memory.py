@@ -138,6 +138,7 @@ def _write_files(parts: Sequence[tuple[int, tuple[int, int]]], placed: Sequence[
 def _write_file(fd: int, part: tuple[int, int], placed: Sequence[tuple[int, memoryview]]) -> None:
     """Fill the file with ``part``, from byte to byte, of a segment, and seal it."""
     first, last = part
+    os.ftruncate(fd, last - first)  # what is written may end a little before: buffers are aligned
     for offset, view in placed:
         view = view[max(first - offset, 0) : max(last - offset, 0)]
         offset = max(offset, first) - first

@@ -135,6 +135,15 @@ def test_a_large_value_lies_in_several_files_side_by_side():
     assert (n_segments(), n_descriptors()) == (before, fds)
 
 
+def test_a_file_that_ends_between_two_buffers_ends_with_its_page():
+    half = 2 * shared_memory._PART_FROM
+    value = [np.full(half - 10, 1, "u1"), np.full(half + 100, 2, "u1")]
+    payload = shared_memory.share(dumps(value))
+    named, files = descriptions(*payload.attached.buffers)
+    views = shared_memory.put_in(named, files)
+    assert [bytes(view) for view in views] == [bytes(part) for part in value]
+
+
 def test_files_that_do_not_end_with_a_page_are_refused():
     fds = deque()
     for nbytes in (MB + 1, MB):
