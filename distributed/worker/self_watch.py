@@ -25,8 +25,10 @@ logger = logging.getLogger("distributed.worker")
 
 LEAKS_TOPIC = "task-leaks"
 MEMORY_TOPIC = "memory"
-_GIVE_BACK_S = 2.0
-"""While there is room, freed memory is given back so often at most: meanwhile it is used again."""
+_REST_S = 2.0
+"""While there is room, freed memory is given back when no run has ended for so long: before, it is used again."""
+_GIVE_BACK_S = 20.0
+"""And so often by a worker that does not rest."""
 _GIVE_BACK_SHARE = 100
 """And by a hundredth of the time at most."""
 _EVICT_S = 0.05
@@ -56,7 +58,8 @@ class SelfWatch:
         # When freed memory was given back, how long that took, and what had been done by then.
         self._given_back_at = time.monotonic()
         self._giving_back_s = 0.0
-        self._given_back_after = (0, 0)
+        self._given_back_after = self._last_work = (0, 0)
+        self._worked_at = time.monotonic()
         self._sampler: ProcessSampler | None = None
         if settings.get("distributed.worker.leak-watch.enabled", True):
             self._sampler = ProcessSampler(self._of_executors)
@@ -106,8 +109,8 @@ class SelfWatch:
         self._next_nbytes = worker.state.entered_nbytes + self._step_nbytes
         if used > self.bounds.spill:
             used = self._make_room(used)
-        elif self._given_back_after != self._work_done():
-            self._give_back(_GIVE_BACK_S, _GIVE_BACK_SHARE)
+        else:
+            self._give_back_at_rest()
         change = self.pausing.judge(used)
         if change is True and worker.status is Status.running:
             worker.pause()
@@ -129,6 +132,13 @@ class SelfWatch:
             return self._evict_custom(used, used - excess)
         worker.handle(MemoryHigh(excess))
         return used
+
+    def _give_back_at_rest(self) -> None:
+        now, done = time.monotonic(), self._work_done()
+        if done != self._last_work:
+            self._last_work, self._worked_at = done, now
+        if done != self._given_back_after:
+            self._give_back(0.0 if now - self._worked_at >= _REST_S else _GIVE_BACK_S, _GIVE_BACK_SHARE)
 
     def _give_back(self, every_s: float, share: int) -> bool:
         """Give freed memory back to the system, once in ``every_s`` and for one ``share``-th of the time at most."""
