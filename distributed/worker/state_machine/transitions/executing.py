@@ -42,7 +42,7 @@ _MOST_DEPENDENTS = 4
 
 def start_tasks(t: Tables) -> None:
     """Hand over what may be handed over now. Runs once per batch of events, unless the worker is closing."""
-    if t.status != RUNNING or (t.spilling.leaving and is_full(t)):
+    if t.status != RUNNING or is_full(t):
         return
     if t.ready.count or t.resources.queues:
         _start_queued(t)
@@ -51,7 +51,7 @@ def start_tasks(t: Tables) -> None:
 
 
 def _start_queued(t: Tables) -> None:
-    ready, resources, leaving = t.ready, t.resources, t.spilling.leaving
+    ready, resources = t.ready, t.resources
     share_s = t.settings.handover_s
     limit_s = share_s * t.nthreads + 1e-9  # sums of floats
     is_bounded = t.settings.hold_nbytes != NEVER
@@ -70,7 +70,7 @@ def _start_queued(t: Tables) -> None:
         cost_s = _known_cost_s(t, ts.spec)
         size = _known_size(t, ts) if is_bounded else 0
         if t.slots_used < t.nthreads:
-            if leaving and waits_for_room(t, ts):
+            if waits_for_room(t, ts):
                 return
         elif cost_s < 0 or t.backlog_s + cost_s > limit_s or (is_bounded and not _fits_ahead(t, ts, size)):
             return
@@ -139,19 +139,17 @@ def _known_size(t: Tables, ts: TaskState) -> int:
     spec = ts.spec
     if spec is None or t.settings.hold_nbytes == NEVER:
         return 0
-    return t.sizes.get(spec.function or key_prefix(spec.key), -1)
+    return t.sizes.get(_kind(spec), -1)
 
 
 def _fits_ahead(t: Tables, ts: TaskState, size: int) -> bool:
     """Whether memory has room for a run that is begun without another look at it."""
-    if size and t.spilling.absent:
-        return size >= 0 and fits(t, size + brought_back_nbytes(t, ts))
-    return size >= 0 and fits(t, size)
+    return size >= 0 and fits(t, size + brought_back_nbytes(t, ts))
 
 
 def waits_for_room(t: Tables, ts: TaskState) -> bool:
     """Whether a task does not get a free slot: something is on its way to disk, and there is no room for it before."""
-    return bool(t.spilling.leaving) and is_full(t, max(_known_size(t, ts), 0) + brought_back_nbytes(t, ts))
+    return bool(t.spilling.leaving) and not fits(t, max(_known_size(t, ts), 0) + brought_back_nbytes(t, ts))
 
 
 def _hand_over(t: Tables, ts: TaskState, cost_s: float, size: int, after: int = -1) -> None:
@@ -297,7 +295,7 @@ def learn_duration(t: Tables, spec: ComputeTask, duration_s: float) -> None:
 def learn_size(t: Tables, spec: ComputeTask, nbytes: int) -> None:
     """Remember how much memory a result takes, for the next of its kind: a large one at once, smaller ones by and
     by."""
-    kind = spec.function or key_prefix(spec.key)
+    kind = _kind(spec)
     known = t.sizes.get(kind, -1)
     if nbytes != known:
         t.sizes[kind] = nbytes if nbytes > known else (known + nbytes) // 2

@@ -18,10 +18,9 @@ _LOOKS = 256
 """Values looked at in vain before a batch of events gives up."""
 
 
-def is_full(t: Tables, more_nbytes: int = 0) -> bool:
-    """Whether ``more_nbytes`` should not come into memory until what is leaving has left: that ends, one way or
-    another."""
-    return bool(t.spilling.leaving) and not fits(t, more_nbytes)
+def is_full(t: Tables) -> bool:
+    """Whether nothing more should come into memory until what is leaving has left: that ends, one way or another."""
+    return bool(t.spilling.leaving) and not fits(t, 0)
 
 
 def fits(t: Tables, more_nbytes: int) -> bool:

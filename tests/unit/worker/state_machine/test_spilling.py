@@ -167,6 +167,16 @@ def test_inputs_on_disk_need_room_when_they_come_back() -> None:
     env.done()
 
 
+def test_inputs_on_disk_need_room_also_for_a_run_that_makes_nothing() -> None:
+    env = small()
+    run(env, a_task("f", 1), nbytes=0)
+    hold(env, *"abcde")
+    assert written(env) == ["a", "b"]
+    env.send(*[a_task(f"sum-{key}", i, key, duration_s=1e-4) for i, key in enumerate("ab", 2)])
+    assert env.executed() == ["sum-a"]
+    assert env.state.coming_nbytes == 0 and not env.executed()
+
+
 def test_a_run_that_is_given_up_or_seceded_books_nothing_any_more() -> None:
     env = small()
     learned(env, "a")
